@@ -1,0 +1,1 @@
+//! Reading and layering the configuration; every problem at once.

@@ -1,0 +1,17 @@
+//! brevdue receives events and never loses one: it stores every `CloudEvent` durably before it
+//! answers 200, and forwards it to local handlers until they have it.
+//!
+//! The map of the house is `docs/ARCHITECTURE.md`; `tests/tidy.rs` holds its layers.
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod handler;
+pub mod http_client;
+pub mod metrics;
+pub mod name;
+pub mod queue;
+pub mod secret;
+pub mod source;
+pub mod supervisor;

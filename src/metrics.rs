@@ -1,0 +1,211 @@
+//! What is counted, and the names it has in `/metrics`.
+//!
+//! One registry a daemon, so that tests in one process do not share counters. No label holds
+//! anything from outside: only names from the configuration and fixed words.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// A hook.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HookLabels {
+    /// Its name; empty for a path that is no hook.
+    pub hook: String,
+}
+
+/// A hook and the status it answered.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AnswerLabels {
+    /// Its name; empty for a path that is no hook.
+    pub hook: String,
+    /// The status.
+    pub status: u16,
+}
+
+/// A handler.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HandlerLabels {
+    /// Its name.
+    pub handler: String,
+}
+
+/// A handler and how an attempt ended.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// Its name.
+    pub handler: String,
+    /// `delivered`, `retry`, `rejected`, `given_up`, `timeout` or `panic`.
+    pub outcome: &'static str,
+}
+
+/// A call to Altinn or Maskinporten.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CallLabels {
+    /// `token`, `exchange`, `list`, `create`, `delete`.
+    pub call: &'static str,
+    /// `ok` or `failed`.
+    pub result: &'static str,
+}
+
+/// All that is counted. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Answers to requests at the hook endpoint.
+    pub answers: Family<AnswerLabels, Counter>,
+    /// Events stored.
+    pub stored: Family<HookLabels, Counter>,
+    /// Events that were stored before.
+    pub duplicates: Family<HookLabels, Counter>,
+    /// Validation handshakes answered.
+    pub validations: Family<HookLabels, Counter>,
+    /// Authenticated pushes that could not be decoded.
+    pub undecodable: Family<HookLabels, Counter>,
+    /// Events that no handler matched.
+    pub unmatched: Counter,
+    /// From the end of a hook request's body to its answer.
+    pub append_seconds: Histogram,
+    /// Connections open at the hook endpoint.
+    pub connections: Gauge,
+    /// Connections that ended before a request: handshake failures and time-outs.
+    pub handshakes_failed: Counter,
+    /// Attempts to deliver.
+    pub attempts: Family<OutcomeLabels, Counter>,
+    /// Deliveries in flight.
+    pub in_flight: Family<HandlerLabels, Gauge>,
+    /// Unsettled events of a handler.
+    pub pending: Family<HandlerLabels, Gauge>,
+    /// Waiting retries of a handler.
+    pub retrying: Family<HandlerLabels, Gauge>,
+    /// Dead letters of a handler.
+    pub dead_letters: Family<HandlerLabels, Gauge>,
+    /// Age of a handler's oldest unsettled event.
+    pub oldest_seconds: Family<HandlerLabels, Gauge>,
+    /// Events in the log.
+    pub queue_events: Gauge,
+    /// Live bytes of the store.
+    pub queue_bytes: Gauge,
+    /// Ids in the dedup window.
+    pub dedup_ids: Gauge,
+    /// 1 while the store takes writes.
+    pub store_writable: Gauge,
+    /// Commits of the store, each one sync.
+    pub commits: Counter,
+    /// A commit's time, its sync included.
+    pub commit_seconds: Histogram,
+    /// Calls to Altinn and Maskinporten.
+    pub calls: Family<CallLabels, Counter>,
+    /// 1 while a subscription is validated at Altinn.
+    pub subscription_validated: Family<HookLabels, Gauge>,
+    /// When an event was last pushed, in seconds since 1970.
+    pub last_push_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 20.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            answers: Family::default(),
+            stored: Family::default(),
+            duplicates: Family::default(),
+            validations: Family::default(),
+            undecodable: Family::default(),
+            unmatched: Counter::default(),
+            append_seconds: seconds(),
+            connections: Gauge::default(),
+            handshakes_failed: Counter::default(),
+            attempts: Family::default(),
+            in_flight: Family::default(),
+            pending: Family::default(),
+            retrying: Family::default(),
+            dead_letters: Family::default(),
+            oldest_seconds: Family::default(),
+            queue_events: Gauge::default(),
+            queue_bytes: Gauge::default(),
+            dedup_ids: Gauge::default(),
+            store_writable: Gauge::default(),
+            commits: Counter::default(),
+            commit_seconds: seconds(),
+            calls: Family::default(),
+            subscription_validated: Family::default(),
+            last_push_seconds: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The page that Prometheus reads (OpenMetrics text).
+    pub fn page(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.registry())?;
+        Ok(page)
+    }
+
+    #[rustfmt::skip]
+    fn registry(&self) -> Registry {
+        let mut r = Registry::with_prefix("brevdue");
+        r.register("hook_answers", "Answers at the hook endpoint", self.answers.clone());
+        r.register("events_stored", "Events stored", self.stored.clone());
+        r.register("events_duplicate", "Events that were stored before", self.duplicates.clone());
+        r.register("events_undecodable", "Authenticated pushes that are no CloudEvent", self.undecodable.clone());
+        r.register("events_unmatched", "Events that no handler matched", self.unmatched.clone());
+        r.register("validations", "Validation handshakes answered", self.validations.clone());
+        r.register_with_unit("append", "Time to store what a request brought", Unit::Seconds, self.append_seconds.clone());
+        r.register("connections", "Open connections at the hook endpoint", self.connections.clone());
+        r.register("handshakes_failed", "Connections that ended before a request", self.handshakes_failed.clone());
+        r.register("delivery_attempts", "Attempts to deliver", self.attempts.clone());
+        r.register("deliveries_in_flight", "Deliveries in flight", self.in_flight.clone());
+        r.register("handler_pending", "Events that a handler has not settled", self.pending.clone());
+        r.register("handler_retrying", "Deliveries that wait for their next attempt", self.retrying.clone());
+        r.register("handler_dead_letters", "Deliveries given up", self.dead_letters.clone());
+        r.register_with_unit("handler_oldest", "Age of a handler's oldest unsettled event", Unit::Seconds, self.oldest_seconds.clone());
+        r.register("queue_events", "Events in the log", self.queue_events.clone());
+        r.register_with_unit("queue_live", "Live bytes of the store", Unit::Bytes, self.queue_bytes.clone());
+        r.register("dedup_ids", "Identities remembered", self.dedup_ids.clone());
+        r.register("store_writable", "1 while the store takes writes", self.store_writable.clone());
+        r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
+        r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
+        r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
+        r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());
+        r
+    }
+}
+
+impl HookLabels {
+    /// Labels for this hook.
+    pub fn new(hook: &impl ToString) -> Self {
+        Self { hook: hook.to_string() }
+    }
+}
+
+impl HandlerLabels {
+    /// Labels for this handler.
+    pub fn new(handler: &impl ToString) -> Self {
+        Self { handler: handler.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_counters_by_their_names() {
+        let metrics = Metrics::default();
+        metrics.stored.get_or_create(&HookLabels { hook: "innboks".into() }).inc();
+        let page = metrics.page().unwrap();
+        assert!(page.contains("brevdue_events_stored_total{hook=\"innboks\"} 1"), "{page}");
+        assert!(
+            page.contains("brevdue_commit_seconds")
+                || page.contains("brevdue_store_commit_seconds")
+        );
+    }
+}

@@ -1,0 +1,325 @@
+//! The queue: a log of stored events, and a place in it for every handler.
+//!
+//! Owns the contract that any store keeps, and the words for it. How it is kept on disk is the
+//! store's ([`sled`]); a store on JetStream (one stream, a durable consumer per handler) fits the
+//! same contract, so nothing outside a store does arithmetic on a [`Seq`].
+
+pub mod sled;
+
+use std::{fmt, future::Future, str::FromStr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Timestamp,
+    event::{Arrival, Event, Origin},
+    name::{HandlerName, HookName},
+};
+
+/// An event's place in the log. Opaque: greater is later, and that is all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub(in crate::queue) u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Seq {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// An event in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// When it was stored.
+    pub received: Timestamp,
+    /// Its identity's scope.
+    pub origin: Origin,
+    /// The subscriptions or sources that it belongs to.
+    pub from: Vec<HookName>,
+    /// Belonged to these already when it was stored before: a handler that matched it then does
+    /// not get it again (see [`Arrival::only_by_hook`]).
+    pub already: Vec<HookName>,
+    /// The event.
+    pub event: Event,
+}
+
+/// What became of an arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the log.
+    Stored(Seq),
+    /// It was stored before, within the dedup window; that, too, is durable now.
+    Duplicate,
+}
+
+/// One event on its way to one handler. Settle it; one that is dropped unsettled is taken again.
+#[must_use]
+#[derive(Debug)]
+pub struct Delivery<R> {
+    /// What to deliver.
+    pub stored: Arc<StoredEvent>,
+    /// Counts from 1, over restarts and revivals.
+    pub attempt: u32,
+    /// When the time that a handler has for it began: its first attempt, or its revival.
+    pub since: Timestamp,
+    /// Proof that it is ours to settle.
+    pub receipt: R,
+}
+
+/// What is to become of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The handler has it, or it is none of the handler's.
+    Done,
+    /// Again, this much later.
+    RetryAfter(Duration, Failure),
+    /// To the dead letters.
+    Bury(Failure),
+}
+
+/// Why a delivery failed, in words for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// One line, without secrets.
+    pub reason: String,
+    /// The beginning of what the handler answered, if it did. Can be personal: not for logs.
+    pub answer: Option<String>,
+}
+
+/// A dead letter's id: `HANDLER:SEQ`, or `raw:NUMBER` for an undecodable push.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeadLetterId {
+    /// An authenticated push that could not be decoded.
+    Raw(u64),
+    /// A delivery that was given up.
+    Delivery(HandlerName, Seq),
+}
+
+/// Handlers may not have this name: it begins the ids of undecodable pushes.
+pub const RAW: &str = "raw";
+
+impl fmt::Display for DeadLetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw(number) => write!(f, "{RAW}:{number}"),
+            Self::Delivery(handler, seq) => write!(f, "{handler}:{seq}"),
+        }
+    }
+}
+
+/// A text that is no dead letter's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a dead letter's id is HANDLER:NUMBER or raw:NUMBER")]
+pub struct InvalidDeadLetterId;
+
+impl FromStr for DeadLetterId {
+    type Err = InvalidDeadLetterId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDeadLetterId> {
+        let (handler, number) = text.split_once(':').ok_or(InvalidDeadLetterId)?;
+        let number = number.parse().map_err(|_| InvalidDeadLetterId)?;
+        if handler == RAW {
+            return Ok(Self::Raw(number));
+        }
+        let handler = handler.parse().map_err(|_| InvalidDeadLetterId)?;
+        Ok(Self::Delivery(handler, Seq(number)))
+    }
+}
+
+/// Something kept until a person retries or discards it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What to call it.
+    pub id: DeadLetterId,
+    /// When it was given up.
+    pub buried: Timestamp,
+    /// How often it was tried; 0 for a raw one.
+    pub attempts: u32,
+    /// Why.
+    pub failure: Failure,
+    /// What it is.
+    pub letter: Letter,
+}
+
+/// What a dead letter holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Letter {
+    /// An event that a handler did not take.
+    Event(StoredEvent),
+    /// A body that could not be decoded.
+    Raw(RawPush),
+}
+
+/// An authenticated push whose body is no CloudEvent (design section 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawPush {
+    /// The hook it came by.
+    pub hook: HookName,
+    /// Its media type, as sent.
+    pub media_type: String,
+    /// Its body, as sent.
+    pub body: Bytes,
+}
+
+/// A part of a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// At most so many.
+    pub limit: usize,
+    /// The newest instead of the oldest; both are listed oldest first.
+    pub newest: bool,
+}
+
+/// What is in the queue, for people and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Events in the log.
+    pub events: u64,
+    /// Bytes that they, the waiting retries and the dead letters take.
+    pub live_bytes: u64,
+    /// Ids in the dedup window.
+    pub dedup_ids: u64,
+    /// Undecodable pushes kept.
+    pub raw_dead_letters: u64,
+    /// One entry for each handler, in the order of their names.
+    pub handlers: Vec<HandlerCensus>,
+}
+
+/// How far one handler is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerCensus {
+    /// Which.
+    pub name: HandlerName,
+    /// False for one that left the configuration: it keeps its place for a while, and holds nothing.
+    pub configured: bool,
+    /// Events in the log that it has not settled, those in flight included.
+    pub pending: u64,
+    /// Deliveries that wait for their next attempt.
+    pub retrying: u64,
+    /// Deliveries in flight.
+    pub in_flight: u64,
+    /// Deliveries given up.
+    pub dead_letters: u64,
+    /// When the oldest event that it has not settled was stored, waiting retries included.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Where a handler that the store does not know yet begins in the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// With what comes from now on.
+    #[default]
+    Now,
+    /// With the oldest event retained.
+    Oldest,
+}
+
+/// Why the queue did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// At a limit; it heals when room is made. Answer 503.
+    #[error("the queue is full: {0}")]
+    Full(&'static str),
+    /// The store cannot write or read; it heals by itself or by an operator. Answer 503.
+    #[error("the store does not work: {0}")]
+    Unavailable(String),
+    /// Being closed. Answer 503.
+    #[error("the queue is closing")]
+    Closed,
+    /// No such event, dead letter or handler.
+    #[error("not found")]
+    NotFound,
+    /// A raw dead letter has no handler to go to.
+    #[error("an undecodable push has no handler that it could be retried with")]
+    Undeliverable,
+}
+
+/// Whether the store takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Writable,
+    /// It does not, and why.
+    Failing(String),
+}
+
+/// The contract of a store. All of it is safe to call at the same time, and to cancel: a cancelled
+/// call has happened or not, never half.
+pub trait Queue: Clone + Send + Sync + 'static {
+    /// Proof that a delivery is ours to settle. Not `Clone`: a delivery is settled once.
+    type Receipt: Send + 'static;
+
+    /// Stores all of these or none. `Ok` means that they survive power loss.
+    fn append(
+        &self,
+        arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send;
+
+    /// Keeps an undecodable push as a dead letter. `Ok` means that it survives power loss.
+    fn bury_raw(
+        &self,
+        push: RawPush,
+        failure: Failure,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// The next delivery for `handler`: a retry that is due, else the next in the log; waits for
+    /// one. It is leased until its receipt is settled or dropped.
+    fn take(
+        &self,
+        handler: &HandlerName,
+    ) -> impl Future<Output = Result<Delivery<Self::Receipt>, QueueError>> + Send;
+
+    /// Ends a delivery. `Ok` means that a retry or dead letter survives power loss; a `Done` may
+    /// be forgotten by one for up to a second, and then the event is delivered again.
+    fn settle(
+        &self,
+        receipt: Self::Receipt,
+        verdict: Verdict,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Events in the log.
+    fn events(
+        &self,
+        page: Page,
+    ) -> impl Future<Output = Result<Vec<StoredEvent>, QueueError>> + Send;
+
+    /// One event in the log.
+    fn event(&self, seq: Seq) -> impl Future<Output = Result<StoredEvent, QueueError>> + Send;
+
+    /// Dead letters, of one handler or of all and the raw ones.
+    fn dead_letters(
+        &self,
+        handler: Option<&HandlerName>,
+        page: Page,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, QueueError>> + Send;
+
+    /// One dead letter.
+    fn dead_letter(
+        &self,
+        id: &DeadLetterId,
+    ) -> impl Future<Output = Result<DeadLetter, QueueError>> + Send;
+
+    /// Makes a dead letter a delivery again, due now: its attempts count on, its time begins anew.
+    fn revive(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Forgets a dead letter for ever.
+    fn discard(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// What is in it.
+    fn census(&self) -> impl Future<Output = Result<Census, QueueError>> + Send;
+
+    /// Whether it takes writes, now.
+    fn health(&self) -> Health;
+
+    /// Writes down what is settled and stops. Calls that come later get [`QueueError::Closed`].
+    fn close(&self) -> impl Future<Output = Result<(), QueueError>> + Send;
+}

@@ -1,0 +1,170 @@
+//! Secrets: read from files only, masked in `Debug`, compared in constant time.
+
+use std::{
+    env, fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// A secret file larger than this is a mistake.
+const MAX_FILE: u64 = 64 * 1024;
+/// Shorter shared secrets are refused (design section 9).
+pub const MIN_SHARED_LEN: usize = 16;
+
+/// Where a secret is read from: a path, or `credential:NAME` for systemd's credentials directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    written: String,
+    path: PathBuf,
+}
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// `credential:NAME` outside systemd.
+    #[error("{0} needs systemd's credentials: $CREDENTIALS_DIRECTORY is not set")]
+    NoCredentials(String),
+    /// A credential's name that is no plain file name.
+    #[error("{0:?} is not a credential's name")]
+    CredentialName(String),
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is empty, too long, or not text.
+    #[error("{path}: {fault}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never the content.
+        fault: &'static str,
+    },
+}
+
+impl SecretFile {
+    /// Resolves what stands in the configuration: relative paths against `base`.
+    pub fn resolve(written: &str, base: &Path) -> Result<Self, SecretError> {
+        let path = match written.strip_prefix("credential:") {
+            None => base.join(written),
+            Some(name) if name.is_empty() || name.contains('/') || name == ".." || name == "." => {
+                return Err(SecretError::CredentialName(name.to_owned()));
+            }
+            Some(name) => match env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(directory) => Path::new(&directory).join(name),
+                None => return Err(SecretError::NoCredentials(written.to_owned())),
+            },
+        };
+        Ok(Self { written: written.to_owned(), path })
+    }
+
+    /// The file that is read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file as text, without the newlines at its end.
+    pub fn read(&self) -> Result<SecretString, SecretError> {
+        let fail = |source| SecretError::Read { path: self.path.clone(), source };
+        let content = |fault| SecretError::Content { path: self.path.clone(), fault };
+        let mut bytes = Vec::new();
+        let file = File::open(&self.path).map_err(fail)?;
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
+            return Err(content("is larger than 64 KiB"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| content("is not UTF-8 text"))?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.trim().is_empty() {
+            return Err(content("is empty"));
+        }
+        Ok(SecretString::from(text))
+    }
+
+    /// One shared secret a line, the current one first; blank lines are passed over.
+    ///
+    /// Each must be at least 16 characters, all URL-unreserved (RFC 3986 section 2.3): Altinn
+    /// normalises URLs, and a secret must survive that.
+    pub fn read_shared(&self) -> Result<Vec<SecretString>, SecretError> {
+        let text = self.read()?;
+        let lines = text.expose_secret().lines().map(str::trim_end).filter(|line| !line.is_empty());
+        lines
+            .map(|line| match shared_fault(line) {
+                None => Ok(SecretString::from(line)),
+                Some(fault) => Err(SecretError::Content { path: self.path.clone(), fault }),
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+fn shared_fault(secret: &str) -> Option<&'static str> {
+    let unreserved = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
+    if secret.len() < MIN_SHARED_LEN {
+        Some("has a secret shorter than 16 characters")
+    } else if !secret.bytes().all(unreserved) {
+        Some("has a secret with characters other than A-Z a-z 0-9 - . _ ~")
+    } else {
+        None
+    }
+}
+
+/// Whether `offered` is `secret`, in time that does not depend on where they differ.
+pub fn matches(secret: &SecretString, offered: &str) -> bool {
+    let secret = secret.expose_secret().as_bytes();
+    aws_lc_rs::constant_time::verify_slices_are_equal(secret, offered.as_bytes()).is_ok()
+}
+
+/// Whether `offered` is any of `secrets`; looks at all of them, whichever fits.
+pub fn matches_any(secrets: &[SecretString], offered: &str) -> bool {
+    secrets.iter().fold(false, |found, secret| matches(secret, offered) | found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> (tempfile::TempDir, SecretFile) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s"), content).unwrap();
+        let file = SecretFile::resolve("s", folder.path()).unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn newlines_at_the_end_are_trimmed_and_further_lines_are_still_accepted() {
+        let (_folder, file) = file("first-secret-0001\nsecond-secret-002\n\n");
+        let secrets = file.read_shared().unwrap();
+        assert_eq!(secrets.len(), 2);
+        assert!(matches(&secrets[0], "first-secret-0001"));
+        assert!(matches_any(&secrets, "second-secret-002"));
+        assert!(!matches_any(&secrets, "second-secret-00"));
+    }
+
+    #[test]
+    fn blank_short_and_reserved_secrets_are_refused_without_being_told() {
+        for content in ["", "\n", "short", "has a space in it!", "plus+plus+plus+plus"] {
+            let (_folder, file) = file(content);
+            let error = file.read_shared().unwrap_err().to_string();
+            assert!(content.trim().is_empty() || !error.contains(content), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_plain_name() {
+        for bad in ["credential:", "credential:../x", "credential:.."] {
+            assert!(SecretFile::resolve(bad, Path::new("/")).is_err());
+        }
+    }
+}
