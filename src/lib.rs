@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod name;
 pub mod queue;
 pub mod secret;
+pub mod server;
 pub mod source;
 pub mod supervisor;

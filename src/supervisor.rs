@@ -45,14 +45,10 @@ impl Supervisor {
             Some(ended) = self.tasks.join_next() => Err(by_itself(ended)),
         };
         self.stop.cancel();
-        let drained = timeout(self.grace, drain(&mut self.tasks)).await;
-        let drained = match drained {
-            Ok(result) => result,
-            Err(_) => {
-                tracing::warn!(tasks = self.tasks.len(), "the grace period is over; leaving");
-                Ok(())
-            }
-        };
+        let drained = timeout(self.grace, drain(&mut self.tasks)).await.unwrap_or_else(|_| {
+            tracing::warn!(tasks = self.tasks.len(), "the grace period is over; leaving");
+            Ok(())
+        });
         early.and(drained)
     }
 }

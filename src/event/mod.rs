@@ -80,7 +80,11 @@ impl fmt::Debug for Event {
     /// Without subject and data, which can be personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Attributes { id, source, ty, .. } = &self.attributes;
-        f.debug_struct("Event").field("id", id).field("source", source).field("type", ty).finish()
+        f.debug_struct("Event")
+            .field("id", id)
+            .field("source", source)
+            .field("type", ty)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,8 +143,13 @@ impl Arrival {
             digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             digest.update(part.as_bytes());
         }
-        let digest = digest.finish();
-        digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let half = digest
+            .finish()
+            .as_ref()
+            .iter()
+            .take(16)
+            .fold(0, |number, byte| number << 8 | u128::from(*byte));
+        format!("{half:032x}")
     }
 }
 

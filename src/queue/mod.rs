@@ -152,6 +152,7 @@ pub struct DeadLetter {
 
 /// What a dead letter holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "listed by the page, not held by the million")]
 pub enum Letter {
     /// An event that a handler did not take.
     Event(StoredEvent),
