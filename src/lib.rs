@@ -9,6 +9,7 @@ pub mod config;
 pub mod event;
 pub mod handler;
 pub mod http_client;
+pub mod ingress;
 pub mod metrics;
 pub mod name;
 pub mod queue;

@@ -38,6 +38,14 @@ pub enum SecretError {
         /// What the system said.
         source: io::Error,
     },
+    /// A secret that we make cannot be kept.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The file is empty, too long, or not text.
     #[error("{path}: {fault}")]
     Content {

@@ -1,1 +1,61 @@
-//! To be written.
+//! From a request's head and body to events, by the `CloudEvents` 1.0 rules.
+//!
+//! Owns the order of the steps: media type, then the shape of the body, then each event's
+//! attributes. All four content modes are read: structured, batch and binary, and structured or
+//! batch under plain `application/json`, as Altinn sends it. Knows no source, socket or store.
+
+mod batch;
+mod binary;
+pub mod error;
+pub mod media_type;
+mod rules;
+mod structured;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::Event;
+use error::DecodeError;
+use media_type::{MediaType, media_type_of};
+
+/// Deepest nesting of objects and arrays, the event itself and its batch included. Well under
+/// what `serde_json` refuses (128), so that whatever is stored can be read again.
+pub const MAX_DEPTH: usize = 64;
+/// Most attributes of one event, its data included.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// Longest `id`, `source` and `type`, in bytes.
+pub const MAX_IDENTITY: usize = 4096;
+/// Most events in one batch.
+pub const MAX_BATCH: usize = 1000;
+
+/// The events of a request: one, or those of a batch; every one good, or none.
+pub fn decode(head: &HeaderMap, body: Bytes) -> Result<Vec<Event>, DecodeError> {
+    match media_type_of(head) {
+        Some(MediaType::Json) => decode_json(body),
+        Some(MediaType::Binary) => binary::read(head, &body).map(|event| vec![event]),
+        None => Err(DecodeError::body("is not of a CloudEvent's media type")),
+    }
+}
+
+/// The events in a JSON text: an object is one event, an array a batch, whatever its media type
+/// says.
+pub fn decode_json(body: Bytes) -> Result<Vec<Event>, DecodeError> {
+    let body = without_byte_order_mark(body);
+    let text = str::from_utf8(&body).map_err(|_| DecodeError::body("is not UTF-8"))?;
+    if rules::depth(text) > MAX_DEPTH {
+        return Err(DecodeError::body("is nested deeper than 64"));
+    }
+    match text.trim_ascii_start().as_bytes().first() {
+        Some(b'[') => batch::read(text),
+        Some(b'{') => structured::read(body).map(|event| vec![event]),
+        Some(_) => Err(DecodeError::body("is neither a JSON object nor an array")),
+        None => Err(DecodeError::body("is empty")),
+    }
+}
+
+/// RFC 8259 section 8.1 lets a reader pass over the mark; it is no part of the JSON text.
+fn without_byte_order_mark(body: Bytes) -> Bytes {
+    if body.starts_with(b"\xEF\xBB\xBF") { body.slice(3..) } else { body }
+}

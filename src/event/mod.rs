@@ -8,7 +8,7 @@ pub mod decode;
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::name::HookName;
 
@@ -42,14 +42,21 @@ pub struct Attributes {
     #[serde(default)]
     pub time: Option<String>,
     /// Altinn's extension: the resource as a URN.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extension")]
     pub resource: Option<String>,
     /// Altinn's extension: the instance within the resource.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extension")]
     pub resourceinstance: Option<String>,
     /// W3C trace context, if the producer sent one (CloudEvents distributed tracing extension).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extension")]
     pub traceparent: Option<String>,
+}
+
+/// An extension's value as text: another sender's `resource` may as well be a boolean or an
+/// integer, and is written as `CloudEvents` 1.0 section 2 writes those.
+fn extension<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Option::<cloudevents::event::ExtensionValue>::deserialize(deserializer)?;
+    Ok(value.map(|value| value.to_string()))
 }
 
 impl Event {
@@ -72,7 +79,17 @@ impl Event {
 
     /// Every attribute and the data, in the SDK's model.
     pub fn to_sdk(&self) -> Result<cloudevents::Event, serde_json::Error> {
-        serde_json::from_slice(&self.json)
+        let mut members: serde_json::Map<_, _> = serde_json::from_slice(&self.json)?;
+        // The SDK does not see that `application/x+json; charset=utf-8` and `Application/JSON` are
+        // JSON, and would refuse their data.
+        let content_type = members.get("datacontenttype").and_then(serde_json::Value::as_str);
+        let json = content_type.is_some_and(decode::media_type::is_json);
+        let data = if json { members.remove("data") } else { None };
+        let mut event: cloudevents::Event = serde_json::from_value(members.into())?;
+        if let Some(data) = data {
+            event.set_data_unchecked(data);
+        }
+        Ok(event)
     }
 }
 

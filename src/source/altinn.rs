@@ -1,1 +1,100 @@
-//! To be written.
+//! Altinn Events, the hook's side: what a push to one subscription's hook means.
+//!
+//! Altinn signs nothing; the secret is in the URL that it was told (`?code=`). It sends one
+//! structured event a request as `application/json`, and a validation event when a subscription
+//! is made. Its API, subscribing included, is not here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, header::CONTENT_TYPE, request::Parts};
+use tokio::sync::Notify;
+use url::form_urlencoded;
+
+use super::{
+    Admission, Handshake, Refusal, Source,
+    membership::{self, Membership},
+    secrets::HookSecrets,
+};
+use crate::{
+    event::{
+        Event, VALIDATION_TYPE,
+        decode::{decode, error::DecodeError, media_type::media_type_of},
+    },
+    name::HookName,
+    queue::RawPush,
+};
+
+/// The URL's parameter that holds the secret, as Altinn's own receivers have it.
+const SECRET: &str = "code";
+
+/// One subscription's sender.
+#[derive(Debug)]
+pub struct Altinn {
+    /// The subscription.
+    pub name: HookName,
+    /// What its URL may hold.
+    pub secrets: Arc<HookSecrets>,
+    /// All configured subscriptions.
+    pub subscriptions: Arc<Vec<Membership>>,
+    /// Told when a validation event has come, for whoever waits to see the subscription validated.
+    pub validated: Arc<Notify>,
+}
+
+impl Source for Altinn {
+    fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        match secret(head) {
+            Some(offered) if self.secrets.accepts(&offered) => {}
+            Some(_) | None => return Err(Refusal::Unauthenticated),
+        }
+        match media_type_of(&head.headers) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::UnsupportedMediaType),
+        }
+    }
+
+    fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal> {
+        let events = match decode(&head.headers, body.clone()) {
+            Ok(events) => events,
+            Err(fault) => return Ok(self.undecodable(head, body, &fault)),
+        };
+        let (validations, events): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| event.attributes().ty == VALIDATION_TYPE);
+        if !validations.is_empty() {
+            self.validated.notify_one();
+            if events.is_empty() {
+                return Ok(Admission::Validation);
+            }
+        }
+        let arrival = |event| membership::arrival(&self.subscriptions, &self.name, event);
+        Ok(Admission::Events(events.into_iter().map(arrival).collect()))
+    }
+
+    fn handshake(&self, _head: &Parts) -> Option<Handshake> {
+        None
+    }
+}
+
+impl Altinn {
+    fn undecodable(&self, head: &Parts, body: Bytes, fault: &DecodeError) -> Admission {
+        let media_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let media_type = String::from_utf8_lossy(media_type.unwrap_or_default()).into_owned();
+        Admission::Undecodable {
+            push: RawPush { hook: self.name.clone(), media_type, body },
+            reason: fault.to_string(),
+        }
+    }
+}
+
+/// The one secret in the query. Two would leave open which of them counts.
+fn secret(head: &Parts) -> Option<String> {
+    let query = head.uri.query()?;
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == SECRET);
+    match (values.next(), values.next()) {
+        (Some((_, value)), None) => Some(value.into_owned()),
+        (_, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,147 @@
-//! To be written.
+//! Any other sender of `CloudEvents`: a bearer token or a signature proves it.
+//!
+//! Owns the authentication and the OPTIONS handshake (`CloudEvents` HTTP webhook, section 4); what
+//! events are is `event::decode`'s.
+
+mod signature;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ALLOW, AUTHORIZATION},
+    request::Parts,
+};
+
+use super::{Admission, Handshake, Refusal, Source, secrets::HookSecrets};
+use crate::{
+    clock::Clock,
+    event::{
+        Arrival, Event, Origin,
+        decode::{decode, media_type::media_type_of},
+    },
+    name::HookName,
+};
+
+const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
+const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
+/// What a hook with a handshake answers to.
+const METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
+
+/// One configured sender.
+#[derive(Debug)]
+pub struct CloudEvents {
+    /// Its name.
+    pub name: HookName,
+    /// How it proves itself.
+    pub auth: Auth,
+    /// Who may ask by OPTIONS; nobody, if empty.
+    pub allowed_origins: Vec<String>,
+}
+
+/// How a sender proves itself.
+#[derive(Debug)]
+pub enum Auth {
+    /// `Authorization: Bearer` and one of these.
+    Bearer(HookSecrets),
+    /// Standard Webhooks: an HMAC over id, timestamp and body.
+    StandardWebhooks {
+        /// The keys, each accepted.
+        keys: HookSecrets,
+        /// How far the timestamp may be off, either way.
+        tolerance: Duration,
+        /// What it is compared with.
+        clock: Clock,
+    },
+}
+
+impl Auth {
+    /// Reads the secrets again; what was read before stays on an error.
+    pub fn reload(&self) -> Result<(), crate::secret::SecretError> {
+        match self {
+            Self::Bearer(secrets) | Self::StandardWebhooks { keys: secrets, .. } => {
+                secrets.reload()
+            }
+        }
+    }
+}
+
+impl Source for CloudEvents {
+    fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        let genuine = match &self.auth {
+            Auth::Bearer(tokens) => {
+                bearer(&head.headers).is_some_and(|token| tokens.accepts(token))
+            }
+            // The signature itself needs the body; a stale or unsigned request ends here.
+            Auth::StandardWebhooks { tolerance, clock, .. } => signature::read(&head.headers)
+                .is_some_and(|signed| signed.is_fresh(clock, *tolerance)),
+        };
+        if !genuine {
+            return Err(Refusal::Unauthenticated);
+        }
+        match media_type_of(&head.headers) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::UnsupportedMediaType),
+        }
+    }
+
+    fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal> {
+        if let Auth::StandardWebhooks { keys, .. } = &self.auth {
+            let signed = signature::read(&head.headers).ok_or(Refusal::Unauthenticated)?;
+            if !signed.is_genuine(&keys.keys(), &body) {
+                return Err(Refusal::Unauthenticated);
+            }
+        }
+        let events = decode(&head.headers, body);
+        let events = events.map_err(|fault| Refusal::Malformed(fault.to_string()))?;
+        Ok(Admission::Events(events.into_iter().map(|event| self.arrival(event)).collect()))
+    }
+
+    fn handshake(&self, head: &Parts) -> Option<Handshake> {
+        if self.allowed_origins.is_empty() {
+            return None;
+        }
+        Some(self.allowed(&head.headers).map_or(Handshake::Denied, Handshake::Allowed))
+    }
+}
+
+impl CloudEvents {
+    fn arrival(&self, event: Event) -> Arrival {
+        let origin = Origin::Source(self.name.clone());
+        Arrival { event, origin, from: vec![self.name.clone()], only_by_hook: None }
+    }
+
+    /// The headers that allow this origin. A callback URL is not called: that would let anyone
+    /// have us send requests, and the answer itself is the consent (section 4.2).
+    fn allowed(&self, head: &HeaderMap) -> Option<HeaderMap> {
+        let origin = only(head, &REQUEST_ORIGIN)?;
+        let asked = origin.to_str().ok()?;
+        // Host names have no case; nothing else is let pass, no part and no suffix.
+        if !self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(asked)) {
+            return None;
+        }
+        Some(HeaderMap::from_iter([
+            (ALLOWED_ORIGIN, origin.clone()),
+            // No limit by rate (section 4.2.2): who sends too much is told 503 and Retry-After.
+            (ALLOWED_RATE, HeaderValue::from_static("*")),
+            (ALLOW, METHODS),
+        ]))
+    }
+}
+
+/// The token after `Bearer`, whose case is free (RFC 9110 section 11.1).
+fn bearer(head: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only(head, &AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+/// A header that is there once.
+fn only<'a>(head: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = head.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+#[cfg(test)]
+mod tests;

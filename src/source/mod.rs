@@ -6,6 +6,8 @@
 
 pub mod altinn;
 pub mod cloudevents;
+pub mod membership;
+pub mod secrets;
 
 use bytes::Bytes;
 use http::{HeaderMap, request::Parts};

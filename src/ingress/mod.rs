@@ -1,0 +1,174 @@
+//! The hook endpoint: from a request to an answer.
+//!
+//! Owns the order of the checks (design section 9: path, method, secret, media type, size,
+//! content), the statuses, and the promise that 200 is said only after the queue has it. What a
+//! request means is its source's; connections are the server's; it knows neither Altinn nor sled.
+
+pub mod peer;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue, Method, Request, StatusCode, Version,
+    header::{ALLOW, CONNECTION, RETRY_AFTER},
+    request::Parts,
+};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    event::Arrival,
+    metrics::{AnswerLabels, Metrics},
+    name::HookName,
+    queue::Queue,
+    server::{Answer, Peer, Service, answer, body},
+    source::{Handshake, Refusal, Source},
+};
+
+/// Seconds until a sender should come again when there is no room. Altinn has its own schedule.
+const RETRY: HeaderValue = HeaderValue::from_static("30");
+
+/// Called with each event that was stored, after it was.
+pub type OnStored = Arc<dyn Fn(&Arrival) + Send + Sync>;
+
+/// All hooks.
+pub struct Hooks<Q> {
+    /// The path of the public URL; hooks are under it. With or without a slash at its end.
+    pub prefix: String,
+    /// Who sends to which.
+    pub sources: BTreeMap<HookName, Arc<dyn Source>>,
+    /// Where events go.
+    pub queue: Q,
+    /// Bytes of a body.
+    pub max_body: usize,
+    /// For a body to come.
+    pub body_timeout: Duration,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Cancelled when new requests are to go elsewhere.
+    pub stopping: CancellationToken,
+    /// Told of what was stored.
+    pub on_stored: OnStored,
+    /// Counted in.
+    pub metrics: Metrics,
+    /// For the time of the last push.
+    pub clock: Clock,
+}
+
+impl<Q> fmt::Debug for Hooks<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl<Q: Queue> Service for Hooks<Q> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let (head, body) = request.into_parts();
+        let Some((name, source)) = self.find(head.uri.path()) else {
+            tracing::debug!("no such hook");
+            return self.counted(None, &head, answer::empty(StatusCode::NOT_FOUND));
+        };
+        let answer = self.of_hook(name, source.as_ref(), &head, body).await;
+        if answer.status().is_client_error() || answer.status().is_server_error() {
+            let peer = peer::address(peer, &head.headers, &self.trusted_proxies);
+            let status = answer.status().as_u16();
+            tracing::warn!(hook = %name, status, peer = ?peer, "refused a request");
+        }
+        self.counted(Some(name), &head, answer)
+    }
+}
+
+impl<Q: Queue> Hooks<Q> {
+    fn find(&self, path: &str) -> Option<(&HookName, &Arc<dyn Source>)> {
+        let under = path.strip_prefix(self.prefix.trim_end_matches('/'))?;
+        let name: HookName = under.strip_prefix("/hooks/")?.parse().ok()?;
+        self.sources.get_key_value(&name)
+    }
+
+    async fn of_hook(
+        &self,
+        name: &HookName,
+        source: &dyn Source,
+        head: &Parts,
+        body: Incoming,
+    ) -> Answer {
+        if head.method != Method::POST {
+            return not_a_post(source, head);
+        }
+        if self.stopping.is_cancelled() {
+            return closing(head, try_later());
+        }
+        if let Err(refusal) = source.check(head) {
+            return refused(&refusal);
+        }
+        match body::read(body, self.max_body, self.body_timeout).await {
+            Ok(body) => self.receive(name, source, head, body).await,
+            Err(error) => closing(head, answer::empty(without_body(error))),
+        }
+    }
+
+    fn counted(&self, hook: Option<&HookName>, head: &Parts, answer: Answer) -> Answer {
+        let status = answer.status().as_u16();
+        let hook = hook.map(ToString::to_string).unwrap_or_default();
+        self.metrics.answers.get_or_create(&AnswerLabels { hook, status }).inc();
+        if self.stopping.is_cancelled() { closing(head, answer) } else { answer }
+    }
+}
+
+/// A handshake where the source has one; otherwise 405 with what it has.
+fn not_a_post(source: &dyn Source, head: &Parts) -> Answer {
+    let handshake = source.handshake(head);
+    let allow = if handshake.is_some() { "POST, OPTIONS" } else { "POST" };
+    match handshake.filter(|_| head.method == Method::OPTIONS) {
+        Some(Handshake::Allowed(headers)) => {
+            let mut answer = answer::empty(StatusCode::OK);
+            answer.headers_mut().extend(headers);
+            answer
+        }
+        Some(Handshake::Denied) => answer::empty(StatusCode::FORBIDDEN),
+        None => {
+            let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            answer
+        }
+    }
+}
+
+/// A refusal's status; only what is wrong with an event is said, to a sender that proved itself.
+fn refused(refusal: &Refusal) -> Answer {
+    match refusal {
+        Refusal::Unauthenticated => answer::empty(StatusCode::UNAUTHORIZED),
+        Refusal::UnsupportedMediaType => answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Refusal::Malformed(rule) => {
+            answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", rule.clone())
+        }
+    }
+}
+
+fn without_body(error: body::BodyError) -> StatusCode {
+    match error {
+        body::BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        body::BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        body::BodyError::Broken => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn try_later() -> Answer {
+    let mut answer = answer::empty(StatusCode::SERVICE_UNAVAILABLE);
+    answer.headers_mut().insert(RETRY_AFTER, RETRY);
+    answer
+}
+
+/// Ends the connection after this answer: what is left of the body is not read, or we are
+/// stopping. HTTP/2 has no such header; there the server's drain does it. Other refusals leave the
+/// connection open: behind a proxy it is shared with senders who did nothing wrong.
+fn closing(head: &Parts, mut answer: Answer) -> Answer {
+    if head.version <= Version::HTTP_11 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}

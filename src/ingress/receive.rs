@@ -1,0 +1,87 @@
+//! From an admitted body to the queue, and from its word to a status.
+
+use bytes::Bytes;
+use http::{StatusCode, request::Parts};
+use tokio::time::Instant;
+
+use super::{Hooks, refused, try_later};
+use crate::{
+    event::Arrival,
+    metrics::HookLabels,
+    name::HookName,
+    queue::{Appended, Failure, Queue, QueueError, RawPush},
+    server::{Answer, answer},
+    source::{Admission, Source},
+};
+
+impl<Q: Queue> Hooks<Q> {
+    /// Answers a request whose body is here. If the peer goes away meanwhile, the events are
+    /// stored or not, and it sends them again: without our 200 it knows nothing else.
+    pub(super) async fn receive(
+        &self,
+        name: &HookName,
+        source: &dyn Source,
+        head: &Parts,
+        body: Bytes,
+    ) -> Answer {
+        let began = Instant::now();
+        let result = match source.admit(head, body) {
+            Err(refusal) => return refused(&refusal),
+            Ok(Admission::Validation) => {
+                self.metrics.validations.get_or_create(&HookLabels::new(name)).inc();
+                tracing::info!(hook = %name, "answered a validation event");
+                return answer::empty(StatusCode::OK);
+            }
+            Ok(Admission::Events(arrivals)) => self.store(name, arrivals).await,
+            Ok(Admission::Undecodable { push, reason }) => self.keep(name, push, reason).await,
+        };
+        self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => {
+                let now = self.clock.now().since(crate::clock::Timestamp::default());
+                let last = self.metrics.last_push_seconds.get_or_create(&HookLabels::new(name));
+                last.set(now.as_secs_f64());
+                answer::empty(StatusCode::OK)
+            }
+            Err(error) => {
+                tracing::warn!(hook = %name, %error, "cannot store what came");
+                try_later()
+            }
+        }
+    }
+
+    async fn store(&self, name: &HookName, arrivals: Vec<Arrival>) -> Result<(), QueueError> {
+        if arrivals.is_empty() {
+            return Ok(());
+        }
+        let appended = self.queue.append(arrivals.clone()).await?;
+        let labels = HookLabels::new(name);
+        for (arrival, appended) in arrivals.iter().zip(appended) {
+            let outcome = match appended {
+                Appended::Stored(_) => {
+                    self.metrics.stored.get_or_create(&labels).inc();
+                    (self.on_stored)(arrival);
+                    "stored"
+                }
+                Appended::Duplicate => {
+                    self.metrics.duplicates.get_or_create(&labels).inc();
+                    "duplicate"
+                }
+            };
+            let event = arrival.event.attributes();
+            tracing::info!(
+                event.id = %event.id, event.source = %event.source, event.type = %event.ty,
+                hook = %name, outcome, "event"
+            );
+        }
+        Ok(())
+    }
+
+    async fn keep(&self, name: &HookName, push: RawPush, reason: String) -> Result<(), QueueError> {
+        let failure = Failure { reason: reason.clone(), answer: None };
+        self.queue.bury_raw(push, failure).await?;
+        self.metrics.undecodable.get_or_create(&HookLabels::new(name)).inc();
+        tracing::warn!(hook = %name, reason, "kept a push that is no CloudEvent as a dead letter");
+        Ok(())
+    }
+}
