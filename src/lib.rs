@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod dispatch;
 pub mod event;
 pub mod handler;
 pub mod http_client;

@@ -265,6 +265,18 @@ pub enum Pattern {
     Contains(String),
 }
 
+impl Pattern {
+    /// Whether `text` fits.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(whole) => text == whole,
+            Self::Prefix(start) => text.starts_with(start),
+            Self::Suffix(end) => text.ends_with(end),
+            Self::Contains(part) => text.contains(part),
+        }
+    }
+}
+
 /// `[handlers.NAME] kind` and what goes with it.
 #[derive(Debug, Clone)]
 pub enum HandlerKind {
