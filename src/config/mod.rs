@@ -3,7 +3,15 @@
 //! Owns what an operator may write (design section 4) and what it means. `load` reads and layers
 //! it and finds every problem at once; nothing here opens a socket, a store or a secret for use.
 
+mod check;
+mod environment;
+pub mod files;
+mod leaf;
 pub mod load;
+mod pattern;
+mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
