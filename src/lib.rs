@@ -3,6 +3,7 @@
 //!
 //! The map of the house is `docs/ARCHITECTURE.md`; `tests/tidy.rs` holds its layers.
 
+pub mod altinn;
 pub mod backoff;
 pub mod clock;
 pub mod config;
