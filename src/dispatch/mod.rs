@@ -252,3 +252,6 @@ impl Drop for InFlight {
         self.0.in_flight.get_or_create(&self.1).dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

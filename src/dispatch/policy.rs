@@ -70,3 +70,83 @@ fn given_up(failure: Failure, tried: Tried) -> Failure {
     let reason = format!("given up after {} {times}: {}", tried.attempt, failure.reason);
     Failure { reason, answer: failure.answer }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::backoff::Backoff;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn retry() -> Retry {
+        let backoff = Backoff::try_new(SECOND, SECOND * 60, 2.0).unwrap();
+        Retry { backoff, give_up_after: SECOND * 1000 }
+    }
+
+    fn asked(after: Option<u64>) -> Ended {
+        let failure = Failure { reason: "no".into(), answer: Some("later".into()) };
+        Ended::Answered(Outcome::Retry { failure, after: after.map(Duration::from_secs) })
+    }
+
+    #[test]
+    fn a_retry_waits_as_long_as_the_longer_of_back_off_and_hint_up_to_the_cap() {
+        for (attempt, hint, seconds) in
+            [(1, None, 1), (3, None, 4), (1, Some(30), 30), (5, Some(3), 16), (1, Some(900), 60)]
+        {
+            let tried = Tried { attempt, age: SECOND, jitter: 1.0 };
+            let decision = verdict(asked(hint), tried, &retry());
+            let Verdict::RetryAfter(delay, failure) = decision.verdict else { panic!("{hint:?}") };
+            assert_eq!((delay, decision.word), (SECOND * seconds, "retry"), "{attempt} {hint:?}");
+            assert_eq!(failure.answer.as_deref(), Some("later"));
+        }
+    }
+
+    #[test]
+    fn every_end_has_its_word_and_its_verdict() {
+        let failure = || Failure { reason: "bad".into(), answer: None };
+        let rejected = Ended::Answered(Outcome::Rejected { failure: failure() });
+        for (ended, age, word, buried) in [
+            (Ended::Answered(Outcome::Delivered), 5000, "delivered", None),
+            (rejected, 1, "rejected", Some("bad")),
+            (asked(None), 999, "retry", None),
+            (asked(Some(1)), 1000, "given_up", Some("given up after 2 attempts: no")),
+            (Ended::TimedOut(SECOND), 1, "timeout", None),
+            (
+                Ended::TimedOut(SECOND),
+                1000,
+                "given_up",
+                Some("given up after 2 attempts: no answer within 1s"),
+            ),
+            (Ended::Panicked, 1, "panic", None),
+        ] {
+            let tried = Tried { attempt: 2, age: SECOND * age, jitter: 0.0 };
+            let decision = verdict(ended.clone(), tried, &retry());
+            let reason = match &decision.verdict {
+                Verdict::Bury(failure) => Some(failure.reason.as_str()),
+                Verdict::Done | Verdict::RetryAfter(..) => None,
+            };
+            assert_eq!((decision.word, reason), (word, buried), "{ended:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_retry_is_never_at_once_and_never_after_the_cap(
+            attempt in 1u32..5000,
+            age in 0u64..999,
+            hint in proptest::option::of(any::<u64>()),
+            jitter in 0.0..1.0,
+        ) {
+            let tried = Tried { attempt, age: SECOND * u32::try_from(age).unwrap(), jitter };
+            let decision = verdict(asked(hint), tried, &retry());
+            let Verdict::RetryAfter(delay, _) = decision.verdict else {
+                return Err(TestCaseError::fail("not a retry"));
+            };
+            prop_assert!(delay >= SECOND / 2 && delay <= retry().backoff.max());
+            let hint = hint.map_or(Duration::ZERO, Duration::from_secs);
+            prop_assert!(delay >= hint.min(retry().backoff.max()));
+        }
+    }
+}

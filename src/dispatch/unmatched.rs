@@ -48,3 +48,34 @@ impl Unmatched {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        config::{Match, Pattern},
+        event::{Event, Origin},
+    };
+
+    #[test]
+    fn only_an_event_that_no_handler_matches_is_counted_and_remembered() {
+        let only = |ty: &str| {
+            let ty = vec![Pattern::Exact(ty.to_owned())];
+            Filter::new(&Match { ty, ..Match::default() })
+        };
+        let metrics = Metrics::default();
+        let unmatched = Unmatched::new(vec![only("a"), only("b")], metrics.clone());
+        let at = Timestamp::from_millis;
+        for (ty, at, expected) in [("b", at(1), false), ("c", at(2), true), ("a", at(3), false)] {
+            let json = format!(r#"{{"id":"1","source":"/a","type":"{ty}"}}"#);
+            let event = Event::from_json(Bytes::from(json)).unwrap();
+            let (origin, from) = (Origin::Altinn, vec!["x".parse().unwrap()]);
+            let arrival = Arrival { event, origin, from, only_by_hook: None };
+            assert_eq!(unmatched.note(&arrival, at), expected, "{ty}");
+        }
+        assert_eq!(unmatched.snapshot(), Seen { count: 1, last: Some(("c".into(), at(2))) });
+        assert_eq!(metrics.unmatched.get(), 1);
+    }
+}

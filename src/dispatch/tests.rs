@@ -1,0 +1,349 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    config::{Match, Pattern},
+    event::{Event, Origin},
+    handler::Outcome,
+    queue::{DeadLetter, Failure, HandlerCensus, Page, StartAt, model::ModelQueue},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the scripted handler does with one attempt.
+#[derive(Clone, Copy)]
+enum Act {
+    Deliver,
+    Fail(&'static str),
+    Reject,
+    Panic,
+    Hang,
+    Take(Duration),
+}
+
+/// Does what is written for each event's id, attempt by attempt; delivers what is not written.
+#[derive(Default)]
+struct Scripted {
+    script: Mutex<BTreeMap<String, VecDeque<Act>>>,
+    otherwise: Option<Act>,
+    /// Id, attempt, and when.
+    tried: Mutex<Vec<(String, u32, Instant)>>,
+    keys: Mutex<Vec<String>>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+struct Running<'a>(&'a Scripted);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Handler for Scripted {
+    async fn deliver(&self, attempt: Attempt<'_>) -> Outcome {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        let _running = Running(self);
+        let id = attempt.stored.event.attributes().id.clone();
+        self.keys.lock().unwrap().push(attempt.idempotency_key.to_owned());
+        self.tried.lock().unwrap().push((id.clone(), attempt.number, Instant::now()));
+        let act = self.script.lock().unwrap().get_mut(&id).and_then(VecDeque::pop_front);
+        match act.or_else(|| self.otherwise).unwrap_or(Act::Deliver) {
+            Act::Deliver => Outcome::Delivered,
+            Act::Fail(reason) => Outcome::retry(reason),
+            Act::Reject => {
+                let failure = Failure { reason: "bad".into(), answer: None };
+                Outcome::Rejected { failure }
+            }
+            Act::Panic => panic!("scripted"),
+            Act::Hang => pending().await,
+            Act::Take(time) => {
+                sleep(time).await;
+                Outcome::Delivered
+            }
+        }
+    }
+}
+
+struct Bench {
+    queue: ModelQueue,
+    handler: Arc<Scripted>,
+    metrics: Metrics,
+    clock: Clock,
+    stop: CancellationToken,
+    /// The dispatcher, and what makes the clock go with tokio's paused time.
+    tasks: JoinSet<Result<(), QueueError>>,
+}
+
+impl Bench {
+    fn new(concurrency: usize, matches: &Match, handler: Scripted) -> Self {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        let name: HandlerName = "h".parse().unwrap();
+        let queue = ModelQueue::new(&[(name.clone(), StartAt::Now)], clock.clone());
+        let (handler, metrics) = (Arc::new(handler), Metrics::default());
+        let backoff = Backoff::try_new(SECOND, MINUTE, 2.0).unwrap();
+        let dispatcher = Dispatcher {
+            name,
+            queue: queue.clone(),
+            handler: handler.clone(),
+            filter: Filter::new(matches),
+            limits: Limits {
+                timeout: SECOND * 30,
+                concurrency: concurrency.try_into().unwrap(),
+                retry: Retry { backoff, give_up_after: MINUTE * 10 },
+            },
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(dispatcher.run(stop.clone()));
+        Self { queue, handler, metrics, clock, stop, tasks }
+    }
+
+    fn scripted(concurrency: usize, script: &[(&str, &[Act])]) -> Self {
+        let script = script.iter().map(|(id, acts)| ((*id).into(), acts.to_vec().into()));
+        let script = Mutex::new(script.collect());
+        Self::new(concurrency, &Match::default(), Scripted { script, ..Scripted::default() })
+    }
+
+    async fn store(&self, ids: &[&str]) {
+        let arrivals = ids.iter().map(|id| {
+            let json = format!(r#"{{"id":"{id}","source":"/a","type":"t"}}"#);
+            let event = Event::from_json(Bytes::from(json)).unwrap();
+            Arrival { event, origin: Origin::Altinn, from: Vec::new(), only_by_hook: None }
+        });
+        self.queue.append(arrivals.collect()).await.unwrap();
+    }
+
+    /// Lets this much time pass, for tokio and for the clock.
+    async fn pass(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let step = Duration::from_millis(50).min(end - Instant::now());
+            sleep(step).await;
+            self.clock.advance(step);
+        }
+        // What became due just now happens now.
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Stops, and says how the dispatcher ended.
+    async fn stopped(mut self) -> Result<(), QueueError> {
+        self.stop.cancel();
+        self.tasks.join_next().await.unwrap().unwrap()
+    }
+
+    fn tried(&self) -> Vec<(String, u32)> {
+        let tried = self.handler.tried.lock().unwrap();
+        tried.iter().map(|(id, attempt, _)| (id.clone(), *attempt)).collect()
+    }
+
+    fn counted(&self, outcome: &'static str) -> u64 {
+        let labels = OutcomeLabels { handler: "h".into(), outcome };
+        self.metrics.attempts.get_or_create(&labels).get()
+    }
+
+    fn in_flight(&self) -> i64 {
+        let labels = HandlerLabels { handler: "h".into() };
+        self.metrics.in_flight.get_or_create(&labels).get()
+    }
+
+    async fn census(&self) -> HandlerCensus {
+        self.queue.census().await.unwrap().handlers.remove(0)
+    }
+
+    async fn letters(&self) -> Vec<DeadLetter> {
+        self.queue.dead_letters(None, Page { limit: 10, newest: false }).await.unwrap()
+    }
+}
+
+fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
+    expected.iter().map(|(id, attempt)| ((*id).to_owned(), *attempt)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_delivered_in_order_and_settled() {
+    let bench = Bench::scripted(1, &[]);
+    bench.store(&["1", "2"]).await;
+    bench.pass(SECOND).await;
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("2", 1)]));
+    let census = bench.census().await;
+    assert_eq!((census.pending, census.retrying), (0, 0));
+    assert_eq!((bench.counted("delivered"), bench.in_flight()), (2, 0));
+    assert_eq!(bench.stopped().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_tried_again_with_growing_delays_until_it_is_delivered() {
+    let bench = Bench::scripted(1, &[("1", &[Act::Fail("answered 500"); 5])]);
+    bench.store(&["1"]).await;
+    bench.pass(MINUTE * 2).await;
+    let tried = bench.handler.tried.lock().unwrap().clone();
+    let attempts: Vec<u32> = tried.iter().map(|(_, attempt, _)| *attempt).collect();
+    assert_eq!(attempts, [1, 2, 3, 4, 5, 6]);
+    for (step, pair) in tried.windows(2).enumerate() {
+        let (waited, longest) =
+            (pair[1].2 - pair[0].2, SECOND * 2u32.pow(step.try_into().unwrap()));
+        let slack = Duration::from_millis(200);
+        assert!(waited >= longest / 2 && waited <= longest + slack, "{step}: {waited:?}");
+    }
+    assert_eq!((bench.counted("retry"), bench.counted("delivered")), (5, 1));
+    let keys = bench.handler.keys.lock().unwrap().clone();
+    assert!(keys.iter().all(|key| *key == keys[0]), "the key is the same for all attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_delivered_in_its_time_is_a_dead_letter() {
+    let handler = Scripted { otherwise: Some(Act::Fail("answered 500")), ..Scripted::default() };
+    let bench = Bench::new(1, &Match::default(), handler);
+    bench.store(&["1"]).await;
+    bench.pass(MINUTE * 12).await;
+    let letters = bench.letters().await;
+    let attempts = u32::try_from(bench.tried().len()).unwrap();
+    assert!(attempts > 10);
+    assert_eq!(letters[0].attempts, attempts);
+    let reason = format!("given up after {attempts} attempts: answered 500");
+    assert_eq!(letters[0].failure.reason, reason);
+    assert_eq!(bench.counted("given_up"), 1);
+    bench.pass(MINUTE * 5).await;
+    assert_eq!(bench.tried().last().unwrap().1, attempts, "it is not tried any more");
+    bench.queue.revive(&letters[0].id).await.unwrap();
+    bench.pass(SECOND).await;
+    assert_eq!(bench.tried().last(), Some(&("1".to_owned(), attempts + 1)));
+    assert_eq!(bench.census().await.retrying, 1, "its time began anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_event_is_a_dead_letter_at_once() {
+    let bench = Bench::scripted(1, &[("1", &[Act::Reject])]);
+    bench.store(&["1", "2"]).await;
+    bench.pass(SECOND).await;
+    assert_eq!(bench.letters().await[0].failure.reason, "bad");
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("2", 1)]));
+    assert_eq!(bench.counted("rejected"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_retry_of_that_delivery_only() {
+    let bench = Bench::scripted(1, &[("1", &[Act::Panic])]);
+    bench.store(&["1", "2"]).await;
+    bench.pass(SECOND * 3).await;
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("2", 1), ("1", 2)]));
+    assert_eq!((bench.counted("panic"), bench.counted("delivered")), (1, 2));
+    assert_eq!(bench.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_is_dropped_at_its_time_out_and_tried_again() {
+    let bench = Bench::scripted(1, &[("1", &[Act::Hang])]);
+    bench.store(&["1"]).await;
+    bench.pass(SECOND * 29).await;
+    assert_eq!((bench.handler.now.load(Ordering::SeqCst), bench.in_flight()), (1, 1));
+    bench.pass(SECOND * 3).await;
+    assert_eq!(bench.handler.now.load(Ordering::SeqCst), 0);
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("1", 2)]));
+    assert_eq!((bench.counted("timeout"), bench.counted("delivered")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_does_not_hold_up_the_others() {
+    let bench = Bench::scripted(2, &[("1", &[Act::Hang])]);
+    bench.store(&["1", "2", "3", "4"]).await;
+    bench.pass(SECOND).await;
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("2", 1), ("3", 1), ("4", 1)]));
+    assert_eq!(bench.counted("delivered"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_never_more_at_the_same_time_than_configured() {
+    let handler = Scripted { otherwise: Some(Act::Take(SECOND)), ..Scripted::default() };
+    let bench = Bench::new(3, &Match::default(), handler);
+    let ids: Vec<String> = (0..10).map(|id| id.to_string()).collect();
+    bench.store(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bench.pass(SECOND * 10).await;
+    assert_eq!(bench.handler.most.load(Ordering::SeqCst), 3, "all three are used");
+    assert_eq!(bench.counted("delivered"), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_match_is_done_without_an_attempt() {
+    let matches = Match { ty: vec![Pattern::Exact("u".into())], ..Match::default() };
+    let bench = Bench::new(1, &matches, Scripted::default());
+    bench.store(&["1", "2"]).await;
+    bench.pass(SECOND).await;
+    assert!(bench.tried().is_empty());
+    assert_eq!(bench.census().await.pending, 0);
+    assert_eq!(bench.counted("delivered"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_what_is_in_flight_end_and_takes_no_more() {
+    let handler = Scripted { otherwise: Some(Act::Take(SECOND * 10)), ..Scripted::default() };
+    let bench = Bench::new(2, &Match::default(), handler);
+    bench.store(&["1", "2", "3"]).await;
+    bench.pass(SECOND).await;
+    let (queue, metrics, began) = (bench.queue.clone(), bench.metrics.clone(), Instant::now());
+    assert_eq!(bench.stopped().await, Ok(()));
+    assert!(began.elapsed() >= SECOND * 8, "it waited for them");
+    let census = queue.census().await.unwrap().handlers.remove(0);
+    assert_eq!((census.pending, census.in_flight), (1, 0));
+    let labels = OutcomeLabels { handler: "h".into(), outcome: "delivered" };
+    assert_eq!(metrics.attempts.get_or_create(&labels).get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_that_is_dropped_gives_its_deliveries_back() {
+    let mut bench = Bench::scripted(1, &[("1", &[Act::Hang])]);
+    bench.store(&["1"]).await;
+    bench.pass(SECOND).await;
+    assert_eq!(bench.census().await.in_flight, 1);
+    bench.tasks.shutdown().await;
+    sleep(SECOND).await;
+    let census = bench.census().await;
+    assert_eq!((census.in_flight, census.pending), (0, 1));
+    assert_eq!((bench.in_flight(), bench.handler.now.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_asked_again_until_it_heals() {
+    let broken = || Some(QueueError::Unavailable("disk".into()));
+    let bench = Bench::scripted(1, &[("1", &[Act::Take(SECOND)])]);
+    bench.store(&["1", "2"]).await;
+    bench.pass(SECOND / 2).await;
+    bench.queue.refuse(broken());
+    bench.pass(MINUTE).await;
+    assert_eq!(bench.tried(), pairs(&[("1", 1)]), "delivered once, and not settled");
+    bench.queue.refuse(None);
+    bench.pass(SECOND * 11).await;
+    assert_eq!(bench.tried(), pairs(&[("1", 1), ("1", 1), ("2", 1)]));
+    assert_eq!(bench.census().await.pending, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_queue_is_an_error_unless_stopping() {
+    let mut bench = Bench::scripted(1, &[]);
+    bench.queue.close().await.unwrap();
+    let ended = bench.tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(ended, Err(QueueError::Closed));
+    let bench = Bench::scripted(1, &[]);
+    bench.stop.cancel();
+    bench.queue.close().await.unwrap();
+    assert_eq!(bench.stopped().await, Ok(()));
+}
