@@ -1,0 +1,40 @@
+//! Handlers from their configuration. To add a kind: one arm here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context;
+
+use crate::{
+    clock::Clock,
+    config::{self, Config, HandlerKind},
+    dispatch::Limits,
+    handler::{Handler, exec::ExecHandler, file::FileHandler, http::HttpHandler},
+    name::HandlerName,
+};
+
+/// All of them.
+pub(super) fn build(
+    config: &Config,
+    clock: &Clock,
+) -> anyhow::Result<BTreeMap<HandlerName, Arc<dyn Handler>>> {
+    let built = config.handlers.iter().map(|(name, settings)| {
+        let handler = one(settings, clock).with_context(|| format!("handlers.{name}"))?;
+        Ok((name.clone(), handler))
+    });
+    built.collect()
+}
+
+fn one(settings: &config::Handler, clock: &Clock) -> anyhow::Result<Arc<dyn Handler>> {
+    Ok(match &settings.kind {
+        HandlerKind::Http(http) => {
+            Arc::new(HttpHandler::new(http, settings.timeout, clock.clone())?)
+        }
+        HandlerKind::Exec(exec) => Arc::new(ExecHandler::new(exec)),
+        HandlerKind::File(file) => Arc::new(FileHandler::new(file)),
+    })
+}
+
+/// What dispatch needs to know of one.
+pub(super) fn limits(settings: &config::Handler) -> Limits {
+    Limits { timeout: settings.timeout, concurrency: settings.concurrency, retry: settings.retry }
+}
