@@ -28,10 +28,10 @@ pub(super) fn ready(listen: SocketAddr, took: Duration) -> anyhow::Result<()> {
 }
 
 pub(super) fn signed_in(requests: &Value) -> anyhow::Result<()> {
-    let (tokens, exchanges) = (&requests["tokens"], &requests["exchanges"]);
+    let (tokens, exchanges) = (&requests["tokens_issued"], &requests["altinn_tokens_issued"]);
     say(
         "sign-in",
-        &format!("{tokens} Maskinporten grant, {exchanges} exchange for an Altinn token"),
+        &format!("{tokens} token by Maskinporten grant, exchanged for {exchanges} Altinn token"),
     )
 }
 
@@ -79,7 +79,8 @@ pub(super) fn totals(
     let last = handler.got().len();
     say("deliver", &format!("{last} of {} events at the handler after {took:.0?}", ids.len()))?;
     let (state, left) = (&status.state, status.log.events);
-    say("status", &format!("{state}; {left} events in the log, 0 lost, 0 dead letters expected"))
+    let dead: u64 = status.handlers.iter().map(|handler| handler.dead_letters).sum();
+    say("status", &format!("{state}; {left} events in the log, {dead} dead letters"))
 }
 
 pub(super) fn keep_running(config: &Path, altinn: &str, folder: &Path) -> anyhow::Result<()> {
