@@ -16,8 +16,6 @@ use super::{Config, check, environment, reader::Reading};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
-/// No table lies as deep as this; the parser would recurse.
-const MAX_DOTS: usize = 64;
 
 /// The first layer. Defaults below names that the operator gives are where those are read.
 const DEFAULTS: &str = r#"
@@ -153,20 +151,12 @@ fn merged(
         .add_source(Layer(plain(file, reading)))
         .add_source(environment::layer(variables, reading))
         .build();
-    match merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind {
-        ValueKind::Table(tree) => Ok(tree),
-        _ => Ok(Map::new()),
-    }
+    let tree = merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind;
+    Ok(if let ValueKind::Table(tree) = tree { tree } else { Map::new() })
 }
 
 /// The text's tables, or why not, with line and column.
 fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    for (line, number) in text.lines().zip(1..) {
-        let (key, _) = line.split_once('=').unwrap_or((line, ""));
-        if !key.trim_start().starts_with('#') && key.matches('.').count() > MAX_DOTS {
-            return Err(format!("line {number}: too many tables in each other"));
-        }
-    }
     let file = ::config::File::from_str(text, FileFormat::Toml);
     file.collect().map_err(|fault| without_source(&fault.to_string()))
 }
