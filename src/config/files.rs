@@ -9,7 +9,7 @@ use aws_lc_rs::rsa::KeyPair;
 use secrecy::ExposeSecret;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 
-use super::{Altinn, Config, HandlerKind, SourceAuth, load::Problem};
+use super::{Altinn, Config, HandlerKind, SourceAuth, problem::Problem};
 use crate::secret::{SecretError, SecretFile};
 
 /// Every problem with the files that must be there before brevdue starts.

@@ -1,18 +1,18 @@
 //! Reading the configuration: defaults, the file, the environment; and every problem at once.
 //!
-//! Owns the layers and the errors; what the keys mean is in `check`.
+//! Owns the layers; what the keys mean is in `check`.
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env,
     fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use ::config::{FileFormat, Map, Source, Value, ValueKind};
 
-use super::{Config, check, environment, reader::Reading};
+use super::{Config, check, environment, problem::ConfigError, reader::Reading};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -46,49 +46,6 @@ dedup_max = 2_000_000
 retain = "0s"
 "#;
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key's path, like `handlers.arkiv.retry.max`, or a variable of the environment.
-    pub key: String,
-    /// What is wrong with it and what would be right; never a secret, never a subject.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not TOML.
-    #[error("{path}: {message}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// With line and column, without the line itself.
-        message: String,
-    },
-    /// It is TOML, but says what cannot be done. Every problem, one a line.
-    #[error("{}", lines(.0))]
-    Invalid(Vec<Problem>),
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
-}
-
 impl Config {
     /// Reads the file, and over it the process's environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -121,7 +78,7 @@ pub(super) fn build(
     reading: &Reading<'_>,
 ) -> Result<Config, ConfigError> {
     let tree = merged(text, path, variables, reading)?;
-    let config = check::config(reading.root(tree));
+    let config = check::root::config(reading.root(tree));
     match (config, reading.problems()) {
         (Ok(config), problems) if problems.is_empty() => Ok(config),
         (Ok(_) | Err(_), problems) => Err(ConfigError::Invalid(problems)),

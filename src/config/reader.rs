@@ -13,7 +13,7 @@ use std::{
 
 use ::config::{Value, ValueKind};
 
-use super::{environment, leaf::Leaf, load::Problem};
+use super::{environment, leaf::Leaf, problem::Problem};
 use crate::secret::SecretFile;
 
 /// One reading of a configuration.

@@ -1,8 +1,17 @@
 //! The files that a configuration names.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, sync::OnceLock};
 
 use super::{super::files::check_files, *};
+
+/// Made once: it takes a while.
+fn rsa() -> &'static str {
+    static KEY: OnceLock<String> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let size = rcgen::RsaKeySize::_2048;
+        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap().serialize_pem()
+    })
+}
 
 /// The minimal configuration with a source, a subscription's secret and a program, all there.
 fn whole() -> (tempfile::TempDir, String) {
@@ -12,8 +21,7 @@ fn whole() -> (tempfile::TempDir, String) {
     fs::create_dir(base.join("tls")).unwrap();
     fs::write(base.join("tls/fullchain.pem"), made.cert.pem()).unwrap();
     fs::write(base.join("tls/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
-    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    fs::write(base.join("maskinporten.pem"), rsa.unwrap().serialize_pem()).unwrap();
+    fs::write(base.join("maskinporten.pem"), rsa()).unwrap();
     fs::write(base.join("innboks-secret"), "a-secret-of-some-length\n").unwrap();
     fs::write(base.join("other-token"), "other-token-0123456789\n").unwrap();
     fs::write(base.join("program"), "#!/bin/sh\n").unwrap();

@@ -95,3 +95,39 @@ fn a_fault_from_the_environment_names_the_variable() {
         assert!(found.iter().any(told), "{environment:?}: {found:?}");
     }
 }
+
+#[test]
+fn a_credential_outside_systemd_is_told() {
+    // The test's own environment decides; under systemd with credentials it would be found.
+    if std::env::var_os("CREDENTIALS_DIRECTORY").is_none() {
+        let text = MINIMAL.replace("\"maskinporten.pem\"", "\"credential:maskinporten-key\"");
+        let found = problems(from(&text));
+        assert_eq!(found[0].key, "altinn.maskinporten.key_file");
+        assert!(found[0].message.contains("$CREDENTIALS_DIRECTORY"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_path_in_public_url_is_kept_without_its_slash() {
+    for (written, kept) in [
+        ("https://a.no", "https://a.no/"),
+        ("https://a.no/", "https://a.no/"),
+        ("https://a.no:8443/pre/fix//", "https://a.no:8443/pre/fix"),
+    ] {
+        let config = good(from(&MINIMAL.replace("https://hooks.example.no", written)));
+        assert_eq!(config.server.public_url.as_str(), kept);
+    }
+}
+
+#[test]
+fn a_handlers_url_may_be_a_socket() {
+    for (written, socket, path) in [
+        ("unix:/run/app.sock:/events?a=b:/c", "/run/app.sock", "/events?a=b:/c"),
+        ("unix:app.sock:/", "/etc/brevdue/app.sock", "/"),
+    ] {
+        let config = good(from(&MINIMAL.replace("http://127.0.0.1:9000/events", written)));
+        let HandlerKind::Http(http) = &handler(&config, "arkiv").kind else { panic!("{config:?}") };
+        let expected = HttpTarget::Unix { socket: socket.into(), path: path.to_owned() };
+        assert_eq!(http.target, expected);
+    }
+}

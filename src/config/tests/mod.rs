@@ -9,7 +9,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    load::{ConfigError, Problem, build},
+    load::build,
+    problem::{ConfigError, Problem},
     reader::Reading,
     *,
 };
