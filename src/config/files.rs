@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
+use aws_lc_rs::rsa::KeyPair;
 use secrecy::ExposeSecret;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 
-use super::{Altinn, Config, HandlerKind, SourceAuth, load::Problem};
+use super::{Altinn, Config, HandlerKind, SourceAuth, problem::Problem};
 use crate::secret::{SecretError, SecretFile};
 
 /// Every problem with the files that must be there before brevdue starts.
@@ -61,7 +62,7 @@ impl Found {
             self.certificates("altinn.ca_file", file);
         }
         self.secret("altinn.api_key_file", altinn.api_key_file.as_ref());
-        self.key("altinn.maskinporten.key_file", &altinn.maskinporten.key_file);
+        self.rsa("altinn.maskinporten.key_file", &altinn.maskinporten.key_file);
     }
 
     fn certificates(&mut self, key: &str, path: &Path) {
@@ -95,6 +96,18 @@ impl Found {
         }
     }
 
+    /// Maskinporten documents RS256, RS384 and RS512 only.
+    fn rsa(&mut self, key: &str, file: &SecretFile) {
+        match file.read() {
+            Err(fault) => self.push(key, fault.to_string()),
+            Ok(text) if is_rsa(text.expose_secret().as_bytes()) => {}
+            Ok(_) => {
+                let path = file.path().display();
+                self.push(key, format!("{path}: has no unencrypted RSA private key in PEM"));
+            }
+        }
+    }
+
     fn programs(&mut self, config: &Config) {
         for (name, handler) in &config.handlers {
             if let HandlerKind::Exec(exec) = &handler.kind
@@ -104,6 +117,14 @@ impl Found {
                 self.push(&format!("handlers.{name}.command"), format!("{program}: {fault}"));
             }
         }
+    }
+}
+
+fn is_rsa(pem: &[u8]) -> bool {
+    match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(PrivateKeyDer::Pkcs1(key)) => KeyPair::from_der(key.secret_pkcs1_der()).is_ok(),
+        Ok(PrivateKeyDer::Pkcs8(key)) => KeyPair::from_pkcs8(key.secret_pkcs8_der()).is_ok(),
+        Ok(_) | Err(_) => false,
     }
 }
 

@@ -6,6 +6,11 @@
 //! for 1. Messages name what is right, and repeat what was written only where it is short and not
 //! personal: never for texts.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else a value is, it is refused alike"
+)]
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,

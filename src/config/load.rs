@@ -1,23 +1,21 @@
 //! Reading the configuration: defaults, the file, the environment; and every problem at once.
 //!
-//! Owns the layers and the errors; what the keys mean is in `check`.
+//! Owns the layers; what the keys mean is in `check`.
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env,
     fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use ::config::{FileFormat, Map, Source, Value, ValueKind};
 
-use super::{Config, check, environment, reader::Reading};
+use super::{Config, check, environment, problem::ConfigError, reader::Reading};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
-/// No table lies as deep as this; the parser would recurse.
-const MAX_DOTS: usize = 64;
 
 /// The first layer. Defaults below names that the operator gives are where those are read.
 const DEFAULTS: &str = r#"
@@ -47,49 +45,6 @@ dedup_window = "90d"
 dedup_max = 2_000_000
 retain = "0s"
 "#;
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key's path, like `handlers.arkiv.retry.max`, or a variable of the environment.
-    pub key: String,
-    /// What is wrong with it and what would be right; never a secret, never a subject.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is not TOML.
-    #[error("{path}: {message}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// With line and column, without the line itself.
-        message: String,
-    },
-    /// It is TOML, but says what cannot be done. Every problem, one a line.
-    #[error("{}", lines(.0))]
-    Invalid(Vec<Problem>),
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
-}
 
 impl Config {
     /// Reads the file, and over it the process's environment.
@@ -123,7 +78,7 @@ pub(super) fn build(
     reading: &Reading<'_>,
 ) -> Result<Config, ConfigError> {
     let tree = merged(text, path, variables, reading)?;
-    let config = check::config(reading.root(tree));
+    let config = check::root::config(reading.root(tree));
     match (config, reading.problems()) {
         (Ok(config), problems) if problems.is_empty() => Ok(config),
         (Ok(_) | Err(_), problems) => Err(ConfigError::Invalid(problems)),
@@ -153,20 +108,12 @@ fn merged(
         .add_source(Layer(plain(file, reading)))
         .add_source(environment::layer(variables, reading))
         .build();
-    match merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind {
-        ValueKind::Table(tree) => Ok(tree),
-        _ => Ok(Map::new()),
-    }
+    let tree = merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind;
+    Ok(if let ValueKind::Table(tree) = tree { tree } else { Map::new() })
 }
 
 /// The text's tables, or why not, with line and column.
 fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    for (line, number) in text.lines().zip(1..) {
-        let (key, _) = line.split_once('=').unwrap_or((line, ""));
-        if !key.trim_start().starts_with('#') && key.matches('.').count() > MAX_DOTS {
-            return Err(format!("line {number}: too many tables in each other"));
-        }
-    }
     let file = ::config::File::from_str(text, FileFormat::Toml);
     file.collect().map_err(|fault| without_source(&fault.to_string()))
 }

@@ -9,6 +9,7 @@ pub mod files;
 mod leaf;
 pub mod load;
 mod pattern;
+pub mod problem;
 mod reader;
 #[cfg(test)]
 mod tests;

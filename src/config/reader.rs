@@ -13,7 +13,7 @@ use std::{
 
 use ::config::{Value, ValueKind};
 
-use super::{environment, leaf::Leaf, load::Problem};
+use super::{environment, leaf::Leaf, problem::Problem};
 use crate::secret::SecretFile;
 
 /// One reading of a configuration.
@@ -56,6 +56,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Every key that was asked for, with `*` for given names.
+    #[cfg(test)]
     pub(super) fn asked(&self) -> BTreeSet<String> {
         self.asked.take()
     }
@@ -222,12 +223,14 @@ impl<'a> Section<'a> {
     }
 
     /// Keys that this version knows and refuses, with the reason.
-    pub(super) fn refuse(&mut self, refused: &[(&str, &str)]) {
+    pub(super) fn refuse(&mut self, refused: &[(&str, &str)]) -> Option<Reported> {
+        let mut reported = None;
         for (key, reason) in refused {
             if self.values.remove(*key).is_some() {
-                self.fault(key, *reason);
+                reported = Some(self.fault(key, *reason));
             }
         }
+        reported
     }
 
     /// The end of it: keys that nobody asked for are reported.

@@ -50,7 +50,7 @@ pub(super) fn handler(
     mut section: Section<'_>,
     hooks: &BTreeSet<HookName>,
 ) -> Result<Handler, Reported> {
-    let kind = section.need_as("kind", kind);
+    let kind = section.need_as("kind", |word: String| kind(&word));
     let kind = specific(&mut section, kind);
     let matches = section.section_or_empty("match").and_then(|table| match_table(table, hooks));
     let timeout = section.optional_as("timeout", super::above_zero(LONGEST_ATTEMPT));
@@ -71,11 +71,11 @@ pub(super) fn handler(
     })
 }
 
-fn kind(word: String) -> Result<Kind, String> {
+fn kind(word: &str) -> Result<Kind, String> {
     let known = KINDS.iter().find(|(name, ..)| *name == word);
     known.map(|(_, kind, _)| *kind).ok_or_else(|| {
         let names = KINDS.map(|(name, ..)| format!("\"{name}\"")).join(", ");
-        if NOT_BUILT.contains(&word.as_str()) {
+        if NOT_BUILT.contains(&word) {
             format!("{word} is not built yet; must be one of {names}")
         } else {
             format!("must be one of {names}")
@@ -115,11 +115,12 @@ fn http(section: &mut Section<'_>) -> Result<HttpHandler, Reported> {
     Ok(HttpHandler { target: target?, content_mode: content_mode?.unwrap_or_default() })
 }
 
+const RIGHT: &str = "must be an http:// or https:// URL, or unix:SOCKET:/path";
+
 fn target(text: &str, base: &Path) -> Result<HttpTarget, String> {
     if let Some(rest) = text.strip_prefix("unix:") {
         return unix(rest, base);
     }
-    const RIGHT: &str = "must be an http:// or https:// URL, or unix:SOCKET:/path";
     let url = Url::parse(text).map_err(|_| RIGHT.to_owned())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         Err(RIGHT.to_owned())

@@ -98,10 +98,11 @@ fn tls(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {
     let Some(value) = section.take("tls") else {
         return Err(section.fault("tls", format!("is missing: {RIGHT}")));
     };
-    match &value.kind {
-        ValueKind::String(word) if word == "off" => return Ok(None),
-        ValueKind::Table(_) => {}
-        _ => return Err(section.fault("tls", RIGHT)),
+    if matches!(&value.kind, ValueKind::String(word) if word == "off") {
+        return Ok(None);
+    }
+    if !matches!(value.kind, ValueKind::Table(_)) {
+        return Err(section.fault("tls", RIGHT));
     }
     let mut tls = section.below("tls", "tls", value)?;
     let certificate_file = tls.path("certificate_file");

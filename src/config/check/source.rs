@@ -19,6 +19,11 @@ const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
 const RIGHT: &str = "must be { bearer_file = \"…\" } or { standard_webhooks_file = \"…\" }";
 
+const NOT_BUILT: [(&str, &str); 1] = [(
+    "client_certificate_names",
+    "client_certificate_names is not built yet: use bearer_file or standard_webhooks_file",
+)];
+
 pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
     section.refuse(&[("allowed_callbacks", "allowed_callbacks is not built yet")]);
     let auth = auth(&mut section);
@@ -31,30 +36,30 @@ fn auth(section: &mut Section<'_>) -> Result<SourceAuth, Reported> {
     let Some(value) = section.take("auth") else {
         return Err(section.fault("auth", format!("is missing: {RIGHT}")));
     };
-    match &value.kind {
-        ValueKind::String(word) if word == "allow_from" => {
-            return Err(section.fault("auth", format!("allow_from is not built yet; {RIGHT}")));
-        }
-        ValueKind::Table(_) => {}
-        _ => return Err(section.fault("auth", RIGHT)),
+    if matches!(&value.kind, ValueKind::String(word) if word == "allow_from") {
+        return Err(section.fault("auth", format!("allow_from is not built yet; {RIGHT}")));
+    }
+    if !matches!(value.kind, ValueKind::Table(_)) {
+        return Err(section.fault("auth", RIGHT));
     }
     let mut auth = section.below("auth", "auth", value)?;
-    let names = "client_certificate_names is not built yet: use bearer_file or \
-                 standard_webhooks_file";
-    let refused = auth.take("client_certificate_names").is_some();
-    let refused = refused.then(|| auth.fault("client_certificate_names", names));
+    let refused = auth.refuse(&NOT_BUILT);
     let bearer = auth.secret("bearer_file");
     let webhooks = auth.secret("standard_webhooks_file");
     let tolerance = auth.optional_as("tolerance", above_zero(LARGEST_TOLERANCE));
-    let chosen = match (bearer, webhooks, tolerance, refused) {
-        (Ok(bearer), Ok(webhooks), Ok(tolerance), None) => {
-            choose(&auth, bearer, webhooks, tolerance)
-        }
-        (Err(reported), ..) | (_, Err(reported), ..) => Err(reported),
-        (_, _, Err(reported), _) | (.., Some(reported)) => Err(reported),
-    };
+    let chosen = read_all(bearer, webhooks, tolerance)
+        .and_then(|read| refused.map_or(Ok(read), Err))
+        .and_then(|(bearer, webhooks, tolerance)| choose(&auth, bearer, webhooks, tolerance));
     auth.finish();
     chosen
+}
+
+fn read_all<A, B, C>(
+    one: Result<A, Reported>,
+    two: Result<B, Reported>,
+    three: Result<C, Reported>,
+) -> Result<(A, B, C), Reported> {
+    Ok((one?, two?, three?))
 }
 
 fn choose(
