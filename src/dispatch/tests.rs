@@ -2,6 +2,7 @@ mod bench;
 
 use std::sync::atomic::Ordering;
 
+use proptest::prelude::*;
 use tokio::time::sleep;
 
 use self::bench::{Act, Bench, MINUTE, SECOND, Scripted, Written};
@@ -222,5 +223,71 @@ async fn an_attempt_is_one_line_in_the_log_without_anything_personal() {
     }
     for personal in ["01017012345", "body"] {
         assert!(!text.contains(personal), "{personal}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_store_is_left_alone_for_longer_and_longer_until_it_answers() {
+    let mut pause = Pause::new();
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        pause.after(Err(QueueError::Unavailable("disk".into()))).unwrap();
+        waits.push(pause.until.unwrap() - Instant::now());
+    }
+    assert!(waits[0] >= Duration::from_millis(50) && waits[0] <= Duration::from_millis(100));
+    assert!(waits[9] >= SECOND * 5 && waits[9] <= SECOND * 10, "{waits:?}");
+    pause.after(Ok(())).unwrap();
+    assert_eq!((pause.failures, pause.until), (0, None));
+    assert_eq!(pause.after(Err(QueueError::Closed)), Err(QueueError::Closed));
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        Just(Act::Deliver),
+        Just(Act::Fail("no")),
+        Just(Act::Reject),
+        Just(Act::Panic),
+        Just(Act::Hang),
+        (1u32..60_000).prop_map(|ms| Act::Take(Duration::from_millis(1) * ms)),
+    ]
+}
+
+/// Stores events, breaks and heals the store, and looks at what became of them in the end.
+async fn soak(concurrency: usize, scripts: Vec<Vec<Act>>, outages: Vec<u32>) {
+    let ids: Vec<String> = (0..scripts.len()).map(|id| id.to_string()).collect();
+    let script: Vec<(&str, &[Act])> =
+        ids.iter().zip(&scripts).map(|(id, acts)| (id.as_str(), acts.as_slice())).collect();
+    let bench = Bench::scripted(concurrency, &script);
+    bench.store(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for ms in outages {
+        bench.pass(Duration::from_millis(1) * ms).await;
+        bench.queue.refuse(Some(QueueError::Unavailable("disk".into())));
+        bench.pass(Duration::from_millis(1) * ms).await;
+        bench.queue.refuse(None);
+    }
+    bench.pass_in_steps(MINUTE * 20, SECOND).await;
+    assert!(bench.handler.most.load(Ordering::SeqCst) <= concurrency);
+    let tried = bench.tried();
+    assert!(ids.iter().all(|id| tried.iter().any(|(one, _)| one == id)), "each was tried");
+    let census = bench.census().await;
+    assert_eq!((census.pending, census.retrying, bench.in_flight()), (0, 0, 0));
+    // A reject whose settling failed is tried again, and can be delivered then.
+    assert!(bench.counted("delivered") + census.dead_letters >= ids.len().try_into().unwrap());
+    assert!(census.dead_letters <= bench.counted("rejected") + bench.counted("given_up"));
+    assert_eq!(bench.stopped().await, Ok(()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_handlers_and_the_store_do_each_event_is_delivered_or_a_dead_letter(
+        concurrency in 1usize..4,
+        scripts in proptest::collection::vec(proptest::collection::vec(any_act(), 0..4), 1..8),
+        outages in proptest::collection::vec(1u32..20_000, 0..3),
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(soak(concurrency, scripts, outages));
     }
 }

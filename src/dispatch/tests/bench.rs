@@ -26,7 +26,7 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the scripted handler does with one attempt.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
     Deliver,
     Fail(&'static str),
@@ -138,9 +138,13 @@ impl Bench {
 
     /// Lets this much time pass, for tokio and for the clock.
     pub(super) async fn pass(&self, time: Duration) {
+        self.pass_in_steps(time, Duration::from_millis(50)).await;
+    }
+
+    pub(super) async fn pass_in_steps(&self, time: Duration, step: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            let step = Duration::from_millis(50).min(end - Instant::now());
+            let step = step.min(end - Instant::now());
             sleep(step).await;
             self.clock.advance(step);
         }
