@@ -24,7 +24,7 @@ use self::{
 use crate::{
     backoff::Backoff,
     clock::Clock,
-    config::Retry,
+    config::{self, Retry},
     event::Arrival,
     handler::{Attempt, Handler},
     metrics::{HandlerLabels, Metrics, OutcomeLabels},
@@ -74,6 +74,14 @@ struct Pause {
 
 /// Counts a delivery as in flight for as long as it lives, also when it is aborted.
 struct InFlight(Metrics, HandlerLabels);
+
+impl Limits {
+    /// As configured.
+    pub fn new(handler: &config::Handler) -> Self {
+        let config::Handler { timeout, concurrency, retry, .. } = *handler;
+        Self { timeout, concurrency, retry }
+    }
+}
 
 impl<Q: Queue> Dispatcher<Q> {
     /// Delivers until `stop`; then takes no more, and ends when what is in flight is settled.
@@ -173,7 +181,11 @@ impl<Q: Queue> Dispatcher<Q> {
         if let Err(error) = &settled {
             tracing::warn!(handler = %self.name, %error, "cannot settle a delivery; it comes again");
         }
-        settled
+        match settled {
+            // That one delivery is not ours any more; the others are.
+            Err(QueueError::NotFound | QueueError::Undeliverable) => Ok(()),
+            settled => settled,
+        }
     }
 
     /// One line and one count for an attempt that ended: no subject, no body, no answer.

@@ -1,178 +1,16 @@
-use std::{
-    collections::{BTreeMap, VecDeque},
-    future::pending,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+mod bench;
 
-use async_trait::async_trait;
-use bytes::Bytes;
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
 use tokio::time::sleep;
 
+use self::bench::{Act, Bench, MINUTE, SECOND, Scripted, Written};
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::{Match, Pattern},
-    event::{Event, Origin},
-    handler::Outcome,
-    queue::{DeadLetter, Failure, HandlerCensus, Page, StartAt, model::ModelQueue},
+    queue::Failure,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// What the scripted handler does with one attempt.
-#[derive(Clone, Copy)]
-enum Act {
-    Deliver,
-    Fail(&'static str),
-    Reject,
-    Panic,
-    Hang,
-    Take(Duration),
-}
-
-/// Does what is written for each event's id, attempt by attempt; delivers what is not written.
-#[derive(Default)]
-struct Scripted {
-    script: Mutex<BTreeMap<String, VecDeque<Act>>>,
-    otherwise: Option<Act>,
-    /// Id, attempt, and when.
-    tried: Mutex<Vec<(String, u32, Instant)>>,
-    keys: Mutex<Vec<String>>,
-    now: AtomicUsize,
-    most: AtomicUsize,
-}
-
-struct Running<'a>(&'a Scripted);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Handler for Scripted {
-    async fn deliver(&self, attempt: Attempt<'_>) -> Outcome {
-        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
-        let _running = Running(self);
-        let id = attempt.stored.event.attributes().id.clone();
-        self.keys.lock().unwrap().push(attempt.idempotency_key.to_owned());
-        self.tried.lock().unwrap().push((id.clone(), attempt.number, Instant::now()));
-        let act = self.script.lock().unwrap().get_mut(&id).and_then(VecDeque::pop_front);
-        match act.or_else(|| self.otherwise).unwrap_or(Act::Deliver) {
-            Act::Deliver => Outcome::Delivered,
-            Act::Fail(reason) => Outcome::retry(reason),
-            Act::Reject => {
-                let failure = Failure { reason: "bad".into(), answer: None };
-                Outcome::Rejected { failure }
-            }
-            Act::Panic => panic!("scripted"),
-            Act::Hang => pending().await,
-            Act::Take(time) => {
-                sleep(time).await;
-                Outcome::Delivered
-            }
-        }
-    }
-}
-
-struct Bench {
-    queue: ModelQueue,
-    handler: Arc<Scripted>,
-    metrics: Metrics,
-    clock: Clock,
-    stop: CancellationToken,
-    /// The dispatcher, and what makes the clock go with tokio's paused time.
-    tasks: JoinSet<Result<(), QueueError>>,
-}
-
-impl Bench {
-    fn new(concurrency: usize, matches: &Match, handler: Scripted) -> Self {
-        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
-        let name: HandlerName = "h".parse().unwrap();
-        let queue = ModelQueue::new(&[(name.clone(), StartAt::Now)], clock.clone());
-        let (handler, metrics) = (Arc::new(handler), Metrics::default());
-        let backoff = Backoff::try_new(SECOND, MINUTE, 2.0).unwrap();
-        let dispatcher = Dispatcher {
-            name,
-            queue: queue.clone(),
-            handler: handler.clone(),
-            filter: Filter::new(matches),
-            limits: Limits {
-                timeout: SECOND * 30,
-                concurrency: concurrency.try_into().unwrap(),
-                retry: Retry { backoff, give_up_after: MINUTE * 10 },
-            },
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(dispatcher.run(stop.clone()));
-        Self { queue, handler, metrics, clock, stop, tasks }
-    }
-
-    fn scripted(concurrency: usize, script: &[(&str, &[Act])]) -> Self {
-        let script = script.iter().map(|(id, acts)| ((*id).into(), acts.to_vec().into()));
-        let script = Mutex::new(script.collect());
-        Self::new(concurrency, &Match::default(), Scripted { script, ..Scripted::default() })
-    }
-
-    async fn store(&self, ids: &[&str]) {
-        let arrivals = ids.iter().map(|id| {
-            let json = format!(r#"{{"id":"{id}","source":"/a","type":"t"}}"#);
-            let event = Event::from_json(Bytes::from(json)).unwrap();
-            Arrival { event, origin: Origin::Altinn, from: Vec::new(), only_by_hook: None }
-        });
-        self.queue.append(arrivals.collect()).await.unwrap();
-    }
-
-    /// Lets this much time pass, for tokio and for the clock.
-    async fn pass(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            let step = Duration::from_millis(50).min(end - Instant::now());
-            sleep(step).await;
-            self.clock.advance(step);
-        }
-        // What became due just now happens now.
-        sleep(Duration::from_millis(1)).await;
-    }
-
-    /// Stops, and says how the dispatcher ended.
-    async fn stopped(mut self) -> Result<(), QueueError> {
-        self.stop.cancel();
-        self.tasks.join_next().await.unwrap().unwrap()
-    }
-
-    fn tried(&self) -> Vec<(String, u32)> {
-        let tried = self.handler.tried.lock().unwrap();
-        tried.iter().map(|(id, attempt, _)| (id.clone(), *attempt)).collect()
-    }
-
-    fn counted(&self, outcome: &'static str) -> u64 {
-        let labels = OutcomeLabels { handler: "h".into(), outcome };
-        self.metrics.attempts.get_or_create(&labels).get()
-    }
-
-    fn in_flight(&self) -> i64 {
-        let labels = HandlerLabels { handler: "h".into() };
-        self.metrics.in_flight.get_or_create(&labels).get()
-    }
-
-    async fn census(&self) -> HandlerCensus {
-        self.queue.census().await.unwrap().handlers.remove(0)
-    }
-
-    async fn letters(&self) -> Vec<DeadLetter> {
-        self.queue.dead_letters(None, Page { limit: 10, newest: false }).await.unwrap()
-    }
-}
 
 fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
     expected.iter().map(|(id, attempt)| ((*id).to_owned(), *attempt)).collect()
@@ -346,4 +184,110 @@ async fn a_closed_queue_is_an_error_unless_stopping() {
     bench.stop.cancel();
     bench.queue.close().await.unwrap();
     assert_eq!(bench.stopped().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_one_line_in_the_log_without_anything_personal() {
+    let written = Written::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let answer = Some("answer with 01017012345".to_owned());
+    let failure = Failure { reason: "answered 500".into(), answer };
+    let refuse = Act::Answer(Box::leak(Box::new(failure)));
+    let bench = Bench::new(
+        1,
+        &Match::default(),
+        Scripted { otherwise: Some(refuse), ..Scripted::default() },
+    );
+    bench.store_personal().await;
+    bench.pass(SECOND / 4).await;
+    assert_eq!(bench.stopped().await, Ok(()));
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for field in [
+        r#"event.id="1\nforged""#,
+        r#"event.source="/a""#,
+        r#"event.type="t""#,
+        r#"handler="h""#,
+        "attempt=1",
+        "duration_ms=0",
+        r#"outcome="retry""#,
+        r#"reason="answered 500""#,
+    ] {
+        assert!(text.contains(field), "{field}: {text}");
+    }
+    for personal in ["01017012345", "body"] {
+        assert!(!text.contains(personal), "{personal}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_store_is_left_alone_for_longer_and_longer_until_it_answers() {
+    let mut pause = Pause::new();
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        pause.after(Err(QueueError::Unavailable("disk".into()))).unwrap();
+        waits.push(pause.until.unwrap() - Instant::now());
+    }
+    assert!(waits[0] >= Duration::from_millis(50) && waits[0] <= Duration::from_millis(100));
+    assert!(waits[9] >= SECOND * 5 && waits[9] <= SECOND * 10, "{waits:?}");
+    pause.after(Ok(())).unwrap();
+    assert_eq!((pause.failures, pause.until), (0, None));
+    assert_eq!(pause.after(Err(QueueError::Closed)), Err(QueueError::Closed));
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        Just(Act::Deliver),
+        Just(Act::Fail("no")),
+        Just(Act::Reject),
+        Just(Act::Panic),
+        Just(Act::Hang),
+        (1u32..60_000).prop_map(|ms| Act::Take(Duration::from_millis(1) * ms)),
+    ]
+}
+
+/// Stores events, breaks and heals the store, and looks at what became of them in the end.
+async fn soak(concurrency: usize, scripts: Vec<Vec<Act>>, outages: Vec<u32>) {
+    let ids: Vec<String> = (0..scripts.len()).map(|id| id.to_string()).collect();
+    let script: Vec<(&str, &[Act])> =
+        ids.iter().zip(&scripts).map(|(id, acts)| (id.as_str(), acts.as_slice())).collect();
+    let bench = Bench::scripted(concurrency, &script);
+    bench.store(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for ms in outages {
+        bench.pass(Duration::from_millis(1) * ms).await;
+        bench.queue.refuse(Some(QueueError::Unavailable("disk".into())));
+        bench.pass(Duration::from_millis(1) * ms).await;
+        bench.queue.refuse(None);
+    }
+    bench.pass_in_steps(MINUTE * 20, SECOND).await;
+    assert!(bench.handler.most.load(Ordering::SeqCst) <= concurrency);
+    let tried = bench.tried();
+    assert!(ids.iter().all(|id| tried.iter().any(|(one, _)| one == id)), "each was tried");
+    let census = bench.census().await;
+    assert_eq!((census.pending, census.retrying, bench.in_flight()), (0, 0, 0));
+    // A reject whose settling failed is tried again, and can be delivered then.
+    assert!(bench.counted("delivered") + census.dead_letters >= ids.len().try_into().unwrap());
+    assert!(census.dead_letters <= bench.counted("rejected") + bench.counted("given_up"));
+    assert_eq!(bench.stopped().await, Ok(()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_handlers_and_the_store_do_each_event_is_delivered_or_a_dead_letter(
+        concurrency in 1usize..4,
+        scripts in proptest::collection::vec(proptest::collection::vec(any_act(), 0..4), 1..8),
+        outages in proptest::collection::vec(1u32..20_000, 0..3),
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(soak(concurrency, scripts, outages));
+    }
 }

@@ -70,6 +70,11 @@ impl Handler for FileHandler {
 
     fn reopen(&self) {
         self.reopen.store(true, Ordering::SeqCst);
+        // Closed now if nothing is being written, so that a rotated file does not hold its room
+        // until the next event.
+        if let Ok(mut file) = self.file.try_lock() {
+            *file = None;
+        }
     }
 }
 

@@ -208,3 +208,23 @@ async fn the_census_adds_up() {
     assert_eq!((census.events, census.dedup_ids), (4, 4));
     assert_eq!((at.pending, at.in_flight, at.retrying, at.dead_letters), (1, 1, 1, 1));
 }
+
+#[tokio::test]
+async fn a_full_queue_refuses_events_and_still_delivers_and_a_broken_one_does_neither() {
+    let (queue, _) = queue(&["h"]);
+    store(&queue, &["1", "2"]).await;
+    queue.refuse(Some(QueueError::Full("max_bytes")));
+    let more = || vec![arrival("3", &["a"], None)];
+    assert_eq!(queue.append(more()).await, Err(QueueError::Full("max_bytes")));
+    let taken = take(&queue).unwrap();
+    queue.settle(taken.receipt, Verdict::Done).await.unwrap();
+    let taken = take(&queue).unwrap();
+    let broken = QueueError::Unavailable("disk".into());
+    queue.refuse(Some(broken.clone()));
+    assert_eq!(queue.settle(taken.receipt, Verdict::Done).await, Err(broken.clone()));
+    assert_eq!(queue.take(&name("h")).await.unwrap_err(), broken);
+    assert_eq!(queue.health(), Health::Failing(broken.to_string()));
+    queue.refuse(None);
+    assert_eq!(queue.health(), Health::Writable);
+    assert_eq!(take(&queue).unwrap().attempt, 1, "not settled, so it comes again");
+}
