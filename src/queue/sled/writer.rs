@@ -1,0 +1,378 @@
+//! The one thread that writes: it takes what waits, commits it with one sync, and answers then.
+//!
+//! Owns the order of things: nothing is answered or made known before it is synced, and after an
+//! error nothing is flushed again; the database is dropped and opened anew instead.
+
+use std::{
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use sled::Db;
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    OpenError,
+    dedup::Dedup,
+    disk::{self, Place},
+    group::{Group, Op},
+    load::load,
+    reader::Shared,
+};
+use crate::queue::{Health, QueueError};
+
+/// A commit is not made larger than this by what waits.
+const GROUP_LEN: usize = 256;
+const GROUP_BYTES: usize = 256 * 1024;
+/// Settled marks are written down this often.
+const UPKEEP: Duration = Duration::from_millis(150);
+/// At the latest then the writer looks whether something has become old.
+const IDLE: Duration = Duration::from_secs(1);
+/// So many settled marks are written down at once.
+pub(super) const MANY: usize = 1000;
+/// Between attempts to reopen a broken database.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Entries to write: a key, and its value or its end.
+pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// The writer's own things.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) dedup: Dedup,
+    pub(super) place: Place,
+    db: Option<Db>,
+    mailbox: mpsc::Receiver<Op>,
+    runtime: Runtime,
+    upkept: Instant,
+    /// There is more to tidy up than one commit takes.
+    pub(super) more: bool,
+    written_since_pump: usize,
+    pub(super) full: super::room::Room,
+}
+
+/// Why the writer stops writing.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) String);
+
+impl From<sled::Error> for Broken {
+    fn from(error: sled::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+enum Next {
+    Op(Op),
+    Upkeep,
+    End,
+}
+
+impl Writer {
+    /// Opens the store and starts the thread.
+    pub(super) fn start(shared: Arc<Shared>, mailbox: mpsc::Receiver<Op>) -> Result<(), OpenError> {
+        let place = Place::claim(&shared.options.directory)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let mut writer = Self {
+            dedup: Dedup::new(&[0; 32]),
+            place,
+            db: None,
+            mailbox,
+            runtime,
+            upkept: Instant::now(),
+            more: false,
+            written_since_pump: 0,
+            full: super::room::Room::default(),
+            shared,
+        };
+        writer.reopen()?;
+        thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), OpenError> {
+        let db = self.place.open()?;
+        let now = self.shared.clock.now();
+        let mut loaded = load(&db, &self.shared.options, now)?;
+        {
+            let mut state = self.shared.state();
+            state.install(&mut loaded, &self.shared.options, now);
+        }
+        self.dedup = loaded.dedup;
+        self.db = Some(db.clone());
+        self.shared.broken.store(false, Ordering::Relaxed);
+        self.shared.set_db(Some(db));
+        self.upkeep().map_err(|broken| OpenError::Io(io::Error::other(broken.0)))?;
+        self.shared.state().health = Health::Writable;
+        self.shared.metrics.store_writable.set(1);
+        Ok(())
+    }
+
+    fn run(mut self) {
+        loop {
+            let result = match self.next() {
+                Next::Op(op) => self.group(op),
+                Next::Upkeep => self.upkeep(),
+                Next::End => self.end(),
+            };
+            if self.shared.state().closed {
+                return;
+            }
+            match result {
+                Ok(()) if self.shared.broken.load(Ordering::Relaxed) => self.fail("a read failed"),
+                Ok(()) => continue,
+                Err(Broken(why)) => self.fail(&why),
+            }
+            if self.heal() {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Next {
+        loop {
+            if self.shared.broken.load(Ordering::Relaxed) {
+                return Next::Upkeep;
+            }
+            let unwritten = self.shared.state().unwritten();
+            let due = self.upkept + if unwritten == 0 { IDLE } else { UPKEEP };
+            if self.more || unwritten >= MANY || Instant::now() >= due {
+                return Next::Upkeep;
+            }
+            if let Some(next) = self.wait(due) {
+                return next;
+            }
+        }
+    }
+
+    /// The next call, or none when there may be something else to do.
+    fn wait(&mut self, until: Instant) -> Option<Next> {
+        let (mailbox, shared) = (&mut self.mailbox, &self.shared);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                op = mailbox.recv() => Some(op.map_or(Next::End, Next::Op)),
+                () = shared.wake_writer.notified() => None,
+                () = tokio::time::sleep_until(until) => None,
+            }
+        })
+    }
+
+    /// Commits this call and what else waits, and closes if one of them says so.
+    fn group(&mut self, first: Op) -> Result<(), Broken> {
+        self.expire()?;
+        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        let mut group = Group::new(&self.shared);
+        let mut closing = None;
+        let mut next = Some(first);
+        while let Some(op) = next.take() {
+            match op {
+                Op::Close { answer } => {
+                    closing = Some(answer);
+                    break;
+                }
+                Op::Append { .. } | Op::BuryRaw { .. } => self.admit(&mut group, op),
+                Op::Settle { receipt, verdict, answer } => {
+                    group.settle(&self.shared, receipt, verdict, answer);
+                }
+                Op::Revive { id, answer } => group.revive(&self.shared, &db, id, answer),
+                Op::Discard { id, answer } => group.discard(&self.shared, id, answer),
+            }
+            if group.len() < GROUP_LEN && group.bytes < GROUP_BYTES {
+                next = self.mailbox.try_recv().ok();
+            }
+        }
+        self.write(group)?;
+        if let Some(answer) = closing {
+            self.close(answer);
+        }
+        Ok(())
+    }
+
+    /// What needs room goes in only while there is some.
+    fn admit(&mut self, group: &mut Group, op: Op) {
+        if let Err(error) = self.full.look(&self.shared, &self.place) {
+            op.refuse(error);
+            return;
+        }
+        match op {
+            Op::Append { arrivals, answer, room } => {
+                group.append(&self.dedup, arrivals, answer);
+                drop(room);
+            }
+            Op::BuryRaw { push, failure, answer, room } => {
+                group.bury_raw(push, failure, answer);
+                drop(room);
+            }
+            Op::Settle { .. } | Op::Revive { .. } | Op::Discard { .. } | Op::Close { .. } => {}
+        }
+    }
+
+    fn write(&mut self, group: Group) -> Result<(), Broken> {
+        let (entries, mut written) = group.seal();
+        if let Err(broken) = self.commit(entries) {
+            written.refuse(&QueueError::Unavailable(broken.0.clone()));
+            return Err(broken);
+        }
+        for head in mem::take(&mut written.heads) {
+            self.dedup.remember(head);
+        }
+        written.make_known(&self.shared, self.dedup.known.len());
+        self.gauge();
+        Ok(())
+    }
+
+    /// Writes and syncs. On an error it is not known what is on disk.
+    pub(super) fn commit(&mut self, entries: Entries) -> Result<(), Broken> {
+        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.written_since_pump += entries.len();
+        let pump_now = self.written_since_pump >= 16;
+        if pump_now {
+            self.written_since_pump = 0;
+        }
+        match catch_unwind(AssertUnwindSafe(|| write_and_sync(&db, entries, pump_now))) {
+            Ok(result) => result?,
+            Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),
+        }
+        self.shared.metrics.commits.inc();
+        self.shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The database, to read from.
+    pub(super) fn db(&self) -> Result<&Db, Broken> {
+        self.db.as_ref().ok_or_else(|| Broken("it is not open".into()))
+    }
+
+    /// Everything that has become due for writing or deleting.
+    fn upkeep(&mut self) -> Result<(), Broken> {
+        self.upkept = Instant::now();
+        self.more = false;
+        self.expire()?;
+        self.tidy()?;
+        self.gauge();
+        Ok(())
+    }
+
+    fn gauge(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let state = self.shared.state();
+        self.shared.metrics.queue_bytes.set(gauge(state.live_bytes));
+        self.shared.metrics.dedup_ids.set(gauge(state.dedup_ids));
+        self.shared.metrics.queue_events.set(gauge(state.next.saturating_sub(state.oldest)));
+    }
+
+    /// Writes down what is settled and lets go of the database.
+    fn end(&mut self) -> Result<(), Broken> {
+        self.mailbox.close();
+        let result = loop {
+            match self.upkeep() {
+                Ok(()) if self.more => {}
+                result => break result,
+            }
+        };
+        {
+            let mut state = self.shared.state();
+            state.closed = true;
+            state.wake_all();
+        }
+        self.shared.metrics.store_writable.set(0);
+        self.drop_db();
+        if let Err(Broken(why)) = &result {
+            tracing::warn!(%why, "the store could not write down its last settled deliveries");
+        }
+        result
+    }
+
+    fn close(&mut self, answer: oneshot::Sender<Result<(), QueueError>>) {
+        let result = self.end();
+        while let Ok(op) = self.mailbox.try_recv() {
+            op.refuse(QueueError::Closed);
+        }
+        drop(answer.send(result.map_err(|Broken(why)| QueueError::Unavailable(why))));
+    }
+
+    fn drop_db(&mut self) {
+        self.shared.set_db(None);
+        self.db = None;
+    }
+
+    fn fail(&mut self, why: &str) {
+        tracing::error!(%why, "the store does not work; it is being reopened");
+        self.shared.state().health = Health::Failing(why.to_owned());
+        self.shared.metrics.store_writable.set(0);
+        self.drop_db();
+    }
+
+    /// Reopens with growing pauses, in which calls are refused. True when it was closed meanwhile.
+    fn heal(&mut self) -> bool {
+        let mut pause = RETRY_FIRST;
+        loop {
+            if self.refuse_for(pause) {
+                return true;
+            }
+            match self.reopen() {
+                Ok(()) => {
+                    tracing::info!("the store works again");
+                    return false;
+                }
+                Err(error) => self.fail(&error.to_string()),
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn refuse_for(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let why = match &self.shared.state().health {
+            Health::Failing(why) => why.clone(),
+            Health::Writable => String::new(),
+        };
+        loop {
+            let mailbox = &mut self.mailbox;
+            match self.runtime.block_on(async { timeout_at(until, mailbox.recv()).await }) {
+                Err(_) => return false,
+                Ok(Some(op)) => {
+                    let closing = matches!(op, Op::Close { .. });
+                    op.refuse(QueueError::Unavailable(why.clone()));
+                    if closing {
+                        return self.end().is_ok() || closing;
+                    }
+                }
+                Ok(None) => return self.end().is_ok() || self.db.is_none(),
+            }
+        }
+    }
+}
+
+fn write_and_sync(db: &Db, entries: Entries, pump_now: bool) -> sled::Result<()> {
+    let last = entries.last().map(|(key, _)| key.clone()).filter(|_| pump_now);
+    let mut entries = entries;
+    if let (1, Some((key, Some(value)))) = (entries.len(), entries.first_mut()) {
+        // A batch would cost a second write and sync.
+        db.insert(mem::take(key), mem::take(value))?;
+    } else {
+        let mut batch = sled::Batch::default();
+        for (key, value) in entries {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        db.apply_batch(batch)?;
+    }
+    db.flush()?;
+    last.map_or(Ok(()), |key| disk::pump(db, &key))
+}
