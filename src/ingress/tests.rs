@@ -1,1 +1,420 @@
-//!
+mod log;
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use secrecy::ExposeSecret;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+    time::timeout,
+};
+
+use self::log::Log;
+use super::*;
+use crate::{
+    clock::Timestamp,
+    metrics::HookLabels,
+    queue::QueueError,
+    secret::SecretFile,
+    server::{Gauges, Limits, Server, Socket},
+    source::{
+        altinn::Altinn,
+        cloudevents::{Auth, CloudEvents},
+        membership::Membership,
+        secrets::HookSecrets,
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_BODY: usize = 2048;
+const ALTINN: &str = "application/json; charset=utf-8";
+const TOKEN: &str = "token-of-the-other-1";
+const VALIDATION: &str = r#"{"specversion":"1.0","id":"694caa35","source":"https://platform.altinn.no/events/api/v1/subscriptions/1234","type":"platform.events.validatesubscription"}"#;
+
+/// The hook endpoint on a real socket, with one Altinn hook and one generic one.
+struct Endpoint {
+    address: SocketAddr,
+    code: String,
+    log: Log,
+    metrics: Metrics,
+    stored: Arc<AtomicUsize>,
+    stopping: CancellationToken,
+    client: reqwest::Client,
+    _folder: tempfile::TempDir,
+    _tasks: JoinSet<std::io::Result<()>>,
+}
+
+fn sources(folder: &std::path::Path) -> (String, BTreeMap<HookName, Arc<dyn Source>>) {
+    let name: HookName = "innboks".parse().unwrap();
+    let secrets = Arc::new(HookSecrets::open(None, folder, &name).unwrap());
+    let code = secrets.current().expose_secret().to_owned();
+    let subscription = Membership::new(name.clone(), "urn:altinn:resource:nabovarsel");
+    let altinn = Altinn {
+        name: name.clone(),
+        secrets,
+        subscriptions: Arc::new(vec![subscription]),
+        validated: Arc::new(Notify::new()),
+    };
+    std::fs::write(folder.join("token"), TOKEN).unwrap();
+    let token = SecretFile::resolve("token", folder).unwrap();
+    let other = CloudEvents {
+        name: "other".parse().unwrap(),
+        auth: Auth::Bearer(HookSecrets::bearer(&token).unwrap()),
+        allowed_origins: vec!["sender.example.com".to_owned()],
+    };
+    let other: Arc<dyn Source> = Arc::new(other);
+    (
+        code,
+        BTreeMap::from([
+            (name, Arc::new(altinn) as Arc<dyn Source>),
+            ("other".parse().unwrap(), other),
+        ]),
+    )
+}
+
+async fn start() -> Endpoint {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, sources) = sources(folder.path());
+    let (log, metrics, stopping) = (Log::default(), Metrics::default(), CancellationToken::new());
+    let stored = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&stored);
+    let hooks = Hooks {
+        prefix: "/events/".to_owned(),
+        sources,
+        queue: log.clone(),
+        max_body: MAX_BODY,
+        body_timeout: Duration::from_millis(300),
+        trusted_proxies: vec![],
+        stopping: stopping.clone(),
+        on_stored: Arc::new(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        }),
+        metrics: metrics.clone(),
+        clock: Clock::manual(Timestamp::from_millis(1_500)),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits {
+        max_connections: NonZeroUsize::new(256).unwrap(),
+        handshake_timeout: PATIENCE,
+        request_timeout: PATIENCE,
+    };
+    let server = Server {
+        sockets: vec![Socket::Tcp(listener)],
+        tls: None,
+        limits,
+        service: Arc::new(hooks),
+        gauges: Gauges::default(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.run(CancellationToken::new()));
+    let client = crate::http_client::build(PATIENCE, None).unwrap();
+    Endpoint {
+        address,
+        code,
+        log,
+        metrics,
+        stored,
+        stopping,
+        client,
+        _folder: folder,
+        _tasks: tasks,
+    }
+}
+
+fn event(id: &str) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"{id}","type":"t","resource":"urn:altinn:resource:nabovarsel","source":"/s"}}"#
+    )
+}
+
+impl Endpoint {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{}", self.address, path.replace("CODE", &self.code))
+    }
+
+    fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        self.client.post(self.url(path)).header("content-type", ALTINN).body(body)
+    }
+
+    async fn push(&self, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        self.post("/events/hooks/innboks?code=CODE", body).send().await.unwrap()
+    }
+
+    /// Everything that comes back to these bytes, until the connection ends.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.replace("CODE", &self.code).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+}
+
+const GOOD: &str = "/events/hooks/innboks?code=CODE";
+const OTHER: &str = "/events/hooks/other";
+
+#[tokio::test]
+async fn a_stored_event_and_its_duplicate_are_answered_200_and_empty() {
+    let endpoint = start().await;
+    for _ in 0..2 {
+        let answer = endpoint.push(event("1")).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-length"], "0");
+        assert_eq!(answer.headers().get("connection"), None);
+        assert_eq!(answer.text().await.unwrap(), "");
+    }
+    assert_eq!(endpoint.log.ids(), ["1"]);
+    assert_eq!(endpoint.log.content.lock().unwrap().stored[0].event.json(), event("1").as_bytes());
+    assert_eq!(endpoint.stored.load(Ordering::SeqCst), 1);
+    let labels = HookLabels { hook: "innboks".to_owned() };
+    assert_eq!(endpoint.metrics.stored.get_or_create(&labels).get(), 1);
+    assert_eq!(endpoint.metrics.duplicates.get_or_create(&labels).get(), 1);
+    let last = endpoint.metrics.last_push_seconds.get_or_create(&labels).get();
+    assert!((last - 1.5).abs() < 0.001, "{last}");
+    let page = endpoint.metrics.page().unwrap();
+    assert!(
+        page.contains("brevdue_hook_answers_total{hook=\"innboks\",status=\"200\"} 2"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status_an_empty_body_and_stores_nothing() {
+    let endpoint = start().await;
+    #[rustfmt::skip]
+    let table = [
+        ("POST", "/", ALTINN, 404, None), ("GET", "/favicon.ico", ALTINN, 404, None),
+        ("POST", "/hooks/innboks?code=CODE", ALTINN, 404, None),
+        ("POST", "/events/hooks/", ALTINN, 404, None), ("POST", "/events/hooks", ALTINN, 404, None),
+        ("POST", "/events/hooks/innboks/?code=CODE", ALTINN, 404, None),
+        ("POST", "/events//hooks/innboks?code=CODE", ALTINN, 404, None),
+        ("POST", "/events/hooks/unknown?code=CODE", ALTINN, 404, None),
+        ("POST", "/events/hooks/Innboks?code=CODE", ALTINN, 404, None),
+        ("POST", "/events/hooks/innboks%2F?code=CODE", ALTINN, 404, None),
+        ("POST", "/eventshooks/innboks?code=CODE", ALTINN, 404, None),
+        ("GET", GOOD, ALTINN, 405, Some("POST")), ("HEAD", GOOD, ALTINN, 405, Some("POST")),
+        ("PUT", GOOD, ALTINN, 405, Some("POST")), ("DELETE", GOOD, ALTINN, 405, Some("POST")),
+        ("PATCH", GOOD, ALTINN, 405, Some("POST")), ("OPTIONS", GOOD, ALTINN, 405, Some("POST")),
+        ("BREW", GOOD, ALTINN, 405, Some("POST")),
+        // Method before secret, secret before media type.
+        ("GET", "/events/hooks/innboks", ALTINN, 405, Some("POST")),
+        ("GET", OTHER, ALTINN, 405, Some("POST, OPTIONS")), ("HEAD", OTHER, ALTINN, 405, Some("POST, OPTIONS")),
+        ("POST", "/events/hooks/innboks", ALTINN, 401, None),
+        ("POST", "/events/hooks/innboks?code=wrong", ALTINN, 401, None),
+        ("POST", "/events/hooks/innboks?code=CODE&code=CODE", ALTINN, 401, None),
+        ("POST", "/events/hooks/innboks?code=wrong", "text/html", 401, None),
+        ("POST", OTHER, ALTINN, 401, None), ("OPTIONS", OTHER, ALTINN, 403, None),
+        ("POST", GOOD, "text/html", 415, None), ("POST", GOOD, "application/json; charset=utf-16", 415, None),
+        ("POST", GOOD, "application/cloudevents+avro", 415, None), ("POST", GOOD, "", 415, None),
+    ];
+    for (method, path, content_type, status, allow) in table {
+        let request = endpoint.client.request(method.parse().unwrap(), endpoint.url(path));
+        let request = request.header("content-type", content_type).body(event("1"));
+        let answer = request.send().await.unwrap();
+        let what = format!("{method} {path} {content_type}");
+        assert_eq!(answer.status(), status, "{what}");
+        let header = answer.headers().get("allow").map(|value| value.to_str().unwrap());
+        assert_eq!(header, allow, "{what}");
+        assert_eq!(answer.text().await.unwrap(), "", "{what}");
+    }
+    assert!(endpoint.log.ids().is_empty());
+    assert!(endpoint.log.content.lock().unwrap().raw.is_empty());
+    let page = endpoint.metrics.page().unwrap();
+    assert!(page.contains("brevdue_hook_answers_total{hook=\"\",status=\"404\"} 11"), "{page}");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_whether_it_says_so_or_not() {
+    let endpoint = start().await;
+    let padded = |length: usize| format!("{}{}", event("1"), " ".repeat(length - event("1").len()));
+    assert_eq!(endpoint.push(padded(MAX_BODY)).await.status(), 200);
+    assert_eq!(endpoint.push(padded(MAX_BODY + 1)).await.status(), 413);
+    let answer = endpoint.push(padded(200_000)).await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["connection"].to_str().unwrap()),
+        (413, "close")
+    );
+    let head = format!("POST {GOOD} HTTP/1.1\r\nhost: x\r\ncontent-type: {ALTINN}\r\n");
+    let chunks = "400\r\n".to_owned() + &" ".repeat(1024) + "\r\n";
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunks.repeat(3));
+    let answer = endpoint.raw(&chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    // The media type is told before the size, and neither is told to a stranger.
+    let big = || padded(MAX_BODY + 1);
+    let text = endpoint.post(GOOD, big()).header("content-type", "text/html");
+    assert_eq!(text.send().await.unwrap().status(), 415);
+    let stranger = endpoint.post("/events/hooks/innboks?code=wrong", big());
+    assert_eq!(stranger.send().await.unwrap().status(), 401);
+    assert_eq!(endpoint.log.ids().len(), 1);
+    assert!(endpoint.log.content.lock().unwrap().raw.is_empty());
+}
+
+#[tokio::test]
+async fn a_chunked_body_within_the_limit_is_read_whole() {
+    let endpoint = start().await;
+    let event = event("chunked");
+    let (one, two) = event.split_at(20);
+    let head = format!(
+        "POST {GOOD} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {ALTINN}\r\n"
+    );
+    let chunks = format!("{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n", one.len(), two.len());
+    let answer = endpoint.raw(&format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(endpoint.log.ids(), ["chunked"]);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408_and_nothing_is_kept() {
+    let endpoint = start().await;
+    let head = format!("POST {GOOD} HTTP/1.1\r\nhost: x\r\ncontent-type: {ALTINN}\r\n");
+    let answer = endpoint.raw(&format!("{head}content-length: 100\r\n\r\n{{\"id\"")).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    assert!(endpoint.log.content.lock().unwrap().raw.is_empty());
+}
+
+#[tokio::test]
+async fn a_validation_event_is_answered_even_if_the_log_is_full() {
+    let endpoint = start().await;
+    endpoint.log.fail(Some(QueueError::Full("the disk")));
+    let answer = endpoint.push(VALIDATION).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-length"], "0");
+    assert!(endpoint.log.ids().is_empty());
+    let labels = HookLabels { hook: "innboks".to_owned() };
+    assert_eq!(endpoint.metrics.validations.get_or_create(&labels).get(), 1);
+}
+
+#[tokio::test]
+async fn what_the_queue_does_not_take_is_503_with_retry_after() {
+    let endpoint = start().await;
+    let bodies = [event("1"), "no event".to_owned(), format!("[{},{VALIDATION}]", event("1"))];
+    for error in
+        [QueueError::Full("x"), QueueError::Unavailable("/var/lib".into()), QueueError::Closed]
+    {
+        endpoint.log.fail(Some(error.clone()));
+        for body in &bodies {
+            let answer = endpoint.push(body.clone()).await;
+            assert_eq!(answer.status(), 503, "{error} {body}");
+            let seconds: u32 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            assert!(seconds >= 1);
+            assert_eq!(answer.text().await.unwrap(), "");
+        }
+    }
+    endpoint.log.fail(None);
+    assert_eq!(endpoint.push(event("1")).await.status(), 200);
+    assert_eq!(endpoint.stored.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_altinn_push_that_is_no_event_is_kept_raw_and_answered_200() {
+    let endpoint = start().await;
+    for body in ["{\"text\": \"x\"}", "", "{\"specversion\":\"0.3\"}", "\u{0}"] {
+        let answer = endpoint.push(body).await;
+        assert_eq!(answer.status(), 200, "{body}");
+        assert_eq!(answer.headers()["content-length"], "0");
+    }
+    let content = endpoint.log.content.lock().unwrap();
+    assert_eq!(content.raw.len(), 4);
+    let (push, failure) = &content.raw[0];
+    assert_eq!((push.hook.as_str(), push.media_type.as_str()), ("innboks", ALTINN));
+    assert_eq!(push.body, "{\"text\": \"x\"}");
+    assert_eq!(failure.reason, "specversion is missing");
+    assert!(content.stored.is_empty());
+}
+
+#[tokio::test]
+async fn a_generic_sender_is_told_what_is_wrong_and_nothing_of_its_batch_is_kept() {
+    let endpoint = start().await;
+    let body = format!("[{},{{\"specversion\":\"1.0\",\"id\":\"secret\"}}]", event("1"));
+    let answer = endpoint.post(OTHER, body).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(answer.text().await.unwrap(), "event 1 of the batch: source is missing");
+    assert!(endpoint.log.ids().is_empty());
+    let batch = format!("[{},{}]", event("1"), event("2"));
+    let answer = endpoint.post(OTHER, batch).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(endpoint.log.ids(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_binary_event_is_stored_as_a_structured_one() {
+    let endpoint = start().await;
+    let request = endpoint.post(OTHER, "{\"a\":1}").bearer_auth(TOKEN);
+    let request =
+        request.header("ce-specversion", "1.0").header("ce-id", "b").header("ce-type", "t");
+    assert_eq!(request.header("ce-source", "/s").send().await.unwrap().status(), 200);
+    let content = endpoint.log.content.lock().unwrap();
+    let expected = r#"{"id":"b","source":"/s","specversion":"1.0","type":"t","datacontenttype":"application/json; charset=utf-8","data":{"a":1}}"#;
+    assert_eq!(content.stored[0].event.json(), expected.as_bytes());
+}
+
+#[tokio::test]
+async fn options_is_a_handshake_for_the_allowed_origin_only() {
+    let endpoint = start().await;
+    let options = |origin: &'static str| {
+        let request = endpoint.client.request(Method::OPTIONS, endpoint.url(OTHER));
+        request.header("webhook-request-origin", origin).send()
+    };
+    let allowed = options("sender.example.com").await.unwrap();
+    assert_eq!(allowed.status(), 200);
+    assert_eq!(allowed.headers()["webhook-allowed-origin"], "sender.example.com");
+    assert_eq!(allowed.headers()["webhook-allowed-rate"], "*");
+    assert_eq!(allowed.headers()["allow"], "POST, OPTIONS");
+    let denied = options("sender.example.com.attacker.tld").await.unwrap();
+    assert_eq!(denied.status(), 403);
+    for header in ["webhook-allowed-origin", "webhook-allowed-rate", "allow"] {
+        assert_eq!(denied.headers().get(header), None);
+    }
+}
+
+#[tokio::test]
+async fn the_same_event_fifty_times_at_once_is_stored_once_and_answered_200_each_time() {
+    let endpoint = Arc::new(start().await);
+    let mut requests = JoinSet::new();
+    for _ in 0..50 {
+        let endpoint = Arc::clone(&endpoint);
+        requests.spawn(async move { endpoint.push(event("same")).await.status() });
+    }
+    let statuses = requests.join_all().await;
+    assert_eq!(statuses.len(), 50);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(endpoint.log.ids(), ["same"]);
+    assert_eq!(endpoint.stored.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_the_queue_has_it() {
+    let endpoint = Arc::new(start().await);
+    endpoint.log.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let pushing = Arc::clone(&endpoint);
+    let mut requests = JoinSet::new();
+    requests.spawn(async move { pushing.push(event("1")).await.status() });
+    timeout(PATIENCE, endpoint.log.begun.acquire()).await.unwrap().unwrap().forget();
+    // The request waits in the queue now; another is answered in the meantime.
+    assert_eq!(endpoint.push(VALIDATION).await.status(), 200);
+    assert!(requests.try_join_next().is_none());
+    endpoint.log.gate.add_permits(1);
+    assert_eq!(requests.join_next().await.unwrap().unwrap(), 200);
+    assert_eq!(endpoint.log.ids(), ["1"]);
+}
+
+#[tokio::test]
+async fn while_stopping_requests_on_open_connections_are_sent_elsewhere() {
+    let endpoint = start().await;
+    assert_eq!(endpoint.push(event("1")).await.status(), 200);
+    endpoint.stopping.cancel();
+    let answer = endpoint.push(event("2")).await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["connection"], "close");
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(endpoint.log.ids(), ["1"]);
+}

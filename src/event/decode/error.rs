@@ -35,7 +35,8 @@ impl DecodeError {
 
     /// A name that breaks the naming rule is not repeated: it could hold anything.
     pub(super) fn attribute(name: &str, rule: &'static str) -> Self {
-        let shown = is_attribute_name(name) && name.len() <= MAX_NAME_SHOWN;
+        let known = is_attribute_name(name) || name == "data_base64";
+        let shown = known && name.len() <= MAX_NAME_SHOWN;
         let attribute =
             if shown { Cow::Owned(name.to_owned()) } else { Cow::Borrowed("an attribute") };
         Self { item: None, attribute, rule: Cow::Borrowed(rule) }

@@ -1,1 +1,128 @@
-//!
+use futures_util::FutureExt;
+use http::Request;
+
+use super::*;
+use crate::{event::Arrival, secret::SecretFile};
+
+const JSON: &str = "application/json; charset=utf-8";
+const VALIDATION: &str = r#"{"specversion":"1.0","id":"694caa35","source":"https://platform.altinn.no/events/api/v1/subscriptions/1234","type":"platform.events.validatesubscription"}"#;
+const EVENT: &str = r#"{"specversion":"1.0","id":"1","type":"published","resource":"urn:altinn:resource:nabovarsel","subject":"urn:altinn:organization:identifier-no:314249879","source":"/s"}"#;
+
+fn altinn() -> (tempfile::TempDir, Altinn) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s"), "current-secret-01\nprevious-secret-1\n").unwrap();
+    let file = SecretFile::resolve("s", folder.path()).unwrap();
+    let name: HookName = "innboks".parse().unwrap();
+    let secrets = HookSecrets::open(Some(&file), folder.path(), &name).unwrap();
+    let subscription =
+        |name: &str| Membership::new(name.parse().unwrap(), "urn:altinn:resource:nabovarsel");
+    let subscriptions = vec![subscription("alle"), subscription("innboks")];
+    let altinn = Altinn {
+        name,
+        secrets: Arc::new(secrets),
+        subscriptions: Arc::new(subscriptions),
+        validated: Arc::new(Notify::new()),
+    };
+    (folder, altinn)
+}
+
+fn head(query: &str, content_type: &str) -> Parts {
+    let uri = format!("https://hooks.example.no/hooks/innboks{query}");
+    let request = Request::post(uri).header(CONTENT_TYPE, content_type).body(()).unwrap();
+    request.into_parts().0
+}
+
+fn admit(altinn: &Altinn, body: &str) -> Admission {
+    altinn.admit(&head("", JSON), Bytes::from(body.to_owned())).unwrap()
+}
+
+fn names(arrival: &Arrival) -> Vec<&str> {
+    arrival.from.iter().map(HookName::as_str).collect()
+}
+
+#[test]
+fn the_secret_is_looked_at_before_the_media_type() {
+    let (_folder, altinn) = altinn();
+    let wrong = Err(Refusal::Unauthenticated);
+    let table = [
+        ("?code=current-secret-01", JSON, Ok(())),
+        ("?code=previous-secret-1", JSON, Ok(())),
+        ("?x=1&code=current-secret-01&y", JSON, Ok(())),
+        ("?code=current%2Dsecret%2D01", JSON, Ok(())),
+        ("?code=current-secret-01", "text/html", Err(Refusal::UnsupportedMediaType)),
+        ("", JSON, wrong.clone()),
+        ("?", JSON, wrong.clone()),
+        ("?code=", JSON, wrong.clone()),
+        ("?code", JSON, wrong.clone()),
+        ("?code=current-secret-0", JSON, wrong.clone()),
+        ("?code=current-secret-011", JSON, wrong.clone()),
+        ("?code=Current-secret-01", JSON, wrong.clone()),
+        ("?Code=current-secret-01", JSON, wrong.clone()),
+        ("?code=current-secret-01&code=current-secret-01", JSON, wrong.clone()),
+        ("?code=wrong&code=current-secret-01", JSON, wrong.clone()),
+        ("?code=current-secret-01%0A", JSON, wrong.clone()),
+        ("?code=wrong", "text/html", wrong),
+    ];
+    for (query, content_type, expected) in table {
+        assert_eq!(altinn.check(&head(query, content_type)), expected, "{query} {content_type}");
+    }
+}
+
+#[test]
+fn a_validation_event_is_a_handshake_and_wakes_who_waits_for_it() {
+    let (_folder, altinn) = altinn();
+    assert_eq!(admit(&altinn, VALIDATION), Admission::Validation);
+    assert!(altinn.validated.notified().now_or_never().is_some());
+    assert!(matches!(admit(&altinn, EVENT), Admission::Events(_)));
+    assert!(altinn.validated.notified().now_or_never().is_none());
+}
+
+#[test]
+fn an_event_is_its_hooks_first_and_every_matching_subscriptions() {
+    let (_folder, altinn) = altinn();
+    let Admission::Events(arrivals) = admit(&altinn, EVENT) else { panic!("events") };
+    assert_eq!(arrivals.len(), 1);
+    assert_eq!(names(&arrivals[0]), ["innboks", "alle"]);
+    assert_eq!(arrivals[0].event.json(), EVENT.as_bytes());
+    let other = EVENT.replace("nabovarsel", "another");
+    let Admission::Events(arrivals) = admit(&altinn, &other) else { panic!("events") };
+    assert_eq!(names(&arrivals[0]), ["innboks"]);
+}
+
+#[test]
+fn a_validation_event_in_a_batch_is_answered_and_the_others_are_stored() {
+    let (_folder, altinn) = altinn();
+    let Admission::Events(arrivals) = admit(&altinn, &format!("[{EVENT},{VALIDATION},{EVENT}]"))
+    else {
+        panic!("events")
+    };
+    assert_eq!(arrivals.len(), 2);
+    assert!(altinn.validated.notified().now_or_never().is_some());
+    assert_eq!(admit(&altinn, &format!("[{VALIDATION}]")), Admission::Validation);
+    assert_eq!(admit(&altinn, "[]"), Admission::Events(vec![]));
+}
+
+#[test]
+fn what_cannot_be_decoded_is_kept_as_it_came() {
+    let (_folder, altinn) = altinn();
+    for (body, reason) in [
+        ("{\"text\": \"01017012345\"}", "specversion is missing"),
+        ("", "the body is empty"),
+        (&EVENT.replace("1.0", "0.3"), "specversion is not 1.0, the only version that is read"),
+        (&format!("[{EVENT},{{}}]"), "event 1 of the batch: specversion is missing"),
+    ] {
+        let push = RawPush {
+            hook: "innboks".parse().unwrap(),
+            media_type: JSON.to_owned(),
+            body: Bytes::from(body.to_owned()),
+        };
+        let expected = Admission::Undecodable { push, reason: reason.to_owned() };
+        assert_eq!(admit(&altinn, body), expected);
+    }
+}
+
+#[test]
+fn altinn_has_no_handshake_by_options() {
+    let (_folder, altinn) = altinn();
+    assert_eq!(altinn.handshake(&head("", JSON)), None);
+}
