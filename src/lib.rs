@@ -14,5 +14,6 @@ pub mod name;
 pub mod queue;
 pub mod secret;
 pub mod server;
+pub mod simulator;
 pub mod source;
 pub mod supervisor;
