@@ -7,7 +7,6 @@ use anyhow::Context;
 use crate::{
     clock::Clock,
     config::{self, Config, HandlerKind},
-    dispatch::Limits,
     handler::{Handler, exec::ExecHandler, file::FileHandler, http::HttpHandler},
     name::HandlerName,
 };
@@ -32,9 +31,4 @@ fn one(settings: &config::Handler, clock: &Clock) -> anyhow::Result<Arc<dyn Hand
         HandlerKind::Exec(exec) => Arc::new(ExecHandler::new(exec)),
         HandlerKind::File(file) => Arc::new(FileHandler::new(file)),
     })
-}
-
-/// What dispatch needs to know of one.
-pub(super) fn limits(settings: &config::Handler) -> Limits {
-    Limits { timeout: settings.timeout, concurrency: settings.concurrency, retry: settings.retry }
 }

@@ -113,7 +113,9 @@ impl Hooks {
             body_timeout: config.server.request_timeout,
             trusted_proxies: config.server.trusted_proxies.clone(),
             stopping,
-            on_stored: Arc::new(move |arrival| drop(unmatched.note(arrival, noted.now()))),
+            on_stored: Arc::new(move |arrival| {
+                unmatched.note(arrival, noted.now());
+            }),
             metrics: metrics.clone(),
             clock: clock.clone(),
         }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::Config,
-    dispatch::{Dispatcher, filter::Filter, unmatched::Unmatched},
+    dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
     metrics::Metrics,
     queue::{
         Queue as _,
@@ -78,7 +78,7 @@ impl App {
                 queue: queue.clone(),
                 handler: Arc::clone(handler),
                 filter: Filter::new(&settings.matches),
-                limits: handlers::limits(settings),
+                limits: dispatch::Limits::new(settings),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             };

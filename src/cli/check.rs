@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::config::{Config, files::check_files, load::ConfigError};
+use crate::config::{Config, files::check_files, problem::ConfigError};
 
 /// Says every problem at once.
 pub(super) fn run(path: &Path) -> anyhow::Result<()> {

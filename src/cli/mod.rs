@@ -21,7 +21,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, load::ConfigError};
+use crate::config::{Config, problem::ConfigError};
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
 const EX_CONFIG: u8 = 78;

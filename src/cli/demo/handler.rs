@@ -11,11 +11,7 @@ use std::{
 use anyhow::Context;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,8 +32,6 @@ const MAX_BODY: usize = 128 * 1024;
 pub(super) struct Got {
     /// How often.
     pub(super) times: usize,
-    /// When first.
-    pub(super) at: Instant,
     /// `Brevdue-Attempt` of the first.
     pub(super) attempt: String,
     /// `Idempotency-Key` of the first.
@@ -120,7 +114,7 @@ impl Service for Notes {
         };
         let mut got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
         let (attempt, key) = (header("brevdue-attempt"), header("idempotency-key"));
-        let new = Got { times: 0, at: Instant::now(), attempt, key };
+        let new = Got { times: 0, attempt, key };
         got.entry(event.attributes().id.clone()).or_insert(new).times += 1;
         self.count.send_replace(got.len());
         answer::empty(StatusCode::OK)

@@ -106,7 +106,9 @@ pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
 fn prove(db: &Db) -> Result<(), OpenError> {
     let before = durable_flush::syncs();
     let starts = match db.get(keys::STARTED)? {
-        Some(value) => entry::decode_number(&value).map_err(|e| OpenError::damaged("m|started", e))?,
+        Some(value) => {
+            entry::decode_number(&value).map_err(|e| OpenError::damaged("m|started", e))?
+        }
         None => 0,
     };
     db.insert(keys::STARTED, entry::encode_number(starts.wrapping_add(1)))?;
