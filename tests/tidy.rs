@@ -1,5 +1,7 @@
 //! The house rules that no lint knows: file size, and which module may use which.
 
+#![cfg(test)]
+
 use std::{
     collections::BTreeSet,
     fs,

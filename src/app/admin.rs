@@ -1,70 +1,66 @@
 //! The admin API from its configuration, and what it is told from outside.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use std::time::Duration;
-
+use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{LAST_COMMIT, sockets};
+use super::{Core, sockets};
 use crate::{
     admin::{Access, Admin, Outside, view},
     altinn::state::State,
-    clock::{Clock, Timestamp},
-    config::Config,
-    dispatch::unmatched::Unmatched,
+    clock::Timestamp,
     metrics::{HookLabels, Metrics},
     name::HookName,
     queue::sled::SledQueue,
+    secret::SecretFile,
     server::{Gauges, Limits, Server, Socket},
     supervisor::Supervisor,
 };
 
-/// Connections to the admin API at the same time, on each kind of socket.
-const CONNECTIONS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
+/// On each kind of socket.
+const LIMITS: Limits = Limits {
+    max_connections: NonZeroUsize::new(64).unwrap(),
+    handshake_timeout: Duration::from_secs(5),
+    request_timeout: Duration::from_secs(20),
+};
 
-/// What every admin service shares.
-pub(super) struct Parts {
-    pub(super) queue: SledQueue,
-    pub(super) metrics: Metrics,
-    pub(super) clock: Clock,
-    pub(super) outside: Arc<Outside>,
-}
-
-/// Starts the API on its sockets.
+/// Starts the API on its sockets; `state` is the reconciliation's, if there is one.
 pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
-    config: &Config,
-    parts: &Parts,
+    core: &Core,
+    state: Option<watch::Receiver<State>>,
 ) -> anyhow::Result<()> {
-    let token = config.admin.token_file.as_ref().map(|file| file.read()).transpose()?;
-    serve(supervisor, sockets.unix, Access::Socket, parts);
+    let token_file = core.config.admin.token_file.as_ref();
+    let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
+    let outside = outside(core, state);
+    serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
     if let Some(tcp) = sockets.tcp {
-        serve(supervisor, vec![tcp], Access::Tcp(token), parts);
+        serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
     }
     Ok(())
 }
 
-fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, access: Access, parts: &Parts) {
-    let service = Admin {
-        queue: parts.queue.clone(),
-        metrics: parts.metrics.clone(),
-        clock: parts.clock.clone(),
-        outside: Arc::clone(&parts.outside),
+fn service(core: &Core, outside: &Arc<Outside>, access: Access) -> Admin<SledQueue> {
+    Admin {
+        queue: core.queue.clone(),
+        metrics: core.metrics.clone(),
+        clock: core.clock.clone(),
+        outside: Arc::clone(outside),
         access,
-    };
+    }
+}
+
+fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQueue>) {
     let server = Server {
         sockets,
         tls: None,
-        limits: Limits {
-            max_connections: CONNECTIONS,
-            handshake_timeout: LAST_COMMIT,
-            request_timeout: LAST_COMMIT * 4,
-        },
+        limits: LIMITS,
         service: Arc::new(service),
         gauges: Gauges::default(),
     };
@@ -73,23 +69,20 @@ fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, access: Access, part
 }
 
 /// What the admin API cannot see by itself.
-pub(super) fn outside(
-    config: &Config,
-    watched: Option<watch::Receiver<State>>,
-    unmatched: Arc<Unmatched>,
-    stopping: Arc<AtomicBool>,
-    metrics: Metrics,
-) -> Arc<Outside> {
-    let names: Vec<_> = config.subscriptions.keys().cloned().collect();
+fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
+    let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
+    let metrics = core.metrics.clone();
     let subscriptions = move || {
-        let states = watched.as_ref().map(|watch| watch.borrow().clone()).unwrap_or_default();
-        names.iter().map(|name| subscription(name, &states, &metrics)).collect()
+        let state = state.as_ref().map(|state| state.borrow().clone()).unwrap_or_default();
+        names.iter().map(|name| subscription(name, &state, &metrics)).collect()
     };
+    let unmatched = Arc::clone(&core.unmatched);
     let unmatched = move || {
         let seen = unmatched.snapshot();
         let (last_type, last_at) = seen.last.unzip();
         view::Unmatched { count: seen.count, last_type, last_at }
     };
+    let stopping = Arc::clone(&core.stopping);
     Arc::new(Outside {
         subscriptions: Box::new(subscriptions),
         unmatched: Box::new(unmatched),

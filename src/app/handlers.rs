@@ -11,11 +11,11 @@ use crate::{
     name::HandlerName,
 };
 
+/// By their names.
+pub(super) type Handlers = BTreeMap<HandlerName, Arc<dyn Handler>>;
+
 /// All of them.
-pub(super) fn build(
-    config: &Config,
-    clock: &Clock,
-) -> anyhow::Result<BTreeMap<HandlerName, Arc<dyn Handler>>> {
+pub(super) fn build(config: &Config, clock: &Clock) -> anyhow::Result<Handlers> {
     let built = config.handlers.iter().map(|(name, settings)| {
         let handler = one(settings, clock).with_context(|| format!("handlers.{name}"))?;
         Ok((name.clone(), handler))

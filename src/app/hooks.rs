@@ -4,17 +4,13 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::reload::Reloadable;
 use crate::{
     clock::Clock,
     config::{Config, SourceAuth, Subscription},
-    dispatch::unmatched::Unmatched,
-    ingress,
-    metrics::Metrics,
     name::HookName,
-    queue::sled::SledQueue,
     server::tls::Certificates,
     source::{
         Source,
@@ -73,11 +69,11 @@ impl Hooks {
         Ok(Self { certificates, secrets: secrets(config)?, generic })
     }
 
-    /// The sources by the names in their URLs.
-    fn sources(
+    /// The sources by the names in their URLs; `validated` wakes who waits for a validation.
+    pub(super) fn sources(
         &self,
         config: &Config,
-        validated: &Arc<tokio::sync::Notify>,
+        validated: &Arc<Notify>,
     ) -> BTreeMap<HookName, Arc<dyn Source>> {
         let subscriptions = config.subscriptions.iter().map(|(name, s)| membership(name, s));
         let subscriptions: Arc<Vec<_>> = Arc::new(subscriptions.collect());
@@ -97,30 +93,6 @@ impl Hooks {
         sources
     }
 
-    /// What the hook endpoint serves.
-    pub(super) fn service(
-        &self,
-        config: &Config,
-        parts: ServiceParts<'_>,
-    ) -> ingress::Hooks<SledQueue> {
-        let ServiceParts { queue, clock, metrics, unmatched, validated, stopping } = parts;
-        let noted = clock.clone();
-        ingress::Hooks {
-            prefix: config.server.public_url.path().trim_end_matches('/').to_owned(),
-            sources: self.sources(config, validated),
-            queue: queue.clone(),
-            max_body: config.server.max_body,
-            body_timeout: config.server.request_timeout,
-            trusted_proxies: config.server.trusted_proxies.clone(),
-            stopping,
-            on_stored: Arc::new(move |arrival| {
-                unmatched.note(arrival, noted.now());
-            }),
-            metrics: metrics.clone(),
-            clock: clock.clone(),
-        }
-    }
-
     /// What SIGHUP reads anew, with the words for it.
     pub(super) fn reloadable(&self) -> Vec<(String, Arc<dyn Reloadable>)> {
         let mut parts: Vec<(String, Arc<dyn Reloadable>)> = Vec::new();
@@ -135,16 +107,6 @@ impl Hooks {
         }
         parts
     }
-}
-
-/// What the hook endpoint needs beside the hooks.
-pub(super) struct ServiceParts<'a> {
-    pub(super) queue: &'a SledQueue,
-    pub(super) clock: &'a Clock,
-    pub(super) metrics: &'a Metrics,
-    pub(super) unmatched: Arc<Unmatched>,
-    pub(super) validated: &'a Arc<tokio::sync::Notify>,
-    pub(super) stopping: CancellationToken,
 }
 
 /// The secrets of all subscriptions' hooks; those that brevdue makes are made here.

@@ -21,18 +21,20 @@ use std::{
 };
 
 use anyhow::Context;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     config::Config,
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
+    ingress,
     metrics::Metrics,
     queue::{
         Queue as _,
         sled::{Options, SledQueue},
     },
-    server::{Gauges, Limits, Server},
+    server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
     systemd,
 };
@@ -53,6 +55,16 @@ pub struct App {
     pub admin_address: Option<SocketAddr>,
 }
 
+/// What most tasks need.
+struct Core {
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    queue: SledQueue,
+    unmatched: Arc<Unmatched>,
+    stopping: Arc<AtomicBool>,
+}
+
 impl App {
     /// Starts everything; when it returns, hooks are answered.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
@@ -65,90 +77,30 @@ impl App {
         let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks.secrets)?;
         let handlers = handlers::build(&config, &clock)?;
         let queue = open_queue(&config, &clock, &metrics).await?;
-        let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
-        let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut supervisor = Supervisor::new(config.shutdown_grace);
-        let stop = supervisor.stopping();
+        let core = Core::new(config, clock, metrics, queue);
 
-        for (name, handler) in &handlers {
-            let Some(settings) = config.handlers.get(name) else { continue };
-            let dispatcher = Dispatcher {
-                name: name.clone(),
-                queue: queue.clone(),
-                handler: Arc::clone(handler),
-                filter: Filter::new(&settings.matches),
-                limits: dispatch::Limits::new(settings),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-            };
-            let stop = stop.clone();
-            supervisor.spawn("a dispatcher", async move { Ok(dispatcher.run(stop).await?) });
-        }
-
-        let watched = reconciler.as_ref().map(altinn::Reconciliation::state);
-        let outside = admin::outside(
-            &config,
-            watched,
-            Arc::clone(&unmatched),
-            Arc::clone(&stopping),
-            metrics.clone(),
-        );
-        admin::spawn(
-            &mut supervisor,
-            sockets.admin,
-            &config,
-            &admin::Parts {
-                queue: queue.clone(),
-                metrics: metrics.clone(),
-                clock: clock.clone(),
-                outside,
-            },
-        )?;
-
+        let mut supervisor = Supervisor::new(core.config.shutdown_grace);
+        core.dispatch(&mut supervisor, &handlers);
+        let state = reconciler.as_ref().map(altinn::Reconciliation::state);
+        admin::spawn(&mut supervisor, sockets.admin, &core, state)?;
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
-        let parts = hooks::ServiceParts {
-            queue: &queue,
-            clock: &clock,
-            metrics: &metrics,
-            unmatched,
-            validated: &validated,
-            stopping: stop.clone(),
-        };
-        let service = hooks.service(&config, parts);
-        let server = Server {
-            sockets: sockets.hooks,
-            tls: hooks.certificates.as_ref().map(|c| c.server_config()).transpose()?,
-            limits: Limits {
-                max_connections: config.server.max_connections,
-                handshake_timeout: config.server.handshake_timeout,
-                request_timeout: config.server.request_timeout,
-            },
-            service: Arc::new(service),
-            gauges: Gauges {
-                open: metrics.connections.clone(),
-                failed: metrics.handshakes_failed.clone(),
-            },
-        };
-        let listening = stop.clone();
-        supervisor.spawn("the hook endpoint", async move { Ok(server.run(listening).await?) });
+        let server =
+            core.hook_endpoint(&hooks, &validated, sockets.hooks, supervisor.stopping())?;
+        let parts = reload::parts(&hooks, events);
+        let stop = supervisor.stopping();
+        supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
         if let Some(reconciler) = reconciler {
-            let stop = stop.clone();
+            let stop = supervisor.stopping();
             supervisor.spawn("reconciliation", async move { reconciler.run(stop).await });
         }
-        supervisor.spawn("the watchdog", watchdog(stop));
-        let mut parts = hooks.reloadable();
-        if let Some(events) = events {
-            parts.push(("the keys for Altinn".to_owned(), Arc::new(events)));
-        }
-        let reload = Arc::new(reload::Reload { parts, handlers });
+        supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
             supervisor,
-            queue,
-            stopping,
-            reload,
+            queue: core.queue,
+            stopping: core.stopping,
+            reload: Arc::new(reload::Reload { parts, handlers, wake: validated }),
             addresses: sockets.addresses,
             admin_address: sockets.admin_address,
         })
@@ -174,6 +126,73 @@ impl App {
         let closed = tokio::time::timeout(LAST_COMMIT, self.queue.close()).await;
         let closed = closed.context("the last commit took too long").and_then(|r| Ok(r?));
         ended.and(closed)
+    }
+}
+
+impl Core {
+    fn new(config: Config, clock: Clock, metrics: Metrics, queue: SledQueue) -> Self {
+        let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
+        let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
+        Self { config, clock, metrics, queue, unmatched, stopping: Arc::default() }
+    }
+
+    /// One dispatcher for each handler.
+    fn dispatch(&self, supervisor: &mut Supervisor, handlers: &handlers::Handlers) {
+        for (name, settings) in &self.config.handlers {
+            let Some(handler) = handlers.get(name) else { continue };
+            let dispatcher = Dispatcher {
+                name: name.clone(),
+                queue: self.queue.clone(),
+                handler: Arc::clone(handler),
+                filter: Filter::new(&settings.matches),
+                limits: dispatch::Limits::new(settings),
+                clock: self.clock.clone(),
+                metrics: self.metrics.clone(),
+            };
+            let stop = supervisor.stopping();
+            supervisor.spawn("a dispatcher", async move { Ok(dispatcher.run(stop).await?) });
+        }
+    }
+
+    /// The hooks on their sockets.
+    fn hook_endpoint(
+        &self,
+        hooks: &hooks::Hooks,
+        validated: &Arc<Notify>,
+        sockets: Vec<Socket>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
+        let certificates = hooks.certificates.as_ref();
+        let server = &self.config.server;
+        let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
+        let service = ingress::Hooks {
+            prefix: server.public_url.path().trim_end_matches('/').to_owned(),
+            sources: hooks.sources(&self.config, validated),
+            queue: self.queue.clone(),
+            max_body: server.max_body,
+            body_timeout: server.request_timeout,
+            trusted_proxies: server.trusted_proxies.clone(),
+            stopping: stop,
+            on_stored: Arc::new(move |arrival| {
+                unmatched.note(arrival, clock.now());
+            }),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        Ok(Server {
+            sockets,
+            tls: certificates.map(Certificates::server_config).transpose()?,
+            limits: Limits {
+                max_connections: server.max_connections,
+                handshake_timeout: server.handshake_timeout,
+                request_timeout: server.request_timeout,
+            },
+            service: Arc::new(service),
+            gauges: Gauges {
+                open: self.metrics.connections.clone(),
+                failed: self.metrics.handshakes_failed.clone(),
+            },
+        })
     }
 }
 

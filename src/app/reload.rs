@@ -1,8 +1,11 @@
 //! SIGHUP: certificates and secret files are read anew, file handlers reopen.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use crate::{handler::Handler, name::HandlerName};
+use tokio::sync::Notify;
+
+use super::{handlers::Handlers, hooks::Hooks};
+use crate::altinn::{AltinnTokens, api::Events};
 
 /// Something that is read from files.
 pub(super) trait Reloadable: Send + Sync {
@@ -15,7 +18,21 @@ pub struct Reload {
     /// With the words for each.
     pub(super) parts: Vec<(String, Arc<dyn Reloadable>)>,
     /// These reopen.
-    pub(super) handlers: BTreeMap<HandlerName, Arc<dyn Handler>>,
+    pub(super) handlers: Handlers,
+    /// Wakes the reconciliation: a new secret is a new endpoint for Altinn.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// Everything that is read from files, but for the handlers.
+pub(super) fn parts(
+    hooks: &Hooks,
+    events: Option<Events<AltinnTokens>>,
+) -> Vec<(String, Arc<dyn Reloadable>)> {
+    let mut parts = hooks.reloadable();
+    if let Some(events) = events {
+        parts.push(("the keys for Altinn".to_owned(), Arc::new(events)));
+    }
+    parts
 }
 
 impl fmt::Debug for Reload {
@@ -31,12 +48,13 @@ impl Reload {
             match part.reload() {
                 Ok(()) => tracing::info!(%what, "read anew"),
                 Err(error) => {
-                    tracing::error!(%what, error = %format!("{error:#}"), "kept as it was")
+                    tracing::error!(%what, error = %format!("{error:#}"), "kept as it was");
                 }
             }
         }
         for handler in self.handlers.values() {
             handler.reopen();
         }
+        self.wake.notify_one();
     }
 }

@@ -176,13 +176,17 @@ impl Altinn {
 
     /// Has Correspondence publish; the events' ids.
     async fn publish(&self, count: u32) -> anyhow::Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Published {
+            ids: Vec<String>,
+        }
         let order = serde_json::json!({
             "resource": workspace::RESOURCE,
             "subject": workspace::ORG,
             "count": count,
         });
         let request = self.client.post(format!("{}/simulator/events", self.base)).json(&order);
-        let mut answer: Value = request.send().await?.error_for_status()?.json().await?;
-        serde_json::from_value(answer["ids"].take()).context("the stand-in told no ids")
+        let published: Published = request.send().await?.error_for_status()?.json().await?;
+        Ok(published.ids)
     }
 }

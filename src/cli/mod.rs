@@ -75,11 +75,6 @@ enum Command {
     Man,
 }
 
-/// A failure that has an exit code of its own.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Misconfigured(#[from] ConfigError);
-
 /// Runs what the arguments say, and tells how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -89,14 +84,14 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell if standard error is closed.
             drop(writeln!(io::stderr(), "brevdue: {error:#}"));
-            let configuration = error.chain().any(|cause| cause.is::<ConfigError>());
-            if configuration { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+            let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
-    let config = || Config::load(&cli.config).map_err(Misconfigured::from);
+    let config = || Config::load(&cli.config);
     match cli.command {
         Command::Run => run::run(config()?),
         Command::Check => check::run(&cli.config),

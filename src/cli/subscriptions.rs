@@ -52,15 +52,11 @@ pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             }
             Command::Apply { json } => {
                 let applied = once::apply(&events, &desired, public_url).await?;
-                if *json {
-                    print_json(&applied)?
-                } else {
-                    show_applied(&applied)?
-                }
-                if !applied.is_good() {
-                    bail!("not everything could be done");
-                }
-                Ok(())
+                let good = applied.is_good();
+                let shown = if *json { print_json(&applied) } else { show_applied(&applied) };
+                shown.and_then(
+                    |()| if good { Ok(()) } else { bail!("not everything could be done") },
+                )
             }
         }
     })

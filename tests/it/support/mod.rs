@@ -1,18 +1,18 @@
 //! The real binary, a real receiver, and what tests ask of them.
 
-pub mod daemon;
-pub mod receiver;
-pub mod world;
+pub(crate) mod daemon;
+pub(crate) mod receiver;
+pub(crate) mod world;
 
 use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
 
 /// The longest that anything here may take; a test that runs into it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until `look` sees something, at most [`PATIENCE`] long.
-pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -29,7 +29,7 @@ where
 }
 
 /// How long `future` took, beside what it gave.
-pub async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     let before = Instant::now();
     let value = future.await;
     (value, before.elapsed())

@@ -17,26 +17,26 @@ use super::eventually;
 
 /// One request that came.
 #[derive(Debug, Clone)]
-pub struct Received {
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Received {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Received {
     /// The CloudEvent's id.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let event: serde_json::Value = serde_json::from_str(&self.body).expect("JSON");
         event["id"].as_str().expect("an id").to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().expect("text")
     }
 }
 
 /// What the receiver does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     Answer(u16),
     /// Never answers.
     Hang,
@@ -52,15 +52,15 @@ struct Shared {
 }
 
 /// A running receiver; ends when dropped.
-pub struct Receiver {
-    pub address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     stop: CancellationToken,
     _tasks: JoinSet<std::io::Result<()>>,
 }
 
 impl Receiver {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -85,32 +85,32 @@ impl Receiver {
         Self { address, shared, stop, _tasks: tasks }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/events", self.address)
     }
 
     /// From now on.
-    pub fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
     }
 
     /// The first time that this event comes; afterwards like all.
-    pub fn behave_at_first(&self, id: &str, behaviour: Behaviour) {
+    pub(crate) fn behave_at_first(&self, id: &str, behaviour: Behaviour) {
         self.shared.first.lock().unwrap().insert(id.to_owned(), behaviour);
     }
 
     /// All that came, in order.
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
     }
 
     /// What came for this event.
-    pub fn of(&self, id: &str) -> Vec<Received> {
+    pub(crate) fn of(&self, id: &str) -> Vec<Received> {
         self.received().into_iter().filter(|one| one.id() == id).collect()
     }
 
     /// Waits until so many requests came.
-    pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
         let what = format!("{count} requests");
         eventually(&what, || async {
             Some(self.received()).filter(|received| received.len() >= count)

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use super::{daemon::Daemon, eventually, receiver::Receiver};
 
-pub use brevdue::simulator::workspace::{ORG, RESOURCE};
+pub(crate) use brevdue::simulator::workspace::{ORG, RESOURCE};
 
 /// An event as Altinn pushes it, with an id of the test's choice.
-pub fn event(id: &str) -> String {
+pub(crate) fn event(id: &str) -> String {
     json!({
         "specversion": "1.0",
         "id": id,
@@ -36,26 +36,30 @@ pub fn event(id: &str) -> String {
 }
 
 /// A retry policy that is quick enough for a test and still a policy.
-pub const QUICK_RETRY: &str = r#"retry = { initial = "20ms", max = "200ms", factor = 2.0 }"#;
+pub(crate) const QUICK_RETRY: &str = r#"retry = { initial = "20ms", max = "200ms", factor = 2.0 }"#;
 
-pub struct World {
-    pub folder: TempDir,
-    pub simulator: Running,
-    pub receiver: Receiver,
-    pub config: PathBuf,
-    pub client: reqwest::Client,
-    pub listen: SocketAddr,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) simulator: Running,
+    pub(crate) receiver: Receiver,
+    pub(crate) config: PathBuf,
+    pub(crate) client: reqwest::Client,
+    pub(crate) listen: SocketAddr,
 }
 
 impl World {
     /// One handler that delivers to the receiver, quick to retry.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}, QUICK_RETRY, "").await
     }
 
     /// `options` change the stand-in; `handler` are further lines of `[handlers.arkiv]`; `more`
     /// is TOML after that.
-    pub async fn with(options: impl FnOnce(&mut Options), handler: &str, more: &str) -> Self {
+    pub(crate) async fn with(
+        options: impl FnOnce(&mut Options),
+        handler: &str,
+        more: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let receiver = Receiver::start().await;
         let credentials = Credentials::new().expect("credentials");
@@ -79,40 +83,40 @@ impl World {
     }
 
     /// Starts the daemon and waits until it is ready.
-    pub async fn daemon(&self) -> Daemon {
+    pub(crate) async fn daemon(&self) -> Daemon {
         Daemon::start(&self.config, self.folder.path()).await
     }
 
     /// The hook's URL without its secret.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.listen.port())
     }
 
     /// What brevdue made, and Altinn has been told.
-    pub fn secret(&self, name: &str) -> String {
+    pub(crate) fn secret(&self, name: &str) -> String {
         let file = self.folder.path().join("data/secrets").join(name);
         fs::read_to_string(file).expect("a made secret").trim().to_owned()
     }
 
     /// The hook's URL with its secret.
-    pub fn hook(&self, name: &str) -> String {
+    pub(crate) fn hook(&self, name: &str) -> String {
         self.url(&format!("/hooks/{name}?code={}", self.secret(name)))
     }
 
     /// A push as Altinn sends it, by the test itself.
-    pub fn push(&self, name: &str, body: impl Into<Body>) -> RequestBuilder {
+    pub(crate) fn push(&self, name: &str, body: impl Into<Body>) -> RequestBuilder {
         let json = "application/json; charset=utf-8";
         self.client.post(self.hook(name)).header("content-type", json).body(body)
     }
 
     /// The stand-in's control API: GET.
-    pub async fn altinn(&self, path: &str) -> Value {
+    pub(crate) async fn altinn(&self, path: &str) -> Value {
         let url = format!("{}/simulator/{path}", self.simulator.base_url);
         self.client.get(url).send().await.expect("an answer").json().await.expect("JSON")
     }
 
     /// The stand-in's control API: POST.
-    pub async fn tell_altinn(&self, path: &str, body: &Value) -> Value {
+    pub(crate) async fn tell_altinn(&self, path: &str, body: &Value) -> Value {
         let url = format!("{}/simulator/{path}", self.simulator.base_url);
         let answer = self.client.post(url).json(body).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.status());
@@ -120,20 +124,20 @@ impl World {
     }
 
     /// The stand-in's control API: DELETE.
-    pub async fn delete_at_altinn(&self, path: &str) -> Response {
+    pub(crate) async fn delete_at_altinn(&self, path: &str) -> Response {
         let url = format!("{}/simulator/{path}", self.simulator.base_url);
         self.client.delete(url).send().await.expect("an answer")
     }
 
     /// Has Correspondence publish events; their ids.
-    pub async fn publish(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn publish(&self, count: usize) -> Vec<String> {
         let order = json!({ "resource": RESOURCE, "subject": ORG, "count": count });
         let answer = self.tell_altinn("events", &order).await;
         serde_json::from_value(answer["ids"].clone()).expect("ids")
     }
 
     /// Waits until all of Altinn's rows with our endpoint are validated, and there are so many.
-    pub async fn validated(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn validated(&self, count: usize) -> Vec<Value> {
         eventually("validated subscriptions", || async {
             let rows = self.altinn("subscriptions").await;
             let rows: Vec<Value> = serde_json::from_value(rows).expect("rows");

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// The daemon behind a proxy, without TLS, so that requests can be read in the trace.
-async fn plain(world: &World) {
+fn plain(world: &World) {
     let text = std::fs::read_to_string(&world.config).unwrap();
     let tls = text.lines().find(|line| line.starts_with("tls = ")).unwrap();
     let off = "tls = \"off\"\ntrusted_proxies = [\"127.0.0.1\"]";
@@ -18,7 +18,7 @@ async fn plain(world: &World) {
 #[tokio::test]
 async fn between_the_request_and_its_200_the_stores_file_is_synced() {
     let world = World::new().await;
-    plain(&world).await;
+    plain(&world);
     let trace = world.folder.path().join("trace");
     let mut command = Command::new("strace");
     command.args(["--follow-forks", "--decode-fds=path", "--string-limit=400", "--output"]);
@@ -42,11 +42,11 @@ async fn between_the_request_and_its_200_the_stores_file_is_synced() {
     };
     let request = at(0, "request", &|line| line.contains("POST /hooks/innboks"));
     let written = at(request, "write of the record", &|line| {
-        line.contains("pwrite64(") && line.contains("/data/queue/db>")
+        line.contains("pwrite64(") && line.contains("/data/queue/sled/db>")
     });
     // A call that another thread interrupts in the trace is finished in a line of its own.
     let synced = at(written, "data sync", &|line| {
-        line.contains("fdatasync(") && line.contains("/data/queue/db>")
+        line.contains("fdatasync(") && line.contains("/data/queue/sled/db>")
     });
     let thread = lines[synced].split_whitespace().next().unwrap();
     let done = at(synced, "end of the sync", &|line| {

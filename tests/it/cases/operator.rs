@@ -1,6 +1,6 @@
 //! What an operator asks a running daemon, and what the documents promise.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
@@ -113,7 +113,7 @@ fn every_configuration_block_in_the_documents_is_good() {
             } else {
                 format!("{minimal}\n{block}")
             };
-            let loaded = brevdue::config::Config::from_toml(&whole, root, &Default::default());
+            let loaded = brevdue::config::Config::from_toml(&whole, root, &BTreeMap::default());
             if let Err(error) = loaded {
                 panic!("{}: {error}\n{block}", document.display());
             }

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{
     daemon::Daemon,
+    receiver::Received,
     timed,
     world::{QUICK_RETRY, World, event},
 };
@@ -59,20 +60,20 @@ async fn what_is_refused_is_not_stored_and_nothing_secret_is_logged() {
         (413, post(&hook, json, chunked)),
         (415, post(&hook, "text/plain", with_national_id.clone().into())),
     ] {
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), expected);
-        assert_eq!(answer.headers().contains_key("allow"), expected == 405);
-        assert_eq!(answer.headers()["content-length"], "0");
-        assert!(answer.bytes().await.unwrap().is_empty());
+        let refusal = request.send().await.unwrap();
+        assert_eq!(refusal.status().as_u16(), expected);
+        assert_eq!(refusal.headers().contains_key("allow"), expected == 405);
+        assert_eq!(refusal.headers()["content-length"], "0", "{expected}");
+        assert!(refusal.bytes().await.unwrap().is_empty());
     }
     assert_eq!(stored(&daemon).await, 0);
 
     // What is stored, what is a duplicate, and what cannot be read are all 200.
     let good = with_national_id.as_str();
     for body in [good, good, "{\"subject\":\"01017012345\"", "[]"] {
-        let answer = world.push("innboks", body.to_owned()).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{body}");
-        assert_eq!(answer.headers()["content-length"], "0");
+        let accepted = world.push("innboks", body.to_owned()).send().await.unwrap();
+        assert_eq!(accepted.status(), StatusCode::OK, "{body}");
+        assert_eq!(accepted.headers()["content-length"], "0");
     }
     assert_eq!(stored(&daemon).await, 1);
     world.receiver.wait_for(1).await;
@@ -147,7 +148,7 @@ async fn binary_mode_and_batches_are_read_too() {
     let batch = format!("[{},{}]", event("first"), event("second"));
     assert_eq!(world.push("innboks", batch).send().await.unwrap().status(), StatusCode::OK);
     let received = world.receiver.wait_for(3).await;
-    let mut ids: Vec<_> = received.iter().map(|one| one.id()).collect();
+    let mut ids: Vec<_> = received.iter().map(Received::id).collect();
     ids.sort();
     assert_eq!(ids, ["binary", "first", "second"]);
     let first = received.iter().find(|one| one.id() == "first").unwrap();

@@ -125,7 +125,8 @@ async fn events_published_at_altinn_arrive_once_each() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+// The commands are waited for on this thread, while the stand-in answers them on another.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_subscriptions_commands_show_plan_and_apply() {
     let world = World::new().await;
     let daemon = world.daemon().await;
