@@ -33,7 +33,6 @@ impl Hasher for FirstWord {
             self.0 = word;
         }
     }
-
 }
 
 /// A set of ids.
@@ -71,9 +70,10 @@ impl Dedup {
             context.update(part.as_bytes());
         }
         let tag = context.sign();
-        let mut words = tag.as_ref().chunks_exact(8).map(|word| {
-            word.try_into().map(u64::from_be_bytes).unwrap_or_default()
-        });
+        let mut words = tag
+            .as_ref()
+            .chunks_exact(8)
+            .map(|word| word.try_into().map(u64::from_be_bytes).unwrap_or_default());
         [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
     }
 

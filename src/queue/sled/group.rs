@@ -155,7 +155,8 @@ impl Group {
         if known(by_hook.as_ref().unwrap_or(&main)) {
             return Appended::Duplicate;
         }
-        let ids: Vec<Id> = [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+        let ids: Vec<Id> =
+            [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
         let (from, already) = match only_by_hook {
             Some(hook) if known(&main) => {
                 let others = from.into_iter().filter(|name| *name != hook).collect();
@@ -242,7 +243,13 @@ impl Group {
     }
 
     /// A dead letter becomes a retry that is due.
-    pub(super) fn revive(&mut self, shared: &Shared, db: &Db, id: DeadLetterId, answer: Answer<()>) {
+    pub(super) fn revive(
+        &mut self,
+        shared: &Shared,
+        db: &Db,
+        id: DeadLetterId,
+        answer: Answer<()>,
+    ) {
         let planned = match &id {
             DeadLetterId::Raw(_) => Err(QueueError::Undeliverable),
             DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
@@ -405,7 +412,11 @@ impl Effect {
             Self::Buried { receipt, at, bytes } => {
                 let lease = receipt.lease;
                 state.settled(&lease.handler, lease.seq, lease.due);
-                state.bury(DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)), at, bytes);
+                state.bury(
+                    DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)),
+                    at,
+                    bytes,
+                );
                 state.live_bytes += bytes;
                 lease.end();
             }

@@ -27,7 +27,9 @@ pub(super) async fn events(
     page: Page,
 ) -> Result<Vec<StoredEvent>, QueueError> {
     open(shared)?;
-    shared.read(move |db| if page.newest { newest(db, page.limit) } else { oldest(db, page.limit) }).await
+    shared
+        .read(move |db| if page.newest { newest(db, page.limit) } else { oldest(db, page.limit) })
+        .await
 }
 
 fn oldest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
@@ -87,7 +89,9 @@ pub(super) async fn dead_letters(
         ids
     };
     // One that is discarded meanwhile is left out.
-    shared.read(move |db| ids.into_iter().filter_map(|id| letter(db, id).transpose()).collect()).await
+    shared
+        .read(move |db| ids.into_iter().filter_map(|id| letter(db, id).transpose()).collect())
+        .await
 }
 
 /// One dead letter.
@@ -122,7 +126,8 @@ type Oldest = BTreeMap<HandlerName, (u64, Option<u64>)>;
 pub(super) async fn census(shared: &Arc<Shared>) -> Result<Census, QueueError> {
     open(shared)?;
     let (mut census, oldest) = count(&shared.state());
-    let times = shared.read(move |db| oldest.into_iter().map(|o| received(db, o)).collect()).await?;
+    let times =
+        shared.read(move |db| oldest.into_iter().map(|o| received(db, o)).collect()).await?;
     let mut times: BTreeMap<HandlerName, Option<Timestamp>> = times;
     for handler in &mut census.handlers {
         handler.oldest = times.remove(&handler.name).flatten();

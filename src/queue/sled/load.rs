@@ -54,6 +54,7 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
     };
     loaded.places(db)?;
     loaded.log(db, options, now)?;
+    loaded.nothing_is_settled_that_is_missing()?;
     loaded.waiting(db)?;
     loaded.buried(db)?;
     Ok(loaded)
@@ -148,6 +149,16 @@ impl Loaded {
         self.next = self.next.max(kept);
         self.oldest = expected.unwrap_or(self.next);
         Ok(())
+    }
+
+    /// A place beyond the end of the log says that the end was lost.
+    fn nothing_is_settled_that_is_missing(&self) -> Result<(), OpenError> {
+        match self.cursors.values().map(|cursor| cursor.window.low()).max() {
+            Some(low) if low > self.next => {
+                Err(OpenError::Damaged(format!("events {} to {low} are missing", self.next)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn take_ids(&mut self, head: Head, open: &mut bool, ends_before: Timestamp, max: usize) {

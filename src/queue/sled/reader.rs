@@ -208,7 +208,9 @@ async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
     let key = keys::retry(lease.due.unwrap_or_default(), &lease.handler, lease.seq);
     let tried = lease
         .shared
-        .read(move |db| Ok(db.get(key)?.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?))
+        .read(move |db| {
+            Ok(db.get(key)?.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
+        })
         .await?;
     let Some(tried) = tried else {
         // A reopening found it settled otherwise.

@@ -322,11 +322,7 @@ impl State {
     }
 
     /// The next job of a handler, leased to the caller.
-    pub(super) fn job(
-        &mut self,
-        handler: &HandlerName,
-        now: Timestamp,
-    ) -> Result<Job, QueueError> {
+    pub(super) fn job(&mut self, handler: &HandlerName, now: Timestamp) -> Result<Job, QueueError> {
         if self.closed {
             return Err(QueueError::Closed);
         }

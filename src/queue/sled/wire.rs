@@ -132,8 +132,7 @@ impl<'a> Get<'a> {
 
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = usize::try_from(self.u32()?).map_err(|_| Malformed("a length"))?;
-        let (taken, rest) =
-            self.0.split_at_checked(len).ok_or(Malformed("it ends too early"))?;
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed("it ends too early"))?;
         self.0 = rest;
         Ok(taken)
     }

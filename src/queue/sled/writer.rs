@@ -14,7 +14,7 @@ use std::{
 use sled::Db;
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, timeout_at},
 };
 
@@ -22,9 +22,12 @@ use super::{
     OpenError,
     dedup::Dedup,
     disk::{self, Place},
-    group::{Group, Op},
+    forget::forget,
+    group::{Answer, Group, Op},
     load::load,
+    mark::{Mark, MarkFile},
     reader::Shared,
+    room::Room,
 };
 use crate::queue::{Health, QueueError};
 
@@ -49,7 +52,7 @@ pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) dedup: Dedup,
-    pub(super) place: Place,
+    place: Place,
     db: Option<Db>,
     mailbox: mpsc::Receiver<Op>,
     runtime: Runtime,
@@ -57,7 +60,11 @@ pub(super) struct Writer {
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
     written_since_pump: usize,
-    pub(super) full: super::room::Room,
+    full: Room,
+    mark: MarkFile,
+    store: [u8; 16],
+    /// To be said when all is let go.
+    farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
 
 /// Why the writer stops writing.
@@ -80,6 +87,7 @@ impl Writer {
     /// Opens the store and starts the thread.
     pub(super) fn start(shared: Arc<Shared>, mailbox: mpsc::Receiver<Op>) -> Result<(), OpenError> {
         let place = Place::claim(&shared.options.directory)?;
+        let mark = MarkFile::open(place.directory())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut writer = Self {
             dedup: Dedup::new(&[0; 32]),
@@ -90,7 +98,10 @@ impl Writer {
             upkept: Instant::now(),
             more: false,
             written_since_pump: 0,
-            full: super::room::Room::default(),
+            full: Room::default(),
+            mark,
+            store: [0; 16],
+            farewell: None,
             shared,
         };
         writer.reopen()?;
@@ -102,21 +113,34 @@ impl Writer {
         let db = self.place.open()?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
-        {
-            let mut state = self.shared.state();
-            state.install(&mut loaded, &self.shared.options, now);
-        }
-        self.dedup = loaded.dedup;
+        self.store = loaded.identity.store;
+        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
+        self.mark.check(&mark)?;
         self.db = Some(db.clone());
+        let forgotten = forget(&mut loaded, &self.shared.options, now);
+        self.commit(forgotten).map_err(unopened)?;
+        self.shared.state().install(&mut loaded, &self.shared.options, now);
+        self.dedup = loaded.dedup;
         self.shared.broken.store(false, Ordering::Relaxed);
         self.shared.set_db(Some(db));
-        self.upkeep().map_err(|broken| OpenError::Io(io::Error::other(broken.0)))?;
+        self.upkeep().map_err(unopened)?;
         self.shared.state().health = Health::Writable;
         self.shared.metrics.store_writable.set(1);
         Ok(())
     }
 
     fn run(mut self) {
+        self.serve();
+        let farewell = self.farewell.take();
+        // The directory is free before anyone hears that the store is closed. Calls that still
+        // wait in the mailbox see that it is gone.
+        drop(self);
+        if let Some((answer, result)) = farewell {
+            drop(answer.send(result));
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             let result = match self.next() {
                 Next::Op(op) => self.group(op),
@@ -192,7 +216,8 @@ impl Writer {
         }
         self.write(group)?;
         if let Some(answer) = closing {
-            self.close(answer);
+            let result = self.end().map_err(|Broken(why)| QueueError::Unavailable(why));
+            self.farewell = Some((answer, result));
         }
         Ok(())
     }
@@ -263,7 +288,17 @@ impl Writer {
         self.expire()?;
         self.tidy()?;
         self.gauge();
-        Ok(())
+        self.note(false)
+    }
+
+    /// How far the store is, outside of it.
+    fn note(&mut self, must: bool) -> Result<(), Broken> {
+        let mark = {
+            let state = self.shared.state();
+            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
+        };
+        let written = self.mark.write(mark, must);
+        written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }
 
     fn gauge(&self) {
@@ -280,7 +315,7 @@ impl Writer {
         let result = loop {
             match self.upkeep() {
                 Ok(()) if self.more => {}
-                result => break result,
+                result => break result.and_then(|()| self.note(true)),
             }
         };
         {
@@ -294,14 +329,6 @@ impl Writer {
             tracing::warn!(%why, "the store could not write down its last settled deliveries");
         }
         result
-    }
-
-    fn close(&mut self, answer: oneshot::Sender<Result<(), QueueError>>) {
-        let result = self.end();
-        while let Ok(op) = self.mailbox.try_recv() {
-            op.refuse(QueueError::Closed);
-        }
-        drop(answer.send(result.map_err(|Broken(why)| QueueError::Unavailable(why))));
     }
 
     fn drop_db(&mut self) {
@@ -348,13 +375,21 @@ impl Writer {
                     let closing = matches!(op, Op::Close { .. });
                     op.refuse(QueueError::Unavailable(why.clone()));
                     if closing {
-                        return self.end().is_ok() || closing;
+                        drop(self.end());
+                        return true;
                     }
                 }
-                Ok(None) => return self.end().is_ok() || self.db.is_none(),
+                Ok(None) => {
+                    drop(self.end());
+                    return true;
+                }
             }
         }
     }
+}
+
+fn unopened(Broken(why): Broken) -> OpenError {
+    OpenError::Io(io::Error::other(why))
 }
 
 fn write_and_sync(db: &Db, entries: Entries, pump_now: bool) -> sled::Result<()> {
