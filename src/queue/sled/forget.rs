@@ -1,4 +1,5 @@
-//! What a handler leaves behind that has been out of the configuration for long.
+//! What a start finds to be of no more use: ids that left the window, and what a handler leaves
+//! behind that has been out of the configuration for long.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,7 +9,7 @@ use crate::{clock::Timestamp, name::HandlerName, queue::DeadLetterId};
 /// So long its place and its dead letters are kept.
 const KEPT: Duration = Duration::from_hours(30 * 24);
 
-/// Takes such handlers out of what was loaded; what is to be deleted on disk.
+/// Takes it out of what was loaded; what is to be deleted on disk.
 pub(super) fn forget(loaded: &mut Loaded, options: &Options, now: Timestamp) -> Entries {
     let configured = |name: &HandlerName| options.handlers.iter().any(|(of, _)| of == name);
     let gone: BTreeSet<HandlerName> = loaded
@@ -17,7 +18,8 @@ pub(super) fn forget(loaded: &mut Loaded, options: &Options, now: Timestamp) -> 
         .filter(|(name, cursor)| !configured(name) && now.since(cursor.seen) > KEPT)
         .map(|(name, _)| name.clone())
         .collect();
-    let mut entries = Entries::new();
+    let mut entries: Entries =
+        loaded.expired.drain(..).map(|first| (keys::ids(first), None)).collect();
     let mut bytes = 0;
     for name in &gone {
         tracing::warn!(handler = %name, "forgotten: it left the configuration 30 days ago");

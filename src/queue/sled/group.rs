@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sled::Db;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     dedup::{Dedup, Ids},
     entry::{Cursor, Tried, Undecodable, encode_number},
     keys,
     load::size,
+    op::Answer,
     reader::{Receipt, Shared},
     record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
     state,
@@ -23,34 +23,6 @@ use crate::{
     name::HandlerName,
     queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
 };
-
-/// Whom to tell how it ended.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
-
-/// A call that writes.
-#[derive(Debug)]
-pub(super) enum Op {
-    Append { arrivals: Vec<Arrival>, answer: Answer<Vec<Appended>>, room: OwnedSemaphorePermit },
-    BuryRaw { push: RawPush, failure: Failure, answer: Answer<()>, room: OwnedSemaphorePermit },
-    Settle { receipt: Box<Receipt>, verdict: Verdict, answer: Answer<()> },
-    Revive { id: DeadLetterId, answer: Answer<()> },
-    Discard { id: DeadLetterId, answer: Answer<()> },
-    Close { answer: Answer<()> },
-}
-
-impl Op {
-    /// It is not done.
-    pub(super) fn refuse(self, error: QueueError) {
-        match self {
-            Self::Append { answer, .. } => drop(answer.send(Err(error))),
-            Self::BuryRaw { answer, .. }
-            | Self::Settle { answer, .. }
-            | Self::Revive { answer, .. }
-            | Self::Discard { answer, .. }
-            | Self::Close { answer } => drop(answer.send(Err(error))),
-        }
-    }
-}
 
 /// An answer that waits for the sync.
 #[derive(Debug)]

@@ -153,6 +153,7 @@ impl Writer {
         }
         if deleted.count > 0 {
             entries.push((keys::NEXT.to_vec(), Some(encode_number(next))));
+            entries.push((keys::OLDEST.to_vec(), Some(encode_number(deleted.end))));
         }
         Ok(deleted)
     }

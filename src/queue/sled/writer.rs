@@ -12,20 +12,17 @@ use std::{
 };
 
 use sled::Db;
-use tokio::{
-    runtime::Runtime,
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 
 use super::{
     OpenError,
     dedup::Dedup,
     disk::{self, Place},
     forget::forget,
-    group::{Answer, Group, Op},
+    group::Group,
     load::load,
     mark::{Mark, MarkFile},
+    op::{Answer, Op},
     reader::Shared,
     room::Room,
 };
@@ -40,9 +37,6 @@ const UPKEEP: Duration = Duration::from_millis(150);
 const IDLE: Duration = Duration::from_secs(1);
 /// So many settled marks are written down at once.
 pub(super) const MANY: usize = 1000;
-/// Between attempts to reopen a broken database.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Entries to write: a key, and its value or its end.
 pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -53,9 +47,9 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) dedup: Dedup,
     place: Place,
-    db: Option<Db>,
-    mailbox: mpsc::Receiver<Op>,
-    runtime: Runtime,
+    pub(super) db: Option<Db>,
+    pub(super) mailbox: mpsc::Receiver<Op>,
+    pub(super) runtime: Runtime,
     upkept: Instant,
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
@@ -109,7 +103,7 @@ impl Writer {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), OpenError> {
+    pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
         let db = self.place.open()?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
@@ -310,7 +304,7 @@ impl Writer {
     }
 
     /// Writes down what is settled and lets go of the database.
-    fn end(&mut self) -> Result<(), Broken> {
+    pub(super) fn end(&mut self) -> Result<(), Broken> {
         self.mailbox.close();
         let result = loop {
             match self.upkeep() {
@@ -329,62 +323,6 @@ impl Writer {
             tracing::warn!(%why, "the store could not write down its last settled deliveries");
         }
         result
-    }
-
-    fn drop_db(&mut self) {
-        self.shared.set_db(None);
-        self.db = None;
-    }
-
-    fn fail(&mut self, why: &str) {
-        tracing::error!(%why, "the store does not work; it is being reopened");
-        self.shared.state().health = Health::Failing(why.to_owned());
-        self.shared.metrics.store_writable.set(0);
-        self.drop_db();
-    }
-
-    /// Reopens with growing pauses, in which calls are refused. True when it was closed meanwhile.
-    fn heal(&mut self) -> bool {
-        let mut pause = RETRY_FIRST;
-        loop {
-            if self.refuse_for(pause) {
-                return true;
-            }
-            match self.reopen() {
-                Ok(()) => {
-                    tracing::info!("the store works again");
-                    return false;
-                }
-                Err(error) => self.fail(&error.to_string()),
-            }
-            pause = (pause * 2).min(RETRY_MAX);
-        }
-    }
-
-    fn refuse_for(&mut self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        let why = match &self.shared.state().health {
-            Health::Failing(why) => why.clone(),
-            Health::Writable => String::new(),
-        };
-        loop {
-            let mailbox = &mut self.mailbox;
-            match self.runtime.block_on(async { timeout_at(until, mailbox.recv()).await }) {
-                Err(_) => return false,
-                Ok(Some(op)) => {
-                    let closing = matches!(op, Op::Close { .. });
-                    op.refuse(QueueError::Unavailable(why.clone()));
-                    if closing {
-                        drop(self.end());
-                        return true;
-                    }
-                }
-                Ok(None) => {
-                    drop(self.end());
-                    return true;
-                }
-            }
-        }
     }
 }
 
