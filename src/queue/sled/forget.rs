@@ -7,7 +7,7 @@ use super::{Options, group::dead_key, keys, load::Loaded, writer::Entries};
 use crate::{clock::Timestamp, name::HandlerName, queue::DeadLetterId};
 
 /// So long its place and its dead letters are kept.
-const KEPT: Duration = Duration::from_hours(30 * 24);
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Takes it out of what was loaded; what is to be deleted on disk.
 pub(super) fn forget(loaded: &mut Loaded, options: &Options, now: Timestamp) -> Entries {

@@ -12,8 +12,19 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Writer {
+    /// The store is closed, whatever could be written down.
+    pub(super) fn leave(&mut self) {
+        {
+            let mut state = self.shared.state();
+            state.closed = true;
+            state.wake_all();
+        }
+        self.shared.metrics.store_writable.set(0);
+        self.drop_db();
+    }
+
     /// Lets go of the database; waits for reads under way.
-    pub(super) fn drop_db(&mut self) {
+    fn drop_db(&mut self) {
         self.shared.set_db(None);
         self.db = None;
     }

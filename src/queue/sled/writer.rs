@@ -186,8 +186,13 @@ impl Writer {
 
     /// Commits this call and what else waits, and closes if one of them says so.
     fn group(&mut self, first: Op) -> Result<(), Broken> {
-        self.expire()?;
-        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        let db = match self.expire().and_then(|()| self.db().cloned()) {
+            Ok(db) => db,
+            Err(broken) => {
+                first.refuse(QueueError::Unavailable(broken.0.clone()));
+                return Err(broken);
+            }
+        };
         let mut group = Group::new(&self.shared);
         let mut closing = None;
         let mut next = Some(first);
@@ -208,12 +213,15 @@ impl Writer {
                 next = self.mailbox.try_recv().ok();
             }
         }
-        self.write(group)?;
+        let written = self.write(group);
         if let Some(answer) = closing {
-            let result = self.end().map_err(|Broken(why)| QueueError::Unavailable(why));
+            let result = written.and_then(|()| self.end());
+            self.leave();
+            let result = result.map_err(|Broken(why)| QueueError::Unavailable(why));
             self.farewell = Some((answer, result));
+            return Ok(());
         }
-        Ok(())
+        written
     }
 
     /// What needs room goes in only while there is some.
@@ -312,13 +320,7 @@ impl Writer {
                 result => break result.and_then(|()| self.note(true)),
             }
         };
-        {
-            let mut state = self.shared.state();
-            state.closed = true;
-            state.wake_all();
-        }
-        self.shared.metrics.store_writable.set(0);
-        self.drop_db();
+        self.leave();
         if let Err(Broken(why)) = &result {
             tracing::warn!(%why, "the store could not write down its last settled deliveries");
         }

@@ -59,9 +59,9 @@ async fn a_retry_waits_for_its_time_and_counts_on_across_a_restart() {
     for attempt in 1..=3 {
         let delivery = take(&queue, "a").await;
         assert_eq!((delivery.attempt, delivery.since), (attempt, began));
-        queue.settle(delivery.receipt, retry(Duration::from_mins(1))).await.unwrap();
+        queue.settle(delivery.receipt, retry(Duration::from_secs(60))).await.unwrap();
         assert!(queue.take(&handler("a")).now_or_never().is_none());
-        bench.clock.advance(Duration::from_mins(1));
+        bench.clock.advance(Duration::from_secs(60));
     }
     let queue = bench.reopen(queue).await;
     let census = queue.census().await.unwrap();
@@ -86,7 +86,7 @@ async fn a_retry_is_not_due_early_after_a_restart() {
     let queue = bench.open().await;
     append(&queue, &["1"]).await;
     let delivery = take(&queue, "a").await;
-    queue.settle(delivery.receipt, retry(Duration::from_mins(1))).await.unwrap();
+    queue.settle(delivery.receipt, retry(Duration::from_secs(60))).await.unwrap();
     let queue = bench.reopen(queue).await;
     bench.clock.advance(Duration::from_secs(59));
     assert!(queue.take(&handler("a")).now_or_never().is_none());

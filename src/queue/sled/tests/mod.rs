@@ -20,7 +20,7 @@ use crate::{
     queue::{Appended, Delivery, Failure, Page, Queue, Seq, StartAt},
 };
 
-const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const OLDEST: Page = Page { limit: 1000, newest: false };
 
 /// A store's directory and clock, which outlive the queue.

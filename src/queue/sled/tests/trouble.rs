@@ -243,3 +243,18 @@ async fn ids_leave_the_disk_when_their_window_ends() {
     bench.open().await.close().await.unwrap();
     tamper(&bench, |db| assert!(db.get(keys::ids(1)).unwrap().is_none())).await;
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_write_can_be_closed_and_says_that_it_could_not() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    fault::breaks(bench.directory.path());
+    let delivery = take(&queue, "a").await;
+    queue.settle(delivery.receipt, Verdict::Done).await.unwrap();
+    let closed = timeout(Duration::from_secs(60), queue.close()).await.unwrap();
+    assert!(matches!(closed, Err(QueueError::Unavailable(_))), "{closed:?}");
+    assert_eq!(queue.append(vec![arrival("2")]).await, Err(QueueError::Closed));
+    fault::mends(bench.directory.path());
+    assert_eq!(append(&bench.open().await, &["1"]).await, [Appended::Duplicate]);
+}
