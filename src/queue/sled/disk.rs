@@ -9,6 +9,8 @@ use std::{
     os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -55,7 +57,7 @@ impl Place {
         let database = self.database();
         DirBuilder::new().recursive(true).mode(0o700).create(&database)?;
         remove_torn_snapshots(&database)?;
-        let db = open_sled(&database)?;
+        let db = open_when_free(&database)?;
         prove(&db)?;
         for path in [&database.join("conf"), &database.join("db"), &database, &self.directory] {
             File::open(path)?.sync_all()?;
@@ -80,6 +82,21 @@ fn remove_torn_snapshots(database: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
+/// processes are kept out by ours.
+#[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
+fn open_when_free(database: &Path) -> Result<Db, OpenError> {
+    for _ in 0..100 {
+        match open_sled(database) {
+            Err(OpenError::Io(error)) if error.to_string().contains("acquire lock") => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+    open_sled(database)
 }
 
 fn open_sled(database: &Path) -> Result<Db, OpenError> {

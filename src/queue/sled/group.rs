@@ -5,17 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sled::Db;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     dedup::{Dedup, Ids},
     entry::{Cursor, Tried, Undecodable, encode_number},
     keys,
     load::size,
+    op::Answer,
     reader::{Receipt, Shared},
     record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
     state,
     wire::Kind,
+    writer::Entries,
 };
 use crate::{
     clock::Timestamp,
@@ -23,34 +24,6 @@ use crate::{
     name::HandlerName,
     queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
 };
-
-/// Whom to tell how it ended.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
-
-/// A call that writes.
-#[derive(Debug)]
-pub(super) enum Op {
-    Append { arrivals: Vec<Arrival>, answer: Answer<Vec<Appended>>, room: OwnedSemaphorePermit },
-    BuryRaw { push: RawPush, failure: Failure, answer: Answer<()>, room: OwnedSemaphorePermit },
-    Settle { receipt: Box<Receipt>, verdict: Verdict, answer: Answer<()> },
-    Revive { id: DeadLetterId, answer: Answer<()> },
-    Discard { id: DeadLetterId, answer: Answer<()> },
-    Close { answer: Answer<()> },
-}
-
-impl Op {
-    /// It is not done.
-    pub(super) fn refuse(self, error: QueueError) {
-        match self {
-            Self::Append { answer, .. } => drop(answer.send(Err(error))),
-            Self::BuryRaw { answer, .. }
-            | Self::Settle { answer, .. }
-            | Self::Revive { answer, .. }
-            | Self::Discard { answer, .. }
-            | Self::Close { answer } => drop(answer.send(Err(error))),
-        }
-    }
-}
 
 /// An answer that waits for the sync.
 #[derive(Debug)]
@@ -91,7 +64,7 @@ pub(super) struct Group {
     gone: BTreeSet<DeadLetterId>,
     effects: Vec<Effect>,
     answers: Vec<Pending>,
-    entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    entries: Entries,
     /// Bytes of bodies, to know when it is large enough.
     pub(super) bytes: usize,
 }
@@ -121,7 +94,7 @@ impl Group {
             gone: BTreeSet::new(),
             effects: Vec::new(),
             answers: Vec::new(),
-            entries: Vec::new(),
+            entries: Entries::new(),
             bytes: 0,
         }
     }
@@ -197,29 +170,29 @@ impl Group {
         verdict: Verdict,
         answer: Answer<()>,
     ) {
+        let (delay, failure) = match verdict {
+            Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
+            Verdict::Bury(failure) => (None, failure),
+            // Settled in memory, without the writer.
+            Verdict::Done => return,
+        };
         let (seq, handler) = (receipt.lease.seq, &receipt.lease.handler);
         match receipt.lease.due {
             Some(due) => self.entries.push((keys::retry(due, handler, seq), None)),
             None => self.step(shared, handler, seq),
         }
-        let (at, since) = (self.now, receipt.since);
-        let tried = |failure| Tried {
+        let at = self.now;
+        let tried = Tried {
             at,
             attempts: receipt.attempt,
-            since,
+            since: receipt.since,
             failure,
             stored: StoredEvent::clone(&receipt.stored),
         };
-        let (key, value, due) = match verdict {
-            Verdict::RetryAfter(delay, failure) => {
-                let due = at.after(delay).as_millis();
-                (keys::retry(due, handler, seq), tried(failure).encode(Kind::Retry), Some(due))
-            }
-            Verdict::Bury(failure) => {
-                (keys::dead(handler, seq), tried(failure).encode(Kind::Dead), None)
-            }
-            // Settled in memory, without the writer.
-            Verdict::Done => return,
+        let due = delay.map(|delay| at.after(delay).as_millis());
+        let (key, value) = match due {
+            Some(due) => (keys::retry(due, handler, seq), tried.encode(Kind::Retry)),
+            None => (keys::dead(handler, seq), tried.encode(Kind::Dead)),
         };
         let bytes = size(&key, &value);
         self.bytes += value.len();
@@ -303,7 +276,7 @@ impl Group {
     }
 
     /// The entries to write, and what to make known after the sync.
-    pub(super) fn seal(mut self) -> (Vec<(Vec<u8>, Option<Vec<u8>>)>, Written) {
+    pub(super) fn seal(mut self) -> (Entries, Written) {
         let mut written = Written {
             heads: Vec::new(),
             groups: Vec::new(),
@@ -350,11 +323,7 @@ pub(super) fn dead_key(id: &DeadLetterId) -> Vec<u8> {
 }
 
 impl Written {
-    fn record(
-        &mut self,
-        packed: Option<(Packing, state::Group)>,
-        entries: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    ) {
+    fn record(&mut self, packed: Option<(Packing, state::Group)>, entries: &mut Entries) {
         let Some((packing, group)) = packed else { return };
         let (head, value) = packing.seal();
         let key = keys::event(head.first);

@@ -24,6 +24,8 @@ pub(super) const RAW: u8 = b'y';
 pub(super) const STORE: &[u8] = b"m|store";
 /// The first number that no event has had.
 pub(super) const NEXT: &[u8] = b"m|next";
+/// The first number in the log, or that will be in it.
+pub(super) const OLDEST: &[u8] = b"m|oldest";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
 /// Written at each start, to see that a write is synced.

@@ -30,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) next_raw: u64,
     pub(super) live_bytes: u64,
     pub(super) dedup: Dedup,
+    /// Records of ids that have left the window.
+    pub(super) expired: Vec<u64>,
     pub(super) cursors: BTreeMap<HandlerName, Cursor>,
     /// Handler, due time, number, bytes.
     pub(super) retries: Vec<(HandlerName, u64, u64, u64)>,
@@ -48,12 +50,14 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
         next_raw: number(db, keys::NEXT_RAW)?,
         live_bytes: 0,
         dedup,
+        expired: Vec::new(),
         cursors: BTreeMap::new(),
         retries: Vec::new(),
         dead: Vec::new(),
     };
     loaded.places(db)?;
     loaded.log(db, options, now)?;
+    loaded.nothing_is_settled_that_is_missing()?;
     loaded.waiting(db)?;
     loaded.buried(db)?;
     Ok(loaded)
@@ -135,19 +139,50 @@ impl Loaded {
             self.live_bytes += size(&key, &value);
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
         }
-        for entry in newest_first(db, keys::IDS) {
-            let (key, value) = entry?;
-            let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
-            self.next = self.next.max(head.end());
-            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
-        }
+        self.gone(db, options, window_open, ends_before)?;
         let kept = number(db, keys::NEXT)?;
         if expected.is_some() && kept > self.next {
             return Err(OpenError::Damaged(format!("events {} to {kept} are missing", self.next)));
         }
         self.next = self.next.max(kept);
         self.oldest = expected.unwrap_or(self.next);
+        let kept = number(db, keys::OLDEST)?;
+        if kept != self.oldest {
+            let found = self.oldest;
+            return Err(OpenError::Damaged(format!("events {kept} to {found} are missing")));
+        }
         Ok(())
+    }
+
+    /// Ids whose events are no longer in the log.
+    fn gone(
+        &mut self,
+        db: &Db,
+        options: &Options,
+        mut window_open: bool,
+        ends_before: Timestamp,
+    ) -> Result<(), OpenError> {
+        for entry in newest_first(db, keys::IDS) {
+            let (key, value) = entry?;
+            let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
+            self.next = self.next.max(head.end());
+            let first = head.first;
+            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
+            if !window_open {
+                self.expired.push(first);
+            }
+        }
+        Ok(())
+    }
+
+    /// A place beyond the end of the log says that the end was lost.
+    fn nothing_is_settled_that_is_missing(&self) -> Result<(), OpenError> {
+        match self.cursors.values().map(|cursor| cursor.window.low()).max() {
+            Some(low) if low > self.next => {
+                Err(OpenError::Damaged(format!("events {} to {low} are missing", self.next)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn take_ids(&mut self, head: Head, open: &mut bool, ends_before: Timestamp, max: usize) {

@@ -6,12 +6,16 @@ mod dedup;
 mod disk;
 mod durable_flush;
 mod entry;
+mod forget;
 mod group;
 mod keys;
 mod listing;
 mod load;
+mod mark;
+mod op;
 mod reader;
 mod record;
+mod recovery;
 mod room;
 mod state;
 mod upkeep;
@@ -27,7 +31,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use self::reader::Receipt;
-use self::{group::Op, reader::Shared, writer::Writer};
+use self::{op::Op, reader::Shared, writer::Writer};
 use super::{
     Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
     RawPush, Seq, StartAt, StoredEvent, Verdict,

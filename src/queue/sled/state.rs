@@ -278,8 +278,8 @@ impl State {
         }
         for (handler, due, seq, bytes) in loaded.retries.drain(..) {
             let place = self.places.entry(handler).or_default();
-            if place.succeeded.contains_key(&seq) {
-                place.succeeded.insert(seq, due);
+            if let Some(known) = place.succeeded.get_mut(&seq) {
+                *known = due;
                 continue;
             }
             place.retries.insert(seq, due, bytes);

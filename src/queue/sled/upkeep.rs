@@ -19,7 +19,7 @@ const RECORDS: usize = 1024;
 const DEAD_MAX: usize = 100_000;
 const DEAD_BYTES: u64 = 1024 * 1024 * 1024;
 /// A place is written down this often even if nothing happens, to know when it was last used.
-const SEEN: Duration = Duration::from_hours(24);
+const SEEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Settled deliveries as they are being written down.
 struct Settled {
@@ -153,6 +153,7 @@ impl Writer {
         }
         if deleted.count > 0 {
             entries.push((keys::NEXT.to_vec(), Some(encode_number(next))));
+            entries.push((keys::OLDEST.to_vec(), Some(encode_number(deleted.end))));
         }
         Ok(deleted)
     }

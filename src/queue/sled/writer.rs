@@ -12,19 +12,19 @@ use std::{
 };
 
 use sled::Db;
-use tokio::{
-    runtime::Runtime,
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 
 use super::{
     OpenError,
     dedup::Dedup,
     disk::{self, Place},
-    group::{Group, Op},
+    forget::forget,
+    group::Group,
     load::load,
+    mark::{Mark, MarkFile},
+    op::{Answer, Op},
     reader::Shared,
+    room::Room,
 };
 use crate::queue::{Health, QueueError};
 
@@ -37,9 +37,6 @@ const UPKEEP: Duration = Duration::from_millis(150);
 const IDLE: Duration = Duration::from_secs(1);
 /// So many settled marks are written down at once.
 pub(super) const MANY: usize = 1000;
-/// Between attempts to reopen a broken database.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Entries to write: a key, and its value or its end.
 pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -49,15 +46,19 @@ pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) dedup: Dedup,
-    pub(super) place: Place,
-    db: Option<Db>,
-    mailbox: mpsc::Receiver<Op>,
-    runtime: Runtime,
+    place: Place,
+    pub(super) db: Option<Db>,
+    pub(super) mailbox: mpsc::Receiver<Op>,
+    pub(super) runtime: Runtime,
     upkept: Instant,
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
     written_since_pump: usize,
-    pub(super) full: super::room::Room,
+    full: Room,
+    mark: MarkFile,
+    store: [u8; 16],
+    /// To be said when all is let go.
+    farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
 
 /// Why the writer stops writing.
@@ -80,6 +81,7 @@ impl Writer {
     /// Opens the store and starts the thread.
     pub(super) fn start(shared: Arc<Shared>, mailbox: mpsc::Receiver<Op>) -> Result<(), OpenError> {
         let place = Place::claim(&shared.options.directory)?;
+        let mark = MarkFile::open(place.directory())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut writer = Self {
             dedup: Dedup::new(&[0; 32]),
@@ -90,7 +92,10 @@ impl Writer {
             upkept: Instant::now(),
             more: false,
             written_since_pump: 0,
-            full: super::room::Room::default(),
+            full: Room::default(),
+            mark,
+            store: [0; 16],
+            farewell: None,
             shared,
         };
         writer.reopen()?;
@@ -98,25 +103,38 @@ impl Writer {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), OpenError> {
+    pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
         let db = self.place.open()?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
-        {
-            let mut state = self.shared.state();
-            state.install(&mut loaded, &self.shared.options, now);
-        }
-        self.dedup = loaded.dedup;
+        self.store = loaded.identity.store;
+        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
+        self.mark.check(&mark)?;
         self.db = Some(db.clone());
+        let forgotten = forget(&mut loaded, &self.shared.options, now);
+        self.commit(forgotten).map_err(unopened)?;
+        self.shared.state().install(&mut loaded, &self.shared.options, now);
+        self.dedup = loaded.dedup;
         self.shared.broken.store(false, Ordering::Relaxed);
         self.shared.set_db(Some(db));
-        self.upkeep().map_err(|broken| OpenError::Io(io::Error::other(broken.0)))?;
+        self.upkeep().map_err(unopened)?;
         self.shared.state().health = Health::Writable;
         self.shared.metrics.store_writable.set(1);
         Ok(())
     }
 
     fn run(mut self) {
+        self.serve();
+        let farewell = self.farewell.take();
+        // The directory is free before anyone hears that the store is closed. Calls that still
+        // wait in the mailbox see that it is gone.
+        drop(self);
+        if let Some((answer, result)) = farewell {
+            drop(answer.send(result));
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             let result = match self.next() {
                 Next::Op(op) => self.group(op),
@@ -168,8 +186,13 @@ impl Writer {
 
     /// Commits this call and what else waits, and closes if one of them says so.
     fn group(&mut self, first: Op) -> Result<(), Broken> {
-        self.expire()?;
-        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        let db = match self.expire().and_then(|()| self.db().cloned()) {
+            Ok(db) => db,
+            Err(broken) => {
+                first.refuse(QueueError::Unavailable(broken.0.clone()));
+                return Err(broken);
+            }
+        };
         let mut group = Group::new(&self.shared);
         let mut closing = None;
         let mut next = Some(first);
@@ -190,11 +213,15 @@ impl Writer {
                 next = self.mailbox.try_recv().ok();
             }
         }
-        self.write(group)?;
+        let written = self.write(group);
         if let Some(answer) = closing {
-            self.close(answer);
+            let result = written.and_then(|()| self.end());
+            self.leave();
+            let result = result.map_err(|Broken(why)| QueueError::Unavailable(why));
+            self.farewell = Some((answer, result));
+            return Ok(());
         }
-        Ok(())
+        written
     }
 
     /// What needs room goes in only while there is some.
@@ -263,7 +290,17 @@ impl Writer {
         self.expire()?;
         self.tidy()?;
         self.gauge();
-        Ok(())
+        self.note(false)
+    }
+
+    /// How far the store is, outside of it.
+    fn note(&mut self, must: bool) -> Result<(), Broken> {
+        let mark = {
+            let state = self.shared.state();
+            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
+        };
+        let written = self.mark.write(mark, must);
+        written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }
 
     fn gauge(&self) {
@@ -275,86 +312,24 @@ impl Writer {
     }
 
     /// Writes down what is settled and lets go of the database.
-    fn end(&mut self) -> Result<(), Broken> {
+    pub(super) fn end(&mut self) -> Result<(), Broken> {
         self.mailbox.close();
         let result = loop {
             match self.upkeep() {
                 Ok(()) if self.more => {}
-                result => break result,
+                result => break result.and_then(|()| self.note(true)),
             }
         };
-        {
-            let mut state = self.shared.state();
-            state.closed = true;
-            state.wake_all();
-        }
-        self.shared.metrics.store_writable.set(0);
-        self.drop_db();
+        self.leave();
         if let Err(Broken(why)) = &result {
             tracing::warn!(%why, "the store could not write down its last settled deliveries");
         }
         result
     }
+}
 
-    fn close(&mut self, answer: oneshot::Sender<Result<(), QueueError>>) {
-        let result = self.end();
-        while let Ok(op) = self.mailbox.try_recv() {
-            op.refuse(QueueError::Closed);
-        }
-        drop(answer.send(result.map_err(|Broken(why)| QueueError::Unavailable(why))));
-    }
-
-    fn drop_db(&mut self) {
-        self.shared.set_db(None);
-        self.db = None;
-    }
-
-    fn fail(&mut self, why: &str) {
-        tracing::error!(%why, "the store does not work; it is being reopened");
-        self.shared.state().health = Health::Failing(why.to_owned());
-        self.shared.metrics.store_writable.set(0);
-        self.drop_db();
-    }
-
-    /// Reopens with growing pauses, in which calls are refused. True when it was closed meanwhile.
-    fn heal(&mut self) -> bool {
-        let mut pause = RETRY_FIRST;
-        loop {
-            if self.refuse_for(pause) {
-                return true;
-            }
-            match self.reopen() {
-                Ok(()) => {
-                    tracing::info!("the store works again");
-                    return false;
-                }
-                Err(error) => self.fail(&error.to_string()),
-            }
-            pause = (pause * 2).min(RETRY_MAX);
-        }
-    }
-
-    fn refuse_for(&mut self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        let why = match &self.shared.state().health {
-            Health::Failing(why) => why.clone(),
-            Health::Writable => String::new(),
-        };
-        loop {
-            let mailbox = &mut self.mailbox;
-            match self.runtime.block_on(async { timeout_at(until, mailbox.recv()).await }) {
-                Err(_) => return false,
-                Ok(Some(op)) => {
-                    let closing = matches!(op, Op::Close { .. });
-                    op.refuse(QueueError::Unavailable(why.clone()));
-                    if closing {
-                        return self.end().is_ok() || closing;
-                    }
-                }
-                Ok(None) => return self.end().is_ok() || self.db.is_none(),
-            }
-        }
-    }
+fn unopened(Broken(why): Broken) -> OpenError {
+    OpenError::Io(io::Error::other(why))
 }
 
 fn write_and_sync(db: &Db, entries: Entries, pump_now: bool) -> sled::Result<()> {
