@@ -78,13 +78,11 @@ impl Queue for Log {
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
         let mut content = self.content.lock().unwrap();
-        match content.failing.clone() {
-            Some(error) => Err(error),
-            None => {
-                content.raw.push((push, failure));
-                Ok(())
-            }
+        if let Some(error) = content.failing.clone() {
+            return Err(error);
         }
+        content.raw.push((push, failure));
+        Ok(())
     }
 
     async fn take(&self, _: &HandlerName) -> Result<Delivery<()>, QueueError> {

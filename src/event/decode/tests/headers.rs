@@ -1,6 +1,8 @@
 use super::*;
 
-fn binary(headers: &[(&str, &str)], body: &[u8]) -> Result<Event, DecodeError> {
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+fn binary(headers: Headers<'_>, body: &[u8]) -> Result<Event, DecodeError> {
     let mut all =
         vec![("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
     all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
@@ -11,7 +13,7 @@ fn binary(headers: &[(&str, &str)], body: &[u8]) -> Result<Event, DecodeError> {
     Ok(events.into_iter().next().unwrap())
 }
 
-fn rendered(headers: &[(&str, &str)], body: &[u8]) -> Value {
+fn rendered(headers: Headers<'_>, body: &[u8]) -> Value {
     let event = binary(headers, body).unwrap_or_else(|fault| panic!("{fault}: {headers:?}"));
     event.to_sdk().unwrap();
     serde_json::from_slice(event.json()).unwrap()
@@ -88,7 +90,7 @@ fn header_values_are_unquoted_and_percent_decoded_once() {
 #[test]
 fn headers_that_are_no_event_are_refused_with_attribute_and_rule() {
     #[rustfmt::skip]
-    let table: &[(&[(&str, &str)], &[u8], &str)] = &[
+    let table: &[(Headers<'_>, &[u8], &str)] = &[
         (&[("ce-specversion", "0.3")], b"", "specversion is not 1.0, the only version that is read"),
         (&[("ce-id", "(absent)")], b"", "id is missing"),
         (&[("ce-source", "(absent)")], b"", "source is missing"),
