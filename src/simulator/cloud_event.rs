@@ -210,7 +210,7 @@ fn write_text(out: &mut String, text: &str) {
             ' '..='~' if !"<>&'+`\"".contains(c) => out.push(c),
             _ => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04X}"));
+                    out.extend(["\\u", &format!("{unit:04X}")]);
                 }
             }
         }

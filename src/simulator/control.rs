@@ -123,15 +123,15 @@ fn publish(state: &Arc<State>, body: &[u8]) -> Answer {
         Err(error) => return wrong(&error),
     };
     let mut ids = Vec::new();
-    let mut pushes = 0;
+    let mut total = 0;
     for event in events {
         ids.push(event.text("id").to_owned());
         match jobs::publish(state, event) {
-            Some(pushed) => pushes += pushed,
+            Some(pushed) => total += pushed,
             None => return answer::empty(StatusCode::INSUFFICIENT_STORAGE),
         }
     }
-    answers::json(StatusCode::OK, &json!({ "ids": ids, "pushes": pushes }))
+    answers::json(StatusCode::OK, &json!({ "ids": ids, "pushes": total }))
 }
 
 fn correspondence(state: &State, order: &Order) -> Vec<CloudEvent> {

@@ -18,7 +18,7 @@ use crate::server::{Answer, answer};
 /// How long after its end a Maskinporten token can still be exchanged.
 const SKEW: u64 = 10;
 
-/// OpenID metadata of the platform.
+/// `OpenID` metadata of the platform.
 pub(super) fn metadata(state: &State) -> Answer {
     let issuer = state.altinn_issuer();
     let jwks_uri = format!("{issuer}.well-known/openid-configuration/jwks");

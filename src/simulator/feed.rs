@@ -32,7 +32,7 @@ struct Query {
 }
 
 impl Query {
-    fn read(query: &str, headers: &HeaderMap) -> Result<Self, Answer> {
+    fn read(query: &str, headers: &HeaderMap) -> Result<Self, Box<Answer>> {
         let mut read = Self { size: DEFAULT_SIZE, ..Self::default() };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let value = value.into_owned();
@@ -50,12 +50,13 @@ impl Query {
         read.check()
     }
 
-    fn check(self) -> Result<Self, Answer> {
+    fn check(self) -> Result<Self, Box<Answer>> {
         if self.resource.is_empty() {
-            return Err(answers::invalid("resource", "The resource field is required."));
+            return Err(answers::invalid("resource", "The resource field is required.").into());
         }
-        let refuse =
-            |detail| Err(answers::problem(StatusCode::BAD_REQUEST, "Bad Request", Some(detail)));
+        let refuse = |detail| {
+            Err(answers::problem(StatusCode::BAD_REQUEST, "Bad Request", Some(detail)).into())
+        };
         if !self.resource.starts_with("urn:altinn:resource:") {
             return refuse("The 'resource' parameter must begin with `urn:altinn:resource:`");
         }
@@ -81,9 +82,9 @@ impl Query {
     }
 }
 
-fn size(text: &str) -> Result<usize, Answer> {
-    let wrong = || answers::invalid("size", &format!("The value '{text}' is not valid."));
-    let size: i32 = text.parse().map_err(|_| wrong())?;
+fn size(text: &str) -> Result<usize, Box<Answer>> {
+    let wrong = || answers::invalid("size", &format!("The value '{text}' is not valid.")).into();
+    let size: i32 = text.parse().map_err(|_| -> Box<Answer> { wrong() })?;
     Ok(usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(DEFAULT_SIZE).min(LARGEST))
 }
 
@@ -138,7 +139,7 @@ fn like(pattern: &str, text: &str) -> bool {
 pub(super) fn read(state: &State, caller: &Caller, query: &str, headers: &HeaderMap) -> Answer {
     match Query::read(query, headers) {
         Ok(query) => page(state, caller, &query),
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -187,10 +188,10 @@ fn next(state: &State, query: &Query, shown: &[&StoredEvent]) -> Option<String> 
         None => query.subject.as_deref(),
     };
     if let Some(subject) = subject {
-        next += &format!("&subject={subject}");
+        next.extend(["&subject=", subject]);
     }
     for ty in &query.types {
-        next += &format!("&type={ty}");
+        next.extend(["&type=", ty]);
     }
     Some(next + &format!("&size={}", query.size))
 }

@@ -98,7 +98,7 @@ fn api_key(state: &State, parts: &Parts) -> Option<Answer> {
 }
 
 async fn events(state: &Arc<State>, parts: &Parts, path: &[&str], body: &Bytes) -> Answer {
-    let known = matches!(path, ["subscriptions"] | ["subscriptions", _] | ["events"]);
+    let known = matches!(path, ["subscriptions" | "events"] | ["subscriptions", _]);
     if !known {
         return answer::empty(StatusCode::NOT_FOUND);
     }

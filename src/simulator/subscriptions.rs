@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -33,14 +34,14 @@ struct Request {
 }
 
 impl Request {
-    fn read(body: &[u8]) -> Result<Self, Answer> {
+    fn read(body: &[u8]) -> Result<Self, Box<Answer>> {
         let members: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
             let text = format!(
                 "The JSON value could not be read. LineNumber: {} | BytePositionInLine: {}.",
                 error.line(),
                 error.column()
             );
-            answers::invalid("$", &text)
+            Box::new(answers::invalid("$", &text))
         })?;
         let mut request = Self::default();
         for (name, value) in &members {
@@ -49,10 +50,10 @@ impl Request {
         Ok(request)
     }
 
-    fn take(&mut self, name: &str, value: &Value) -> Result<(), Answer> {
+    fn take(&mut self, name: &str, value: &Value) -> Result<(), Box<Answer>> {
         let wrong = || {
             let text = format!("The JSON value could not be converted. Path: $.{name}");
-            answers::invalid(&format!("$.{name}"), &text)
+            Box::new(answers::invalid(&format!("$.{name}"), &text))
         };
         let slot = match name.to_ascii_lowercase().as_str() {
             "endpoint" => &mut self.end_point,
@@ -85,8 +86,8 @@ impl Request {
     }
 }
 
-fn refuse(text: &str) -> Answer {
-    answers::sentence(StatusCode::BAD_REQUEST, text)
+fn refuse(text: &str) -> Box<Answer> {
+    answers::sentence(StatusCode::BAD_REQUEST, text).into()
 }
 
 fn https(text: Option<&str>) -> Option<String> {
@@ -111,7 +112,7 @@ fn is_urn(text: &str) -> bool {
 }
 
 /// All rules but the policy's: the row that would be stored, or the refusal.
-fn check(request: Request, caller: &Caller, state: &State) -> Result<Subscription, Answer> {
+fn check(request: Request, caller: &Caller, state: &State) -> Result<Subscription, Box<Answer>> {
     let end_point = https(request.end_point.as_deref())
         .ok_or_else(|| refuse("Missing or invalid endpoint to push events towards"))?;
     let source = match &request.source {
@@ -122,7 +123,7 @@ fn check(request: Request, caller: &Caller, state: &State) -> Result<Subscriptio
     };
     let app = request.is_app();
     if !app && !caller.may(SUBSCRIBE) {
-        return Err(answer::empty(StatusCode::FORBIDDEN));
+        return Err(answer::empty(StatusCode::FORBIDDEN).into());
     }
     if request.resource.as_deref().is_some_and(|resource| !is_urn(resource)) {
         return Err(refuse("Resource filter must be a valid urn"));
@@ -148,7 +149,7 @@ fn check(request: Request, caller: &Caller, state: &State) -> Result<Subscriptio
     })
 }
 
-fn generic_rules(request: &Request) -> Result<(), Answer> {
+fn generic_rules(request: &Request) -> Result<(), Box<Answer>> {
     if request.resource.is_none() {
         return Err(refuse("Resource filter is required."));
     }
@@ -163,7 +164,7 @@ fn generic_rules(request: &Request) -> Result<(), Answer> {
     subunits_rule(request)
 }
 
-fn subunits_rule(request: &Request) -> Result<(), Answer> {
+fn subunits_rule(request: &Request) -> Result<(), Box<Answer>> {
     if request.include_subunits && request.subject.is_none() {
         return Err(refuse("IncludeSubunits requires a subject filter."));
     }
@@ -171,7 +172,11 @@ fn subunits_rule(request: &Request) -> Result<(), Answer> {
 }
 
 /// The resource of an app subscription.
-fn app_rules(request: &Request, source: Option<&str>, caller: &Caller) -> Result<String, Answer> {
+fn app_rules(
+    request: &Request,
+    source: Option<&str>,
+    caller: &Caller,
+) -> Result<String, Box<Answer>> {
     subunits_rule(request)?;
     // Alternative subjects need the register of people, which is not played here.
     if request.alternative_subject.is_some() || (request.subject.is_none() && !caller.is_org()) {
@@ -211,7 +216,7 @@ pub(super) async fn create(
     }
     let wanted = match Request::read(body).and_then(|request| check(request, caller, state)) {
         Ok(wanted) => wanted,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let resource = wanted.resource_filter.clone().unwrap_or_default();
     let question = Question {
@@ -260,30 +265,31 @@ async fn validate(state: &Arc<State>, row: &Subscription) -> Answer {
     answer
 }
 
+#[derive(Serialize)]
+struct List<'r> {
+    count: usize,
+    subscriptions: Vec<&'r Subscription>,
+}
+
 /// `GET subscriptions`: the caller's own, validated or not.
 pub(super) fn list(state: &State, caller: &Caller) -> Answer {
     let tables = state.tables();
     let rows: Vec<&Subscription> =
         tables.subscriptions.values().filter(|row| row.consumer == caller.consumer).collect();
-    #[derive(serde::Serialize)]
-    struct List<'r> {
-        count: usize,
-        subscriptions: Vec<&'r Subscription>,
-    }
     answers::json(StatusCode::OK, &List { count: rows.len(), subscriptions: rows })
 }
 
 /// The row, if there is one and it is the caller's: 404 comes before 403.
-fn own(state: &State, caller: &Caller, id: &str) -> Result<Subscription, Answer> {
-    let id: i32 = id
-        .parse()
-        .map_err(|_| answers::invalid("id", &format!("The value '{id}' is not valid.")))?;
+fn own(state: &State, caller: &Caller, id: &str) -> Result<Subscription, Box<Answer>> {
+    let id: i32 = id.parse().map_err(|_| {
+        Box::new(answers::invalid("id", &format!("The value '{id}' is not valid.")))
+    })?;
     let row = state.tables().subscriptions.get(&id).cloned();
-    let row = row.ok_or_else(|| answer::empty(StatusCode::NOT_FOUND))?;
+    let row = row.ok_or_else(|| Box::new(answer::empty(StatusCode::NOT_FOUND)))?;
     if row.created_by == caller.consumer {
         Ok(row)
     } else {
-        Err(answer::empty(StatusCode::FORBIDDEN))
+        Err(answer::empty(StatusCode::FORBIDDEN).into())
     }
 }
 
@@ -291,7 +297,7 @@ fn own(state: &State, caller: &Caller, id: &str) -> Result<Subscription, Answer>
 pub(super) fn get(state: &State, caller: &Caller, id: &str) -> Answer {
     match own(state, caller, id) {
         Ok(row) => answers::json(StatusCode::OK, &row),
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -302,7 +308,7 @@ pub(super) fn delete(state: &State, caller: &Caller, id: &str) -> Answer {
             state.tables().subscriptions.remove(&row.id);
             answer::empty(StatusCode::OK)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
