@@ -33,7 +33,7 @@ use tokio::{
 const DATA: usize = 600;
 
 fn main() -> anyhow::Result<()> {
-    let seconds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let seconds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
     let length = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Runtime::new()?;
     println!("senders  file ev/s  sled ev/s  ratio");
@@ -107,7 +107,7 @@ async fn bare(directory: &Path, senders: u64, length: Duration) -> anyhow::Resul
             file.write_all(&bytes)?;
             file.sync_data()?;
             for (_, answer) in group {
-                drop(answer.send(()));
+                answer.send(()).map_err(|()| std::io::ErrorKind::BrokenPipe)?;
             }
         }
         std::io::Result::Ok(())
