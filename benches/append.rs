@@ -102,8 +102,10 @@ async fn bare(directory: &Path, senders: u64, length: Duration) -> anyhow::Resul
             while let Ok(next) = waiting.try_recv() {
                 group.push(next);
             }
-            let bytes: Vec<u8> =
-                group.iter().flat_map(|(arrival, _)| arrival.event.json().to_vec()).collect();
+            let mut bytes = Vec::new();
+            for (arrival, _) in &group {
+                bytes.extend_from_slice(arrival.event.json());
+            }
             file.write_all(&bytes)?;
             file.sync_data()?;
             for (_, answer) in group {
