@@ -33,7 +33,7 @@ use tokio::{
 const DATA: usize = 600;
 
 fn main() -> anyhow::Result<()> {
-    let seconds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let seconds = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
     let length = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Runtime::new()?;
     println!("senders  file ev/s  sled ev/s  ratio");
@@ -102,12 +102,14 @@ async fn bare(directory: &Path, senders: u64, length: Duration) -> anyhow::Resul
             while let Ok(next) = waiting.try_recv() {
                 group.push(next);
             }
-            let bytes: Vec<u8> =
-                group.iter().flat_map(|(arrival, _)| arrival.event.json().to_vec()).collect();
+            let mut bytes = Vec::new();
+            for (arrival, _) in &group {
+                bytes.extend_from_slice(arrival.event.json());
+            }
             file.write_all(&bytes)?;
             file.sync_data()?;
             for (_, answer) in group {
-                drop(answer.send(()));
+                answer.send(()).map_err(|()| std::io::ErrorKind::BrokenPipe)?;
             }
         }
         std::io::Result::Ok(())

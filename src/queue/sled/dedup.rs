@@ -10,7 +10,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 
-use super::record::{Head, Id};
+use super::record::{Head, ID, Id};
 use crate::{
     clock::Timestamp,
     event::{Attributes, Origin},
@@ -26,11 +26,10 @@ impl Hasher for FirstWord {
         self.0
     }
 
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, word: u64) {
-        if self.0 == 0 {
-            self.0 = word;
+    /// An array of integers comes as its length, and then as one run of bytes.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Ok([word, ..]) = <&[u8; ID]>::try_from(bytes).map(|id| id.as_chunks::<8>().0) {
+            self.0 = u64::from_ne_bytes(*word);
         }
     }
 }
@@ -94,5 +93,48 @@ impl Dedup {
     /// Whether the oldest record's ids are to leave.
     pub(super) fn is_over(&self, head: &Head, ends_before: Timestamp, max: usize) -> bool {
         head.received < ends_before || self.known.len() > max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_hashed_to_its_first_word() {
+        let hasher = BuildHasherDefault::<FirstWord>::default();
+        for id in [[1, 2], [u64::MAX, 0], [0, 7]] {
+            assert_eq!(hasher.hash_one(id), id[0]);
+        }
+    }
+
+    #[test]
+    fn every_part_of_an_identity_makes_another_id() {
+        let dedup = Dedup::new(&[7; 32]);
+        let of = |source: &str, id: &str| Attributes {
+            id: id.into(),
+            source: source.into(),
+            ty: "t".into(),
+            subject: None,
+            time: None,
+            resource: None,
+            resourceinstance: None,
+            traceparent: None,
+        };
+        let hook: HookName = "c".parse().unwrap();
+        let other = Origin::Source("a".parse().unwrap());
+        let ids: Ids = [
+            dedup.id(&Origin::Altinn, &of("a", "bc"), None),
+            dedup.id(&Origin::Altinn, &of("ab", "c"), None),
+            dedup.id(&Origin::Altinn, &of("a", "b"), Some(&hook)),
+            dedup.id(&other, &of("a", "bc"), None),
+            Dedup::new(&[8; 32]).id(&Origin::Altinn, &of("a", "bc"), None),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(ids.len(), 5);
+        assert!(ids.contains(&dedup.id(&Origin::Altinn, &of("a", "bc"), None)));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Options, group::dead_key, keys, load::Loaded, writer::Entries};
+use super::{Options, keys, load::Loaded, writer::Entries};
 use crate::{clock::Timestamp, name::HandlerName, queue::DeadLetterId};
 
 /// So long its place and its dead letters are kept.
@@ -37,7 +37,7 @@ pub(super) fn forget(loaded: &mut Loaded, options: &Options, now: Timestamp) -> 
     loaded.dead.retain(|(id, _, size)| {
         let keep = !matches!(id, DeadLetterId::Delivery(name, _) if gone.contains(name));
         if !keep {
-            entries.push((dead_key(id), None));
+            entries.push((keys::dead_key(id), None));
             bytes += size;
         }
         keep

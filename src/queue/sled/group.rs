@@ -264,7 +264,7 @@ impl Group {
             drop(answer.send(Err(error)));
             return;
         }
-        self.entries.push((dead_key(&id), None));
+        self.entries.push((keys::dead_key(&id), None));
         self.gone.insert(id.clone());
         self.effects.push(Effect::Discarded(id));
         self.answers.push(Pending::Done(answer));
@@ -312,14 +312,6 @@ const TOO_LARGE: QueueError = QueueError::Full("an event of more than 75 KiB is 
 fn fits(arrival: &Arrival) -> bool {
     let names = 67 * (arrival.from.len() + 1);
     arrival.event.json().len() + names + 128 <= MAX_EVENT
-}
-
-/// Where a dead letter stands.
-pub(super) fn dead_key(id: &DeadLetterId) -> Vec<u8> {
-    match id {
-        DeadLetterId::Raw(number) => keys::raw(*number),
-        DeadLetterId::Delivery(handler, seq) => keys::dead(handler, seq.0),
-    }
 }
 
 impl Written {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::name::HandlerName;
+use crate::{name::HandlerName, queue::DeadLetterId};
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
@@ -74,6 +74,14 @@ pub(super) fn retry(due: u64, handler: &HandlerName, seq: u64) -> Vec<u8> {
 /// A dead letter.
 pub(super) fn dead(handler: &HandlerName, seq: u64) -> Vec<u8> {
     [&[DEAD, b'|'], handler.as_str().as_bytes(), &[END], &seq.to_be_bytes()].concat()
+}
+
+/// Where a dead letter stands.
+pub(super) fn dead_key(id: &DeadLetterId) -> Vec<u8> {
+    match id {
+        DeadLetterId::Raw(number) => raw(*number),
+        DeadLetterId::Delivery(handler, seq) => dead(handler, seq.0),
+    }
 }
 
 /// The number in a key of events, ids or undecodable pushes.

@@ -6,7 +6,6 @@ use sled::Db;
 
 use super::{
     entry::{Tried, Undecodable},
-    group::dead_key,
     keys,
     reader::{ReadError, Shared, group_of},
     record::{Head, decode_group},
@@ -105,7 +104,7 @@ pub(super) async fn dead_letter(
 }
 
 fn letter(db: &Db, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
-    let Some(value) = db.get(dead_key(&id))? else { return Ok(None) };
+    let Some(value) = db.get(keys::dead_key(&id))? else { return Ok(None) };
     let (buried, attempts, failure, letter) = match &id {
         DeadLetterId::Raw(_) => {
             let Undecodable { at, failure, push } = Undecodable::decode(&value)?;

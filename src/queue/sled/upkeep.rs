@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{
     entry::encode_number,
-    group::dead_key,
     keys,
     load::size,
     record::Head,
@@ -169,7 +168,7 @@ impl Writer {
             }
             count -= 1;
             bytes -= state.dead.by_id.get(id).map_or(0, |(_, bytes)| *bytes);
-            entries.push((dead_key(id), None));
+            entries.push((keys::dead_key(id), None));
             surplus.push(id.clone());
         }
         if !surplus.is_empty() {
