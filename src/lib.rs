@@ -3,9 +3,14 @@
 //!
 //! The map of the house is `docs/ARCHITECTURE.md`; `tests/tidy.rs` holds its layers.
 
+pub mod admin;
+pub mod altinn;
+pub mod app;
 pub mod backoff;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dispatch;
 pub mod event;
 pub mod handler;
 pub mod http_client;
@@ -15,5 +20,8 @@ pub mod name;
 pub mod queue;
 pub mod secret;
 pub mod server;
+pub mod simulator;
 pub mod source;
 pub mod supervisor;
+pub mod systemd;
+pub mod telemetry;

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn blank_short_and_reserved_secrets_are_refused_without_being_told() {
-        for content in ["", "\n", "short", "has a space in it!", "plus+plus+plus+plus"] {
+        for content in ["", "\n", "kort", "has a space in it!", "plus+plus+plus+plus"] {
             let (_folder, file) = file(content);
             let error = file.read_shared().unwrap_err().to_string();
             assert!(content.trim().is_empty() || !error.contains(content), "{error}");

@@ -1,1 +1,157 @@
-//! Reading and layering the configuration; every problem at once.
+//! Reading the configuration: defaults, the file, the environment; and every problem at once.
+//!
+//! Owns the layers; what the keys mean is in `check`.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use ::config::{FileFormat, Map, Source, Value, ValueKind};
+
+use super::{Config, check, environment, problem::ConfigError, reader::Reading};
+
+/// A larger file is a mistake.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The first layer. Defaults below names that the operator gives are where those are read.
+const DEFAULTS: &str = r#"
+data_dir = "/var/lib/brevdue"
+shutdown_grace = "25s"
+
+[server]
+listen = ["[::]:8443"]
+trusted_proxies = []
+max_connections = 1024
+max_body = "64KiB"
+handshake_timeout = "10s"
+request_timeout = "20s"
+
+[admin]
+socket = "/run/brevdue/admin.sock"
+
+[log]
+format = "auto"
+level = "info"
+
+[queue]
+store = "sled"
+max_bytes = "10GiB"
+min_free_disk = "512MiB"
+dedup_window = "90d"
+dedup_max = 2_000_000
+retain = "0s"
+"#;
+
+impl Config {
+    /// Reads the file, and over it the process's environment.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let fail = |source| ConfigError::Read { path: path.to_owned(), source };
+        let absolute = std::path::absolute(path).map_err(fail)?;
+        let text = read(&absolute).map_err(fail)?;
+        let (variables, others) = environment::ours(env::vars_os());
+        let reading = Reading::new(absolute.parent().unwrap_or(Path::new("/")));
+        for name in others {
+            reading.note(&name, "is not UTF-8 text");
+        }
+        build(&text, path, &variables, &reading)
+    }
+
+    /// Reads a text, with relative paths below `base`; of the environment only what is given.
+    pub fn from_toml(
+        text: &str,
+        base: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        build(text, base, environment, &Reading::new(base))
+    }
+}
+
+/// The configuration of a text; `path` is for messages.
+pub(super) fn build(
+    text: &str,
+    path: &Path,
+    variables: &BTreeMap<String, String>,
+    reading: &Reading<'_>,
+) -> Result<Config, ConfigError> {
+    let tree = merged(text, path, variables, reading)?;
+    let config = check::root::config(reading.root(tree));
+    match (config, reading.problems()) {
+        (Ok(config), problems) if problems.is_empty() => Ok(config),
+        (Ok(_) | Err(_), problems) => Err(ConfigError::Invalid(problems)),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read <= MAX_FILE) {
+        Ok(text)
+    } else {
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 1 MiB"))
+    }
+}
+
+fn merged(
+    text: &str,
+    path: &Path,
+    variables: &BTreeMap<String, String>,
+    reading: &Reading<'_>,
+) -> Result<Map<String, Value>, ConfigError> {
+    let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
+    let file = parse(text).map_err(syntax)?;
+    let merged = ::config::Config::builder()
+        .add_source(Layer(parse(DEFAULTS).map_err(syntax)?))
+        .add_source(Layer(plain(file, reading)))
+        .add_source(environment::layer(variables, reading))
+        .build();
+    let tree = merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind;
+    Ok(if let ValueKind::Table(tree) = tree { tree } else { Map::new() })
+}
+
+/// The text's tables, or why not, with line and column.
+fn parse(text: &str) -> Result<Map<String, Value>, String> {
+    let file = ::config::File::from_str(text, FileFormat::Toml);
+    file.collect().map_err(|fault| without_source(&fault.to_string()))
+}
+
+/// The parser's message quotes the line, and nobody knows what stands there.
+fn without_source(message: &str) -> String {
+    let quoted = |line: &str| {
+        line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
+    };
+    let told: Vec<_> = message.lines().filter(|line| !quoted(line) && !line.is_empty()).collect();
+    told.join(": ")
+}
+
+/// `config` takes the first keys for paths with indexes (`"a[0].b"`): those that are not plain
+/// cannot be known anyway.
+fn plain(mut file: Map<String, Value>, reading: &Reading<'_>) -> Map<String, Value> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let mut odd: Vec<String> =
+        file.keys().filter(|key| key.is_empty() || !key.chars().all(plain)).cloned().collect();
+    odd.sort();
+    for key in odd {
+        file.remove(&key);
+        let shown: String = key.chars().take(80).collect();
+        reading.note(&format!("{shown:?}"), "is not known");
+    }
+    file
+}
+
+/// Tables as a layer.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ::config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}

@@ -3,7 +3,16 @@
 //! Owns what an operator may write (design section 4) and what it means. `load` reads and layers
 //! it and finds every problem at once; nothing here opens a socket, a store or a secret for use.
 
+mod check;
+mod environment;
+pub mod files;
+mod leaf;
 pub mod load;
+mod pattern;
+pub mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -263,6 +272,18 @@ pub enum Pattern {
     Suffix(String),
     /// `*text*`.
     Contains(String),
+}
+
+impl Pattern {
+    /// Whether `text` fits.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(whole) => text == whole,
+            Self::Prefix(start) => text.starts_with(start),
+            Self::Suffix(end) => text.ends_with(end),
+            Self::Contains(part) => text.contains(part),
+        }
+    }
 }
 
 /// `[handlers.NAME] kind` and what goes with it.

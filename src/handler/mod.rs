@@ -2,6 +2,7 @@
 //!
 //! Owns the contract. Each kind is one file beside this one; when to try again is dispatch's.
 
+pub mod context;
 pub mod exec;
 pub mod file;
 pub mod http;

@@ -4,6 +4,7 @@
 //! store's ([`sled`]); a store on JetStream (one stream, a durable consumer per handler) fits the
 //! same contract, so nothing outside a store does arithmetic on a [`Seq`].
 
+pub mod model;
 pub mod sled;
 
 use std::{fmt, future::Future, str::FromStr, sync::Arc, time::Duration};

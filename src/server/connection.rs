@@ -2,8 +2,11 @@
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use http::StatusCode;
-use hyper::{body::Incoming, service::service_fn};
+use http::{StatusCode, header};
+use hyper::{
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -200,7 +203,18 @@ async fn answer_one<S: Service>(
 ) -> Result<Answer, Infallible> {
     let _under_way = UnderWay::begin(requests);
     let answer = timeout(shared.limits.request_timeout * 2, shared.service.answer(request, peer));
-    Ok(answer.await.unwrap_or_else(|_| answer::empty(StatusCode::SERVICE_UNAVAILABLE)))
+    let answer = answer.await;
+    Ok(with_length(answer.unwrap_or_else(|_| answer::empty(StatusCode::SERVICE_UNAVAILABLE))))
+}
+
+/// hyper leaves the length out of an empty HTTP/2 answer; all of ours tell it (RFC 9110 section
+/// 8.6 forbids it with 204).
+fn with_length(mut answer: Answer) -> Answer {
+    let length = answer.body().size_hint().exact();
+    if let Some(length) = length.filter(|_| answer.status() != StatusCode::NO_CONTENT) {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    answer
 }
 
 fn ended(result: Result<(), hyper::Error>) {

@@ -1,1 +1,240 @@
-//! To be written.
+//! The queue on sled: packed records, one writer, one sync a group.
+//!
+//! Owns the store's directory. `docs/STORE.md` describes what is in it, and what a crash leaves.
+
+mod dedup;
+mod disk;
+mod durable_flush;
+mod entry;
+mod forget;
+mod group;
+mod keys;
+mod listing;
+mod load;
+mod mark;
+mod op;
+mod reader;
+mod record;
+mod recovery;
+mod room;
+mod state;
+mod upkeep;
+mod window;
+mod wire;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+pub use self::reader::Receipt;
+use self::{op::Op, reader::Shared, writer::Writer};
+use super::{
+    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
+    RawPush, Seq, StartAt, StoredEvent, Verdict,
+};
+use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
+
+/// Calls that wait for the writer, and bytes that they hold in memory.
+const MAILBOX: usize = 4096;
+const MAILBOX_KIB: u32 = 32 * 1024;
+
+/// How a store is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where; made if it is not there. One process at a time.
+    pub directory: PathBuf,
+    /// With so many live bytes it is full.
+    pub max_bytes: u64,
+    /// With less free disk it is full.
+    pub min_free_disk: u64,
+    /// So long an event is known by its id.
+    pub dedup_window: Duration,
+    /// At most so many ids are known; the oldest are forgotten.
+    pub dedup_max: usize,
+    /// So long an event stays in the log, even if all handlers have it.
+    pub retain: Duration,
+    /// The configured handlers, and where a new one begins.
+    pub handlers: Vec<(HandlerName, StartAt)>,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is in use.
+    #[error("{0} is in use by another process")]
+    Locked(PathBuf),
+    /// The file system said no.
+    #[error("the store's directory: {0}")]
+    Io(#[from] io::Error),
+    /// What is on disk cannot be trusted. Nothing was changed.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// A flush did not sync: this build would lose events.
+    #[error("a flush of the database did not sync its file; this build must not be used")]
+    NotDurable,
+}
+
+impl OpenError {
+    fn damaged(key: &str, error: wire::Malformed) -> Self {
+        Self::Damaged(format!("{key}: {error}"))
+    }
+}
+
+impl From<sled::Error> for OpenError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => Self::Io(error),
+            sled::Error::CollectionNotFound(_)
+            | sled::Error::Unsupported(_)
+            | sled::Error::ReportableBug(_)
+            | sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// A queue kept by sled. Clones are the same queue; with the last one the store ends, too.
+#[derive(Debug, Clone)]
+pub struct SledQueue {
+    shared: Arc<Shared>,
+    mailbox: mpsc::Sender<Op>,
+    room: Arc<Semaphore>,
+}
+
+impl SledQueue {
+    /// Opens the store and starts its writer. Reads all of it: not for an async thread.
+    pub fn open(options: Options, clock: Clock, metrics: Metrics) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::new(options, clock, metrics));
+        let (mailbox, receiver) = mpsc::channel(MAILBOX);
+        Writer::start(Arc::clone(&shared), receiver)?;
+        let permits = usize::try_from(MAILBOX_KIB).unwrap_or(Semaphore::MAX_PERMITS);
+        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)) })
+    }
+
+    /// Leave to hold so many bytes in the mailbox.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueueError> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(MAILBOX_KIB);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
+        room.map_err(|_| QueueError::Closed)
+    }
+
+    fn works(&self) -> Result<(), QueueError> {
+        let state = self.shared.state();
+        match &state.health {
+            _ if state.closed => Err(QueueError::Closed),
+            Health::Writable => Ok(()),
+            Health::Failing(why) => Err(QueueError::Unavailable(why.clone())),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Op,
+    ) -> Result<T, QueueError> {
+        self.works()?;
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.send(op(answer)).await.map_err(|_| QueueError::Closed)?;
+        // Without an answer the writer ended between its last look at the mailbox and now.
+        answered.await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// It is settled at once; the writer writes it down soon.
+    fn done(&self, receipt: Receipt) -> Result<(), QueueError> {
+        let lease = receipt.lease;
+        let mut state = self.shared.state();
+        if state.closed {
+            drop(state);
+            return Err(QueueError::Closed);
+        }
+        state.settled(&lease.handler, lease.seq, lease.due);
+        if let Some(place) = state.places.get_mut(&lease.handler) {
+            if let Some(due) = lease.due {
+                place.succeeded.insert(lease.seq, due);
+            }
+            if place.unwritten == 1 || place.unwritten == writer::MANY {
+                self.shared.wake_writer.notify_one();
+            }
+        }
+        drop(state);
+        lease.end();
+        Ok(())
+    }
+}
+
+impl Queue for SledQueue {
+    type Receipt = Receipt;
+
+    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+        self.works()?;
+        let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
+        let room = self.room(bytes).await?;
+        self.ask(|answer| Op::Append { arrivals, answer, room }).await
+    }
+
+    async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
+        self.works()?;
+        let room = self.room(push.body.len()).await?;
+        self.ask(|answer| Op::BuryRaw { push, failure, answer, room }).await
+    }
+
+    async fn take(&self, handler: &HandlerName) -> Result<Delivery<Receipt>, QueueError> {
+        reader::take(&self.shared, handler).await
+    }
+
+    async fn settle(&self, receipt: Receipt, verdict: Verdict) -> Result<(), QueueError> {
+        if verdict == Verdict::Done {
+            return self.done(receipt);
+        }
+        let receipt = Box::new(receipt);
+        self.ask(|answer| Op::Settle { receipt, verdict, answer }).await
+    }
+
+    async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {
+        listing::events(&self.shared, page).await
+    }
+
+    async fn event(&self, seq: Seq) -> Result<StoredEvent, QueueError> {
+        listing::event(&self.shared, seq).await
+    }
+
+    async fn dead_letters(
+        &self,
+        handler: Option<&HandlerName>,
+        page: Page,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        listing::dead_letters(&self.shared, handler, page).await
+    }
+
+    async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
+        listing::dead_letter(&self.shared, id).await
+    }
+
+    async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
+        let id = id.clone();
+        self.ask(|answer| Op::Revive { id, answer }).await
+    }
+
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
+        let id = id.clone();
+        self.ask(|answer| Op::Discard { id, answer }).await
+    }
+
+    async fn census(&self) -> Result<Census, QueueError> {
+        listing::census(&self.shared).await
+    }
+
+    fn health(&self) -> Health {
+        let state = self.shared.state();
+        if state.closed { Health::Failing("it is closed".into()) } else { state.health.clone() }
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.mailbox.send(Op::Close { answer }).await;
+        sent.map_err(|_| QueueError::Closed)?;
+        answered.await.unwrap_or(Err(QueueError::Closed))
+    }
+}

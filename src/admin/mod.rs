@@ -1,0 +1,282 @@
+//! The admin API: health, metrics, status, events and dead letters, over a Unix socket and, if
+//! configured, TCP.
+//!
+//! Owns the paths and who may use them. What is answered is in `view`; it reads the queue, and
+//! what only the composition root knows comes through [`Outside`].
+
+pub mod view;
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use secrecy::SecretString;
+
+use crate::{
+    clock::Clock,
+    metrics::{HandlerLabels, Metrics},
+    name::HandlerName,
+    queue::{Census, DeadLetterId, Health, Page, Queue, QueueError, Seq},
+    secret,
+    server::{Answer, Peer, Service, answer},
+};
+
+/// A listing without `limit` has so many rows.
+const DEFAULT_LIMIT: usize = 100;
+/// And never more than these.
+const MAX_LIMIT: usize = 1000;
+
+/// What the admin API cannot see by itself.
+pub struct Outside {
+    /// The subscriptions as Altinn has them.
+    pub subscriptions: Box<dyn Fn() -> Vec<view::Subscription> + Send + Sync>,
+    /// Events that no handler matched.
+    pub unmatched: Box<dyn Fn() -> view::Unmatched + Send + Sync>,
+    /// False from the moment that stopping begins.
+    pub accepting: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").finish_non_exhaustive()
+    }
+}
+
+/// Who may use which paths.
+#[derive(Debug)]
+pub enum Access {
+    /// A Unix socket: its mode decides who gets here.
+    Socket,
+    /// TCP: health and metrics for everyone, the rest with this bearer token, if there is one.
+    Tcp(Option<SecretString>),
+}
+
+/// The admin API on one kind of socket.
+#[derive(Debug)]
+pub struct Admin<Q> {
+    /// What it is about.
+    pub queue: Q,
+    /// Counted things.
+    pub metrics: Metrics,
+    /// Now.
+    pub clock: Clock,
+    /// What it cannot see by itself.
+    pub outside: Arc<Outside>,
+    /// Who may use it.
+    pub access: Access,
+}
+
+impl<Q: Queue> Service for Admin<Q> {
+    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+        let path = request.uri().path().to_owned();
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match segments.as_slice() {
+            ["livez"] => get(request.method(), || answer::text(StatusCode::OK, TEXT, "ok\n")),
+            ["readyz"] => get(request.method(), || self.ready()),
+            ["metrics"] if request.method() == Method::GET => self.metrics().await,
+            ["v1", ..] if !self.allowed(request.headers()) => {
+                let mut refusal = answer::empty(StatusCode::UNAUTHORIZED);
+                let challenge = http::HeaderValue::from_static("Bearer");
+                refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                refusal
+            }
+            ["v1", rest @ ..] => {
+                let asked = Asked::new(request.method(), request.uri().query());
+                self.v1(rest, &asked).await.unwrap_or_else(failed)
+            }
+            _ => failed(Fault::NotFound),
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Why a request to the API gets no answer of its own.
+enum Fault {
+    NotFound,
+    Method,
+    Bad(String),
+    Queue(QueueError),
+}
+
+impl From<QueueError> for Fault {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::NotFound => Self::NotFound,
+            QueueError::Full(_)
+            | QueueError::Unavailable(_)
+            | QueueError::Closed
+            | QueueError::Undeliverable => Self::Queue(error),
+        }
+    }
+}
+
+/// A request without its body, which no path here has.
+struct Asked<'a> {
+    method: &'a Method,
+    query: Vec<(String, String)>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(method: &'a Method, query: Option<&str>) -> Self {
+        let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self { method, query: query.into_owned().collect() }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn page(&self) -> Result<Page, Fault> {
+        let limit = match self.get("limit") {
+            None => DEFAULT_LIMIT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+                .ok_or_else(|| Fault::Bad(format!("limit is a number from 1 to {MAX_LIMIT}")))?,
+        };
+        Ok(Page { limit, newest: self.get("newest").is_some() })
+    }
+
+    fn handler(&self) -> Result<Option<HandlerName>, Fault> {
+        let name = self.get("handler").map(str::parse).transpose();
+        name.map_err(|error: crate::name::InvalidName| Fault::Bad(error.to_string()))
+    }
+}
+
+impl<Q: Queue> Admin<Q> {
+    fn allowed(&self, headers: &HeaderMap) -> bool {
+        let Access::Tcp(token) = &self.access else { return true };
+        let Some(token) = token else { return false };
+        let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let offered = offered.and_then(|value| value.split_once(' '));
+        offered.is_some_and(|(scheme, offered)| {
+            scheme.eq_ignore_ascii_case("bearer") && secret::matches(token, offered.trim())
+        })
+    }
+
+    /// Why it is not ready: design section 9, "Readiness is: listening, and the store takes
+    /// writes".
+    fn unready(&self) -> Option<String> {
+        if !(self.outside.accepting)() {
+            return Some("stopping".to_owned());
+        }
+        match self.queue.health() {
+            Health::Writable => None,
+            Health::Failing(why) => Some(why),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        match self.unready() {
+            None => answer::text(StatusCode::OK, TEXT, "ready\n"),
+            Some(why) => {
+                answer::text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n"))
+            }
+        }
+    }
+
+    async fn metrics(&self) -> Answer {
+        if let Ok(census) = self.queue.census().await {
+            self.measure(&census);
+        }
+        let writable = matches!(self.queue.health(), Health::Writable);
+        self.metrics.store_writable.set(i64::from(writable));
+        match self.metrics.page() {
+            Ok(page) => answer::text(StatusCode::OK, OPEN_METRICS, page),
+            Err(_) => answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// Gauges that are only worth computing when someone looks.
+    fn measure(&self, census: &Census) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.queue_events.set(gauge(census.events));
+        metrics.queue_bytes.set(gauge(census.live_bytes));
+        metrics.dedup_ids.set(gauge(census.dedup_ids));
+        let now = self.clock.now();
+        for handler in &census.handlers {
+            let labels = HandlerLabels::new(&handler.name);
+            let age = handler.oldest.map_or(0, |oldest| now.since(oldest).as_secs());
+            metrics.pending.get_or_create(&labels).set(gauge(handler.pending));
+            metrics.retrying.get_or_create(&labels).set(gauge(handler.retrying));
+            metrics.dead_letters.get_or_create(&labels).set(gauge(handler.dead_letters));
+            metrics.oldest_seconds.get_or_create(&labels).set(gauge(age));
+        }
+    }
+
+    async fn v1(&self, path: &[&str], asked: &Asked<'_>) -> Result<Answer, Fault> {
+        match (asked.method.as_str(), path) {
+            ("GET", ["status"]) => self.status().await,
+            ("GET", ["subscriptions"]) => Ok(ok(&(self.outside.subscriptions)())),
+            ("GET", ["events"]) => {
+                let events = self.queue.events(asked.page()?).await?;
+                Ok(ok(&events.iter().map(view::Event::summary).collect::<Vec<_>>()))
+            }
+            ("GET", ["events", seq]) => {
+                let seq: Seq = seq.parse().map_err(|_| Fault::NotFound)?;
+                Ok(ok(&view::Event::whole(&self.queue.event(seq).await?)))
+            }
+            ("GET", ["dead-letters"]) => {
+                let handler = asked.handler()?;
+                let letters = self.queue.dead_letters(handler.as_ref(), asked.page()?).await?;
+                Ok(ok(&letters.iter().map(view::DeadLetter::summary).collect::<Vec<_>>()))
+            }
+            ("GET", ["dead-letters", id]) => {
+                Ok(ok(&view::DeadLetter::whole(&self.queue.dead_letter(&letter(id)?).await?)))
+            }
+            ("DELETE", ["dead-letters", id]) => {
+                self.queue.discard(&letter(id)?).await?;
+                Ok(answer::empty(StatusCode::NO_CONTENT))
+            }
+            ("POST", ["dead-letters", id, "retry"]) => {
+                self.queue.revive(&letter(id)?).await?;
+                Ok(answer::empty(StatusCode::NO_CONTENT))
+            }
+            (_, ["status" | "subscriptions" | "events" | "dead-letters", ..]) => Err(Fault::Method),
+            _ => Err(Fault::NotFound),
+        }
+    }
+
+    async fn status(&self) -> Result<Answer, Fault> {
+        let status = view::Status::new(
+            &self.queue.census().await?,
+            (self.outside.subscriptions)(),
+            (self.outside.unmatched)(),
+            self.unready(),
+        );
+        Ok(ok(&status))
+    }
+}
+
+fn ok(value: &impl serde::Serialize) -> Answer {
+    answer::json(StatusCode::OK, value)
+}
+
+fn letter(id: &str) -> Result<DeadLetterId, Fault> {
+    let id = percent_encoding::percent_decode_str(id).decode_utf8().map_err(|_| Fault::NotFound)?;
+    id.parse().map_err(|error: crate::queue::InvalidDeadLetterId| Fault::Bad(error.to_string()))
+}
+
+fn get(method: &Method, answer: impl FnOnce() -> Answer) -> Answer {
+    if method == Method::GET { answer() } else { failed(Fault::Method) }
+}
+
+fn failed(fault: Fault) -> Answer {
+    let (status, message) = match fault {
+        Fault::NotFound => (StatusCode::NOT_FOUND, "there is no such thing".to_owned()),
+        Fault::Method => (StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned()),
+        Fault::Bad(message) => (StatusCode::BAD_REQUEST, message),
+        Fault::Queue(error @ QueueError::Undeliverable) => {
+            (StatusCode::CONFLICT, error.to_string())
+        }
+        Fault::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    };
+    answer::json(status, &view::Error { error: message })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Altinn's token exchange: another token for an Altinn token, which alone opens its APIs.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{
+    call::{Answer, Platform, SMALL},
+    problem::Words,
+    token::{AccessToken, Refused, TokenError, TokenSource},
+};
+use crate::clock::Timestamp;
+
+const WHO: &str = "Altinn's token exchange";
+const PATH: &str = "/authentication/api/v1/exchange/maskinporten";
+
+/// Exchanges what `inner` gives.
+#[derive(Debug)]
+pub struct Exchange<T> {
+    inner: T,
+    platform: Arc<Platform>,
+}
+
+impl<T: TokenSource> Exchange<T> {
+    pub(super) fn new(inner: T, platform: Arc<Platform>) -> Self {
+        Self { inner, platform }
+    }
+
+    /// The source whose tokens are exchanged.
+    pub fn inner(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: TokenSource> TokenSource for Exchange<T> {
+    async fn token(&self) -> Result<AccessToken, TokenError> {
+        let original = self.inner.token().await?;
+        let request = self.platform.request(Method::GET, PATH, &original);
+        let answer = self.platform.tally.send("exchange", request, SMALL).await;
+        let answer = answer.map_err(|reason| TokenError::Unreachable { who: WHO, reason })?;
+        if !answer.status.is_success() {
+            return Err(refused(&answer));
+        }
+        let malformed = |fault| TokenError::Malformed { who: WHO, fault };
+        let body =
+            SecretString::from(String::from_utf8(answer.body).map_err(|_| malformed("not text"))?);
+        let jwt = bare(body.expose_secret()).ok_or(malformed("not a JWT"))?;
+        let expires = expires(jwt).ok_or(malformed("a JWT without exp"))?;
+        if expires <= self.platform.tally.clock.now() {
+            return Err(malformed("it has ended already by this machine's clock"));
+        }
+        Ok(AccessToken::new(SecretString::from(jwt), expires))
+    }
+}
+
+/// 401 is also what an outage of Altinn's looks like here: its exchange catches everything.
+fn refused(answer: &Answer) -> TokenError {
+    TokenError::Refused(Box::new(Refused {
+        who: WHO,
+        status: answer.status,
+        error: None,
+        code: None,
+        uri: None,
+        words: Words::of_body(&answer.body),
+        hint: None,
+        retry_after: answer.retry_after,
+    }))
+}
+
+/// The JWT out of a body that is bare or a JSON string, if it looks like one.
+fn bare(body: &str) -> Option<&str> {
+    let body = body.trim();
+    let body = body.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(body);
+    let legal = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    let part = |part: &str| !part.is_empty() && part.bytes().all(legal);
+    (body.split('.').count() == 3 && body.split('.').all(part)).then_some(body)
+}
+
+/// `exp`, read without verification: the token is Altinn's to judge, we only need its lifetime.
+fn expires(jwt: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: serde_json::Number,
+    }
+    let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
+    let exp = serde_json::from_slice::<Claims>(&payload).ok()?.exp;
+    let seconds = exp.as_u64().or_else(|| whole(exp.as_f64()?))?;
+    Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+}
+
+/// `NumericDate` may have a fraction (RFC 7519 section 2).
+fn whole(seconds: f64) -> Option<u64> {
+    format!("{:.0}", seconds.floor()).parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

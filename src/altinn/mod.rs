@@ -1,0 +1,89 @@
+//! The client side of Altinn: sign-in, and the subscriptions that make Altinn push to us.
+//!
+//! Owns what goes out to Maskinporten and Altinn. What comes in from Altinn is `source::altinn`'s.
+//!
+//! A call's way: `Events` asks its `Cached` token, which asks the `Exchange`, which asks
+//! `Maskinporten`; the `Reconciler` drives it and publishes a `State`.
+
+pub mod api;
+mod call;
+pub mod exchange;
+pub mod maskinporten;
+pub mod once;
+pub mod plan;
+pub mod problem;
+pub mod reconcile;
+pub mod state;
+pub mod token;
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::Client;
+
+use self::{
+    api::Events,
+    call::{Platform, Tally},
+    exchange::Exchange,
+    maskinporten::Maskinporten,
+    token::{Cached, TokenError},
+};
+use crate::{
+    clock::Clock,
+    config,
+    http_client::{self, ClientError},
+    metrics::Metrics,
+};
+
+/// For one call, its answer included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the daemon's Altinn tokens come from.
+pub type AltinnTokens = Exchange<Maskinporten>;
+
+/// Why there is no client for Altinn.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The HTTP client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] TokenError),
+}
+
+/// Makes the client as configured. Reads and tries the keys, and asks nobody.
+pub fn connect(
+    config: &config::Altinn,
+    clock: Clock,
+    metrics: Metrics,
+) -> Result<Events<AltinnTokens>, ConnectError> {
+    let client = http_client::build(CALL_TIMEOUT, config.ca_file.as_deref())?;
+    Ok(connect_with(client, config, Tally { clock, metrics })?)
+}
+
+fn connect_with(
+    client: Client,
+    config: &config::Altinn,
+    tally: Tally,
+) -> Result<Events<AltinnTokens>, TokenError> {
+    let issuer = &config.maskinporten_issuer;
+    let grant = Maskinporten::new(client.clone(), issuer, &config.maskinporten, tally.clone())?;
+    let key_file = config.api_key_file.clone();
+    let clock = tally.clock.clone();
+    let platform = Arc::new(Platform::new(client, &config.platform_url, key_file, tally)?);
+    let tokens = Cached::new(Exchange::new(grant, Arc::clone(&platform)), clock);
+    Ok(Events::new(Arc::new(tokens), platform))
+}
+
+impl Events<AltinnTokens> {
+    /// Reads the signing key and the gateway's key again. A bad file leaves the old key in use; the
+    /// token at hand stays until its time.
+    pub fn reload(&self) -> Result<(), TokenError> {
+        let grant = self.tokens().inner().inner().reload();
+        let gateway = self.platform().reload();
+        grant.and(gateway.map_err(TokenError::from))
+    }
+}
+
+#[cfg(test)]
+mod testing;

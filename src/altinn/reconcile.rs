@@ -1,0 +1,278 @@
+//! Keeps the subscriptions at Altinn as configured, for as long as the daemon runs.
+//!
+//! Owns the when: the first look, the pace while a validation is awaited, the repetition, the
+//! back-off. What to do is `plan`'s. It never deletes: events keep coming while brevdue restarts.
+
+use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{
+    api::{ApiError, Events, Spec},
+    plan::{Action, Change, Context, Desired, Plan, Posted, plan},
+    state::State,
+    token::TokenSource,
+};
+use crate::{
+    backoff::{Backoff, InvalidBackoff},
+    name::HookName,
+};
+
+/// What is wanted now: secrets can change while the daemon runs.
+pub type DesiredFn = Arc<dyn Fn() -> Vec<Desired> + Send + Sync>;
+
+/// How often, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between looks when all is well; each is up to a tenth shorter or longer.
+    pub interval: Duration,
+    /// How long a validation may take before it is asked for again.
+    pub patience: Duration,
+    /// Between looks while a validation is awaited.
+    pub watch: Backoff,
+    /// After failures.
+    pub retry: Backoff,
+    /// Between a look and the next one when someone wakes us, at the least.
+    pub gap: Duration,
+}
+
+impl Timing {
+    /// All of it from `[altinn] reconcile_interval`: with "10m" validations are watched every 1 to
+    /// 30 s and asked for again after 10 min, and failures retried after 1 s to 5 min.
+    pub fn from_interval(interval: Duration) -> Result<Self, InvalidBackoff> {
+        let part = |divisor: u32, at_most| (interval / divisor).min(Duration::from_secs(at_most));
+        Ok(Self {
+            interval,
+            patience: interval,
+            watch: Backoff::try_new(part(10, 1), part(2, 30), 2.0)?,
+            retry: Backoff::try_new(part(10, 1), part(2, 300), 2.0)?,
+            gap: part(100, 1).min(Duration::from_millis(100)),
+        })
+    }
+}
+
+/// Looks after the subscriptions. To be started when the hook endpoint listens.
+pub struct Reconciler<T> {
+    events: Events<T>,
+    desired: DesiredFn,
+    public_url: Url,
+    timing: Timing,
+    wake: Arc<Notify>,
+    state: watch::Sender<State>,
+    posted: BTreeMap<HookName, Posted>,
+    pauses: BTreeMap<HookName, Pause>,
+}
+
+/// A name is not posted again before `until`, unless something else is wanted under it.
+#[derive(Debug)]
+struct Pause {
+    spec: Spec,
+    times: u32,
+    until: Instant,
+}
+
+/// What a look at Altinn found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There is nothing to wait for.
+    Settled,
+    /// Validations are awaited.
+    Awaiting {
+        /// And this look asked for one.
+        asked: bool,
+    },
+}
+
+/// When to look again.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    due: Instant,
+    /// Not even a wake-up makes it earlier.
+    earliest: Instant,
+}
+
+/// How many in a row.
+#[derive(Debug, Default)]
+struct Streak {
+    failures: u32,
+    watches: u32,
+}
+
+impl<T> fmt::Debug for Reconciler<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconciler").field("timing", &self.timing).finish_non_exhaustive()
+    }
+}
+
+impl<T: TokenSource> Reconciler<T> {
+    /// Nothing is asked before [`Reconciler::run`].
+    pub fn new(events: Events<T>, desired: DesiredFn, public_url: Url, timing: Timing) -> Self {
+        Self {
+            events,
+            desired,
+            public_url,
+            timing,
+            wake: Arc::new(Notify::new()),
+            state: watch::Sender::default(),
+            posted: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+        }
+    }
+
+    /// To be notified when a validation event was answered, or a secret has changed: then there is
+    /// reason to look at once.
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// What is known.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Looks and posts until `stop`. Failures are waited out, however long they last.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        // Cancelled in the middle of a call, nothing is lost: posting is idempotent.
+        match stop.run_until_cancelled(self.look_for_ever()).await {
+            None => Ok(()),
+            Some(never) => match never {},
+        }
+    }
+
+    async fn look_for_ever(&mut self) -> Infallible {
+        let mut streak = Streak::default();
+        loop {
+            let looked = self.look().await;
+            let next = self.next(looked.as_ref(), &mut streak);
+            tokio::select! {
+                () = sleep_until(next.due) => {}
+                () = self.wake.notified() => {
+                    streak.watches = 0;
+                    sleep_until(next.earliest).await;
+                }
+            }
+        }
+    }
+
+    fn next(&self, looked: Result<&Look, &ApiError>, streak: &mut Streak) -> Next {
+        let now = Instant::now();
+        let Timing { interval, watch, retry, gap, .. } = self.timing;
+        let look = match looked {
+            Err(error) => {
+                streak.failures = streak.failures.saturating_add(1);
+                let asked = error.retry_after().unwrap_or_default();
+                let wait = retry.delay(streak.failures, fastrand::f64()).max(asked);
+                return Next { due: now + wait, earliest: now + asked.max(retry.delay(1, 1.0)) };
+            }
+            Ok(look) => *look,
+        };
+        streak.failures = 0;
+        let wait = match look {
+            Look::Settled => interval.mul_f64(0.9 + 0.2 * fastrand::f64()),
+            Look::Awaiting { asked } => {
+                streak.watches = if asked { 1 } else { streak.watches.saturating_add(1) };
+                watch.delay(streak.watches, 1.0).min(interval)
+            }
+        };
+        let pauses = self.pauses.values().map(|pause| pause.until);
+        let due = pauses.fold(now + wait, Instant::min).max(now + gap);
+        Next { due, earliest: now + gap }
+    }
+
+    async fn look(&mut self) -> Result<Look, ApiError> {
+        let looked = self.compare_and_post().await;
+        if let Err(error) = &looked {
+            self.state.send_modify(|state| state.failed(error));
+        }
+        looked
+    }
+
+    async fn compare_and_post(&mut self) -> Result<Look, ApiError> {
+        let desired = (self.desired)();
+        let observed = self.events.list().await?;
+        let now = self.events.clock().now();
+        let patience = self.timing.patience;
+        let context = Context {
+            public_url: &self.public_url,
+            now,
+            patience,
+            posted: &self.posted,
+            created_counts: false,
+        };
+        let plan = plan(&desired, &observed, &context);
+        self.state.send_modify(|state| state.observe(&plan, now, self.events.metrics()));
+        self.forget(&plan);
+        let mut look = Look::Settled;
+        for change in &plan.changes {
+            look = look.and(self.act(change).await?);
+        }
+        Ok(look)
+    }
+
+    /// Drops what was kept about names that are not wanted or not missing any more.
+    fn forget(&mut self, plan: &Plan) {
+        let find = |name: &HookName| plan.changes.iter().find(|change| change.name == *name);
+        self.posted.retain(|name, _| find(name).is_some());
+        self.pauses.retain(|name, pause| {
+            find(name).is_some_and(|change| change.action.is_post() && change.spec == pause.spec)
+        });
+    }
+
+    async fn act(&mut self, change: &Change) -> Result<Look, ApiError> {
+        match change.action {
+            Action::LeaveAlone(_) => Ok(Look::Settled),
+            Action::Wait(_) => Ok(Look::Awaiting { asked: false }),
+            Action::Create(_) | Action::Revalidate(_) if self.paused(change) => Ok(Look::Settled),
+            Action::Create(_) | Action::Revalidate(_) => self.post(change).await,
+        }
+    }
+
+    fn paused(&self, change: &Change) -> bool {
+        self.pauses.get(&change.name).is_some_and(|pause| Instant::now() < pause.until)
+    }
+
+    async fn post(&mut self, change: &Change) -> Result<Look, ApiError> {
+        // Also after success: should Altinn's list never show what it took, we ask ever less often.
+        self.pause(change);
+        let answer = self.events.create(&change.spec).await;
+        let now = self.events.clock().now();
+        let told = answer.as_ref().map(|row| (row.id, row.validated));
+        self.state
+            .send_modify(|state| state.posted(&change.name, told, now, self.events.metrics()));
+        match answer {
+            Ok(row) => {
+                let posted = Posted { id: row.id, spec: change.spec.clone(), at: now };
+                self.posted.insert(change.name.clone(), posted);
+                Ok(if row.validated { Look::Settled } else { Look::Awaiting { asked: true } })
+            }
+            Err(error) if error.concerns_one() => Ok(Look::Settled),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn pause(&mut self, change: &Change) {
+        let times = self.pauses.get(&change.name).map_or(0, |pause| pause.times).saturating_add(1);
+        let until = Instant::now() + self.timing.retry.delay(times, fastrand::f64());
+        let pause = Pause { spec: change.spec.clone(), times, until };
+        self.pauses.insert(change.name.clone(), pause);
+    }
+}
+
+impl Look {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Settled, other) | (other, Self::Settled) => other,
+            (Self::Awaiting { asked: one }, Self::Awaiting { asked: two }) => {
+                Self::Awaiting { asked: one || two }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

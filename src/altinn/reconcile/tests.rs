@@ -1,0 +1,405 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicU16, Ordering},
+};
+
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::*;
+use crate::{
+    altinn::{
+        AltinnTokens, once,
+        plan::StaleReason,
+        problem::Words,
+        testing::{CREATE, LIST, Reply, Rig, Seen, TOKEN, signed_in},
+    },
+    clock::{Clock, Timestamp},
+    metrics::HookLabels,
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Altinn's side: its rows, and how it behaves.
+#[derive(Default)]
+struct Altinn {
+    rows: Mutex<Vec<Value>>,
+    /// Answers every list with this status, if not 0.
+    outage: AtomicU16,
+    /// Refuses to create for resources that contain this.
+    refuses: Mutex<Option<&'static str>>,
+    /// Its list does not show what it took.
+    forgetful: AtomicBool,
+}
+
+impl Altinn {
+    fn answer(&self, seen: &Seen) -> Reply {
+        let outage = self.outage.load(Ordering::SeqCst);
+        match seen.call.as_str() {
+            _ if outage != 0 => Reply::new(outage, r#""down""#),
+            LIST if self.forgetful.load(Ordering::SeqCst) => {
+                Reply::new(200, json!({"subscriptions": []}))
+            }
+            LIST => Reply::new(200, json!({"subscriptions": *self.rows.lock().unwrap()})),
+            CREATE => self.create(seen.json()),
+            _ => Reply::new(500, ""),
+        }
+    }
+
+    fn create(&self, mut asked: Value) -> Reply {
+        let resource = asked["resourceFilter"].as_str().unwrap();
+        if self.refuses.lock().unwrap().is_some_and(|refused| resource.contains(refused)) {
+            return Reply::new(403, r#""Not authorized to create a subscription.""#);
+        }
+        let mut rows = self.rows.lock().unwrap();
+        let known = rows.iter().find(|row| row["endPoint"] == asked["endPoint"]);
+        if let Some(known) = known {
+            return Reply::new(201, known);
+        }
+        asked["id"] = json!(rows.len() + 1);
+        asked["validated"] = json!(false);
+        rows.push(asked.clone());
+        Reply::new(201, asked)
+    }
+
+    fn validate_all(&self) {
+        self.rows.lock().unwrap().iter_mut().for_each(|row| row["validated"] = json!(true));
+    }
+
+    fn refuse(&self, resource: Option<&'static str>) {
+        *self.refuses.lock().unwrap() = resource;
+    }
+}
+
+struct Case {
+    altinn: Arc<Altinn>,
+    rig: Rig,
+    clock: Clock,
+    desired: Arc<Mutex<Vec<Desired>>>,
+}
+
+fn wanted(name: &str, code: &str) -> Desired {
+    let endpoint = format!("https://hooks.example.no/hooks/{name}?code={code}").parse().unwrap();
+    let spec = Spec {
+        endpoint,
+        resource: format!("urn:altinn:resource:{name}"),
+        subject: None,
+        ty: None,
+        include_subunits: false,
+    };
+    Desired { name: name.parse().unwrap(), spec }
+}
+
+fn name(name: &str) -> HookName {
+    name.parse().unwrap()
+}
+
+impl Case {
+    async fn new(desired: Vec<Desired>) -> Self {
+        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let altinn = Arc::new(Altinn::default());
+        let answers = {
+            let altinn = altinn.clone();
+            move |seen: &Seen| altinn.answer(seen)
+        };
+        let rig = Rig::new(&clock, signed_in(&clock, answers)).await;
+        Self { altinn, rig, clock, desired: Arc::new(Mutex::new(desired)) }
+    }
+
+    fn reconciler(&self, timing: Timing) -> Reconciler<AltinnTokens> {
+        let desired = Arc::clone(&self.desired);
+        let desired: DesiredFn = Arc::new(move || desired.lock().unwrap().clone());
+        Reconciler::new(self.rig.events.clone(), desired, public_url(), timing)
+    }
+
+    fn creates(&self) -> usize {
+        self.rig.server.count(CREATE)
+    }
+
+    fn gauge(&self, hook: &str) -> i64 {
+        let label = HookLabels { hook: hook.to_owned() };
+        self.rig.metrics.subscription_validated.get_or_create(&label).get()
+    }
+}
+
+fn public_url() -> Url {
+    "https://hooks.example.no".parse().unwrap()
+}
+
+/// Nothing comes by itself within a test's time, except what is made shorter.
+fn slow() -> Timing {
+    let hour = Duration::from_secs(3600);
+    let backoff = Backoff::try_new(hour, hour, 1.0).unwrap();
+    let patience = Duration::from_secs(600);
+    Timing { interval: hour, patience, watch: backoff, retry: backoff, gap: Duration::ZERO }
+}
+
+fn soon() -> Backoff {
+    Backoff::try_new(Duration::from_millis(5), Duration::from_millis(20), 2.0).unwrap()
+}
+
+/// Runs it until `test` is over, then sees that it stops well and has deleted nothing.
+async fn while_running<F>(case: &Case, reconciler: Reconciler<AltinnTokens>, test: F)
+where
+    F: Future<Output = ()>,
+{
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reconciler.run(stop.clone()));
+    timeout(DEADLINE, test).await.unwrap();
+    stop.cancel();
+    timeout(DEADLINE, tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+    assert!(case.rig.server.calls().iter().all(|call| !call.starts_with("DELETE")));
+}
+
+async fn until(state: &mut watch::Receiver<State>, good: impl FnMut(&State) -> bool) -> State {
+    state.wait_for(good).await.unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_is_missing_is_created_and_seen_validated_as_soon_as_someone_says_so() {
+    let case = Case::new(vec![wanted("a", "code-1"), wanted("b", "code-2")]).await;
+    let reconciler = case.reconciler(slow());
+    let (mut state, wake) = (reconciler.state(), reconciler.wake());
+    while_running(&case, reconciler, async {
+        let seen = until(&mut state, |state| {
+            state.subscriptions.values().filter(|one| one.id.is_some()).count() == 2
+        });
+        assert!(seen.await.subscriptions.values().all(|one| !one.validated));
+        assert_eq!((case.gauge("a"), case.gauge("b")), (0, 0));
+        case.altinn.validate_all();
+        wake.notify_one();
+        let seen = until(&mut state, |state| state.subscriptions.values().all(|one| one.validated));
+        assert_eq!(seen.await.subscriptions[&name("b")].since, Some(case.clock.now()));
+        assert_eq!((case.gauge("a"), case.gauge("b"), case.creates()), (1, 1, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_validation_is_watched_for_until_it_comes() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    let reconciler = case.reconciler(Timing { watch: soon(), ..slow() });
+    let mut state = reconciler.state();
+    while_running(&case, reconciler, async {
+        until(&mut state, |_| case.rig.server.count(LIST) > 3).await;
+        case.altinn.validate_all();
+        until(&mut state, |state| state.subscriptions.values().all(|one| one.validated)).await;
+        assert_eq!(case.creates(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_validation_that_does_not_come_is_asked_for_again() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    let mut reconciler = case.reconciler(slow());
+    for (advance, creates) in [(0, 1), (0, 1), (599, 1), (1, 2), (0, 2)] {
+        case.clock.advance(Duration::from_secs(advance));
+        // The pause after a post is over in good time.
+        reconciler.pauses.clear();
+        let look = reconciler.look().await.unwrap();
+        assert_eq!((case.creates(), look != Look::Settled), (creates, true));
+    }
+    case.altinn.validate_all();
+    assert_eq!(reconciler.look().await.unwrap(), Look::Settled);
+    assert_eq!(case.creates(), 2);
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_left_unvalidated_is_asked_for_at_once() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    case.reconciler(slow()).look().await.unwrap();
+    assert_eq!(case.creates(), 1);
+    case.reconciler(slow()).look().await.unwrap();
+    assert_eq!(case.creates(), 2);
+}
+
+#[tokio::test]
+async fn one_that_is_refused_does_not_keep_the_others_waiting_and_is_tried_again_later() {
+    let case = Case::new(vec![wanted("a", "code-1"), wanted("b", "code-2")]).await;
+    case.altinn.refuse(Some("resource:a"));
+    let mut reconciler = case.reconciler(slow());
+    let state = reconciler.state();
+    for _ in 0..3 {
+        reconciler.look().await.unwrap();
+    }
+    assert_eq!(case.creates(), 2, "one for each");
+    let seen = state.borrow().clone();
+    let error = seen.subscriptions[&name("a")].error.as_ref().unwrap();
+    assert!(error.text.contains("Not authorized to create"), "{error}");
+    assert_eq!(seen.subscriptions[&name("b")].id.unwrap().0, 1);
+    assert_eq!(seen.error, None);
+    case.altinn.refuse(None);
+    let mut reconciler =
+        Reconciler { timing: Timing { watch: soon(), retry: soon(), ..slow() }, ..reconciler };
+    reconciler.pauses.clear();
+    let mut state = reconciler.state();
+    while_running(&case, reconciler, async {
+        until(&mut state, |state| state.subscriptions[&name("a")].id.is_some()).await;
+        let error = state.borrow().subscriptions[&name("a")].error.clone();
+        assert_eq!(error, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_tried_again_by_itself() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    case.altinn.refuse(Some("resource:a"));
+    let reconciler = case.reconciler(Timing { retry: soon(), ..slow() });
+    let mut state = reconciler.state();
+    while_running(&case, reconciler, async {
+        until(&mut state, |_| case.creates() >= 3).await;
+        case.altinn.refuse(None);
+        until(&mut state, |state| state.subscriptions[&name("a")].id.is_some()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_show_what_was_made_leads_to_no_storm() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    case.altinn.forgetful.store(true, Ordering::SeqCst);
+    let mut reconciler = case.reconciler(slow());
+    for _ in 0..5 {
+        reconciler.look().await.unwrap();
+    }
+    assert_eq!((case.rig.server.count(LIST), case.creates()), (5, 1));
+}
+
+#[tokio::test]
+async fn an_outage_is_waited_out_and_what_was_known_stays() {
+    let case = Case::new(vec![wanted("a", "code-1")]).await;
+    let reconciler = case.reconciler(Timing {
+        interval: Duration::from_millis(5),
+        retry: soon(),
+        watch: soon(),
+        ..slow()
+    });
+    let mut state = reconciler.state();
+    while_running(&case, reconciler, async {
+        until(&mut state, |state| state.subscriptions.values().any(|one| one.id.is_some())).await;
+        case.altinn.validate_all();
+        until(&mut state, |state| state.subscriptions[&name("a")].validated).await;
+        case.altinn.outage.store(503, Ordering::SeqCst);
+        let seen = until(&mut state, |state| state.error.is_some()).await;
+        assert_eq!(
+            seen.error,
+            Some(Words::new("Altinn cannot now (503 Service Unavailable): down"))
+        );
+        assert!(seen.subscriptions[&name("a")].validated);
+        assert_eq!(case.gauge("a"), 1);
+        case.altinn.outage.store(0, Ordering::SeqCst);
+        until(&mut state, |state| state.error.is_none()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failures_are_spaced_more_and_more_and_no_wake_up_shortens_what_altinn_asks() {
+    let case = Case::new(vec![]).await;
+    let timing = Timing::from_interval(Duration::from_secs(600)).unwrap();
+    let reconciler = case.reconciler(timing);
+    let busy = |retry_after| {
+        let status = http::StatusCode::TOO_MANY_REQUESTS;
+        ApiError::Busy { status, words: Words::default(), retry_after }
+    };
+    let mut streak = Streak::default();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let before = Instant::now();
+        let next = reconciler.next(Err(&busy(None)), &mut streak);
+        waits.push(next.due - before);
+        assert!(next.earliest - before >= Duration::from_secs(1));
+    }
+    assert!(waits[0] <= Duration::from_secs(2), "{waits:?}");
+    assert!(waits[4] >= Duration::from_secs(8), "{waits:?}");
+    assert!(waits[11] >= Duration::from_secs(150), "{waits:?}");
+    let before = Instant::now();
+    let next = reconciler.next(Err(&busy(Some(Duration::from_secs(900)))), &mut streak);
+    assert!(next.earliest - before >= Duration::from_secs(900));
+    let before = Instant::now();
+    let next = reconciler.next(Ok(&Look::Settled), &mut streak);
+    let wait = next.due - before;
+    assert!(wait >= Duration::from_secs(540) && wait <= Duration::from_secs(661), "{wait:?}");
+    let wait =
+        |look: Look, streak: &mut Streak| reconciler.next(Ok(&look), streak).due - Instant::now();
+    assert!(wait(Look::Awaiting { asked: true }, &mut streak) <= Duration::from_secs(1));
+    for _ in 0..10 {
+        wait(Look::Awaiting { asked: false }, &mut streak);
+    }
+    let slowest = wait(Look::Awaiting { asked: false }, &mut streak);
+    assert!(slowest > Duration::from_secs(29) && slowest <= Duration::from_secs(30), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_new_secret_is_subscribed_and_the_old_one_reported_without_it() {
+    let case = Case::new(vec![wanted("a", "code-old")]).await;
+    let reconciler = case.reconciler(slow());
+    let (mut state, wake) = (reconciler.state(), reconciler.wake());
+    while_running(&case, reconciler, async {
+        until(&mut state, |state| state.subscriptions.values().any(|one| one.id.is_some())).await;
+        case.altinn.validate_all();
+        *case.desired.lock().unwrap() = vec![wanted("a", "code-new")];
+        wake.notify_one();
+        let seen = until(&mut state, |state| {
+            state.subscriptions[&name("a")].id.is_some_and(|id| id.0 == 2)
+        });
+        let seen = seen.await;
+        assert_eq!((seen.stale[0].id.0, seen.stale[0].reason), (1, StaleReason::OtherCode));
+        assert_eq!(seen.foreign, 0);
+        let shown = serde_json::to_string(&seen).unwrap();
+        assert!(!shown.contains("code-old") && !shown.contains("code-new"), "{shown}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wake_ups_during_a_look_lead_to_one_more() {
+    let case = Case::new(vec![]).await;
+    let reconciler = case.reconciler(slow());
+    let (mut state, wake) = (reconciler.state(), reconciler.wake());
+    while_running(&case, reconciler, async {
+        for _ in 0..100 {
+            wake.notify_one();
+        }
+        until(&mut state, |_| case.rig.server.count(LIST) == 2).await;
+        assert_eq!(case.rig.server.count(TOKEN), 1);
+    })
+    .await;
+    assert_eq!(case.rig.server.count(LIST), 2);
+}
+
+#[tokio::test]
+async fn the_command_line_lists_plans_and_applies() {
+    let case = Case::new(vec![]).await;
+    let desired = [wanted("a", "code-1"), wanted("b", "code-2")];
+    case.altinn.rows.lock().unwrap().push(json!({
+        "id": 1, "endPoint": "https://other.example/x?key=code-3", "resourceFilter": "urn:x",
+    }));
+    case.altinn.refuse(Some("resource:b"));
+    let (events, url) = (&case.rig.events, public_url());
+    let planned = once::plan(events, &desired, &url).await.unwrap();
+    assert_eq!((planned.subscriptions[0].action, case.creates()), ("create", 0));
+    let applied = once::apply(events, &desired, &url).await.unwrap();
+    assert!(!applied.is_good());
+    assert_eq!(applied.subscriptions[0].planned.id.unwrap().0, 2);
+    assert!(applied.subscriptions[1].error.is_some());
+    case.altinn.validate_all();
+    let listed = serde_json::to_value(once::list(events, &url).await.unwrap()).unwrap();
+    let expected = json!({
+        "id": "2", "name": "a", "ours": true, "validated": true,
+        "endpoint": "https://hooks.example.no/hooks/a?code=***",
+        "resource": "urn:altinn:resource:a", "subject": null, "type": null, "source": null,
+        "include_subunits": false, "created": null, "consumer": null,
+    });
+    assert_eq!(listed[1], expected);
+    assert_eq!((&listed[0]["ours"], &listed[0]["name"]), (&json!(false), &Value::Null));
+    let shown = format!("{listed}{}", serde_json::to_string(&(planned, applied)).unwrap());
+    assert!(["code-1", "code-2", "code-3"].iter().all(|code| !shown.contains(code)), "{shown}");
+    case.altinn.refuse(None);
+    let applied = once::apply(events, &desired, &url).await.unwrap();
+    let actions: Vec<_> = applied.subscriptions.iter().map(|one| one.planned.action).collect();
+    assert_eq!((actions, applied.is_good()), (vec!["none", "create"], true));
+}

@@ -1,0 +1,143 @@
+//! What is known about subscriptions, for `status`; and the log line when that changes.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    api::{ApiError, SubscriptionId},
+    plan::{Action, Plan, Stale},
+    problem::Words,
+};
+use crate::{
+    clock::Timestamp,
+    metrics::{HookLabels, Metrics},
+    name::HookName,
+};
+
+/// All subscriptions, as the last look at Altinn found them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct State {
+    /// By name, as configured.
+    pub subscriptions: BTreeMap<HookName, SubscriptionState>,
+    /// Subscriptions of the same identity with endpoints that are not ours.
+    pub foreign: usize,
+    /// Ours, but not wanted.
+    pub stale: Vec<Stale>,
+    /// When Altinn was last asked with success.
+    pub checked: Option<Timestamp>,
+    /// Why Altinn cannot be asked now.
+    pub error: Option<Words>,
+}
+
+/// One subscription.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SubscriptionState {
+    /// Its number at Altinn, if Altinn has it.
+    pub id: Option<SubscriptionId>,
+    /// Whether Altinn pushes to it.
+    pub validated: bool,
+    /// Since when `id` and `validated` are as they are.
+    pub since: Option<Timestamp>,
+    /// Why the last attempt to create or revalidate it failed; gone when one succeeds.
+    pub error: Option<Words>,
+    /// When Altinn was last asked about it with success.
+    pub checked: Option<Timestamp>,
+}
+
+impl State {
+    /// Takes over what a list said, and logs and counts what is new in it.
+    pub(super) fn observe(&mut self, plan: &Plan, now: Timestamp, metrics: &Metrics) {
+        if self.error.take().is_some() {
+            tracing::info!("Altinn Events answers again");
+        }
+        self.checked = Some(now);
+        self.foreign = plan.foreign.len();
+        self.observe_stale(&plan.stale);
+        let wanted = |name: &HookName| plan.changes.iter().any(|change| change.name == *name);
+        self.subscriptions.retain(|name, _| wanted(name));
+        for change in &plan.changes {
+            let validated = matches!(change.action, Action::LeaveAlone(_));
+            let one = self.subscriptions.entry(change.name.clone()).or_default();
+            one.set(&change.name, change.action.id(), validated, now);
+            one.checked = Some(now);
+            if !change.action.is_post() {
+                one.error = None;
+            }
+            count(&change.name, validated, metrics);
+        }
+    }
+
+    fn observe_stale(&mut self, stale: &[Stale]) {
+        for new in stale.iter().filter(|new| !self.stale.contains(new)) {
+            let (id, reason) = (new.id, new.reason);
+            tracing::warn!(%id, ?reason, hook = new.name, "Altinn has a subscription of ours that is not wanted");
+        }
+        stale.clone_into(&mut self.stale);
+    }
+
+    /// Takes over the answer to a post.
+    pub(super) fn posted(
+        &mut self,
+        name: &HookName,
+        answer: Result<(SubscriptionId, bool), &ApiError>,
+        now: Timestamp,
+        metrics: &Metrics,
+    ) {
+        let one = self.subscriptions.entry(name.clone()).or_default();
+        match answer {
+            Ok((id, validated)) => {
+                one.set(name, Some(id), validated, now);
+                one.error = None;
+                count(name, validated, metrics);
+            }
+            Err(error) => {
+                let words = error.words();
+                if one.error.as_ref() != Some(&words) {
+                    let trace_id = words.trace_id.as_deref();
+                    tracing::warn!(subscription = %name, trace_id, "cannot subscribe: {words}");
+                }
+                one.error = Some(words);
+            }
+        }
+    }
+
+    /// Altinn could not be asked; what was known stays.
+    pub(super) fn failed(&mut self, error: &ApiError) {
+        let words = error.words();
+        if self.error.as_ref() != Some(&words) {
+            let trace_id = words.trace_id.as_deref();
+            tracing::warn!(trace_id, "cannot look after the subscriptions: {words}");
+        }
+        self.error = Some(words);
+    }
+}
+
+impl SubscriptionState {
+    fn set(
+        &mut self,
+        name: &HookName,
+        id: Option<SubscriptionId>,
+        validated: bool,
+        now: Timestamp,
+    ) {
+        if self.since.is_some() && (self.id, self.validated) == (id, validated) {
+            return;
+        }
+        let shown = id.map(tracing::field::display);
+        if validated {
+            tracing::info!(subscription = %name, id = shown, "the subscription is validated");
+        } else if id.is_some() {
+            tracing::info!(subscription = %name, id = shown, "the subscription waits for its validation");
+        } else if self.since.is_some() {
+            tracing::warn!(subscription = %name, "Altinn does not have the subscription any more");
+        } else {
+            tracing::info!(subscription = %name, "Altinn does not have the subscription yet");
+        }
+        (self.id, self.validated, self.since) = (id, validated, Some(now));
+    }
+}
+
+fn count(name: &HookName, validated: bool, metrics: &Metrics) {
+    metrics.subscription_validated.get_or_create(&HookLabels::new(name)).set(validated.into());
+}

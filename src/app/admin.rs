@@ -1,0 +1,114 @@
+//! The admin API from its configuration, and what it is told from outside.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use super::{Core, sockets};
+use crate::{
+    admin::{Access, Admin, Outside, view},
+    altinn::state::State,
+    clock::Timestamp,
+    metrics::{HookLabels, Metrics},
+    name::HookName,
+    queue::sled::SledQueue,
+    secret::SecretFile,
+    server::{Gauges, Limits, Server, Socket},
+    supervisor::Supervisor,
+};
+
+/// On each kind of socket.
+const LIMITS: Limits = Limits {
+    max_connections: NonZeroUsize::new(64).unwrap(),
+    handshake_timeout: Duration::from_secs(5),
+    request_timeout: Duration::from_secs(20),
+};
+
+/// Starts the API on its sockets; `state` is the reconciliation's, if there is one.
+pub(super) fn spawn(
+    supervisor: &mut Supervisor,
+    sockets: sockets::Admin,
+    core: &Core,
+    state: Option<watch::Receiver<State>>,
+) -> anyhow::Result<()> {
+    let token_file = core.config.admin.token_file.as_ref();
+    let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
+    let outside = outside(core, state);
+    serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
+    if let Some(tcp) = sockets.tcp {
+        serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
+    }
+    Ok(())
+}
+
+fn service(core: &Core, outside: &Arc<Outside>, access: Access) -> Admin<SledQueue> {
+    Admin {
+        queue: core.queue.clone(),
+        metrics: core.metrics.clone(),
+        clock: core.clock.clone(),
+        outside: Arc::clone(outside),
+        access,
+    }
+}
+
+fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQueue>) {
+    let server = Server {
+        sockets,
+        tls: None,
+        limits: LIMITS,
+        service: Arc::new(service),
+        gauges: Gauges::default(),
+    };
+    let stop = supervisor.stopping();
+    supervisor.spawn("the admin API", async move { Ok(server.run(stop).await?) });
+}
+
+/// What the admin API cannot see by itself.
+fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
+    let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
+    let metrics = core.metrics.clone();
+    let subscriptions = move || {
+        let state = state.as_ref().map(|state| state.borrow().clone()).unwrap_or_default();
+        names.iter().map(|name| subscription(name, &state, &metrics)).collect()
+    };
+    let unmatched = Arc::clone(&core.unmatched);
+    let unmatched = move || {
+        let seen = unmatched.snapshot();
+        let (last_type, last_at) = seen.last.unzip();
+        view::Unmatched { count: seen.count, last_type, last_at }
+    };
+    let stopping = Arc::clone(&core.stopping);
+    Arc::new(Outside {
+        subscriptions: Box::new(subscriptions),
+        unmatched: Box::new(unmatched),
+        accepting: Box::new(move || !stopping.load(Ordering::SeqCst)),
+    })
+}
+
+fn subscription(name: &HookName, state: &State, metrics: &Metrics) -> view::Subscription {
+    let known = state.subscriptions.get(name).cloned().unwrap_or_default();
+    let word = match (known.checked, known.id, known.validated) {
+        (None, None, _) => "unknown",
+        (_, _, true) => "validated",
+        (_, Some(_), false) => "not validated",
+        (Some(_), None, false) => "missing",
+    };
+    let pushed = metrics.last_push_seconds.get(&HookLabels::new(name)).map(|gauge| gauge.get());
+    let error = known.error.as_ref().or(state.error.as_ref());
+    view::Subscription {
+        name: name.to_string(),
+        id: known.id.map(|id| id.0.to_string()),
+        state: word.to_owned(),
+        since: known.since,
+        last_checked: known.checked,
+        last_push: pushed
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(|since| Timestamp::default().after(since)),
+        last_error: error.map(ToString::to_string),
+    }
+}

@@ -1,0 +1,145 @@
+//! Hooks from their configuration: secrets, sources and certificates. To add a kind of source: one
+//! arm here.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use anyhow::Context;
+use tokio::sync::Notify;
+
+use super::reload::Reloadable;
+use crate::{
+    clock::Clock,
+    config::{Config, SourceAuth, Subscription},
+    name::HookName,
+    server::tls::Certificates,
+    source::{
+        Source,
+        altinn::Altinn,
+        cloudevents::{Auth, CloudEvents},
+        membership::Membership,
+        secrets::HookSecrets,
+    },
+};
+
+/// By the names of their subscriptions.
+pub(super) type Secrets = BTreeMap<HookName, Arc<HookSecrets>>;
+
+/// Everything about the hooks that is read from files.
+pub(super) struct Hooks {
+    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) secrets: Secrets,
+    generic: BTreeMap<HookName, Arc<CloudEvents>>,
+}
+
+impl Reloadable for Certificates {
+    fn reload(&self) -> anyhow::Result<()> {
+        Ok(Self::reload(self)?)
+    }
+}
+
+impl Reloadable for HookSecrets {
+    fn reload(&self) -> anyhow::Result<()> {
+        Ok(Self::reload(self)?)
+    }
+}
+
+impl Reloadable for CloudEvents {
+    fn reload(&self) -> anyhow::Result<()> {
+        Ok(self.auth.reload()?)
+    }
+}
+
+impl Hooks {
+    /// Reads every secret, key and certificate; one that is missing or bad ends the start.
+    pub(super) fn build(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        let certificates = match &config.server.tls {
+            None => None,
+            Some(tls) => Some(
+                Certificates::load(&tls.certificate_file, tls.key_file.path())
+                    .context("server.tls")?,
+            ),
+        };
+        let mut generic = BTreeMap::new();
+        for (name, source) in &config.sources {
+            let auth = auth(&source.auth, clock).with_context(|| format!("sources.{name}.auth"))?;
+            let allowed_origins = source.allowed_origins.clone();
+            let source = CloudEvents { name: name.clone(), auth, allowed_origins };
+            generic.insert(name.clone(), Arc::new(source));
+        }
+        Ok(Self { certificates, secrets: secrets(config)?, generic })
+    }
+
+    /// The sources by the names in their URLs; `validated` wakes who waits for a validation.
+    pub(super) fn sources(
+        &self,
+        config: &Config,
+        validated: &Arc<Notify>,
+    ) -> BTreeMap<HookName, Arc<dyn Source>> {
+        let subscriptions = config.subscriptions.iter().map(|(name, s)| membership(name, s));
+        let subscriptions: Arc<Vec<_>> = Arc::new(subscriptions.collect());
+        let mut sources: BTreeMap<HookName, Arc<dyn Source>> = BTreeMap::new();
+        for (name, secrets) in &self.secrets {
+            let source = Altinn {
+                name: name.clone(),
+                secrets: Arc::clone(secrets),
+                subscriptions: Arc::clone(&subscriptions),
+                validated: Arc::clone(validated),
+            };
+            sources.insert(name.clone(), Arc::new(source));
+        }
+        for (name, source) in &self.generic {
+            sources.insert(name.clone(), Arc::<CloudEvents>::clone(source));
+        }
+        sources
+    }
+
+    /// What SIGHUP reads anew, with the words for it.
+    pub(super) fn reloadable(&self) -> Vec<(String, Arc<dyn Reloadable>)> {
+        let mut parts: Vec<(String, Arc<dyn Reloadable>)> = Vec::new();
+        if let Some(certificates) = &self.certificates {
+            parts.push(("the certificate".to_owned(), Arc::<Certificates>::clone(certificates)));
+        }
+        for (name, secrets) in &self.secrets {
+            parts.push((format!("the secret of {name}"), Arc::<HookSecrets>::clone(secrets)));
+        }
+        for (name, source) in &self.generic {
+            parts.push((format!("the secret of {name}"), Arc::<CloudEvents>::clone(source)));
+        }
+        parts
+    }
+}
+
+/// The secrets of all subscriptions' hooks; those that brevdue makes are made here.
+pub(super) fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+    let one = |(name, subscription): (&HookName, &Subscription)| {
+        let file = subscription.secret_file.as_ref();
+        let opened = HookSecrets::open(file, &config.data_dir, name);
+        let opened = opened.with_context(|| format!("the secret of subscriptions.{name}"))?;
+        Ok((name.clone(), Arc::new(opened)))
+    };
+    config.subscriptions.iter().map(one).collect()
+}
+
+fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
+    Ok(match auth {
+        SourceAuth::Bearer { file } => Auth::Bearer(HookSecrets::bearer(file)?),
+        SourceAuth::StandardWebhooks { file, tolerance } => Auth::StandardWebhooks {
+            keys: HookSecrets::signing(file)?,
+            tolerance: *tolerance,
+            clock: clock.clone(),
+        },
+    })
+}
+
+fn membership(name: &HookName, subscription: &Subscription) -> Membership {
+    Membership::new(name.clone(), &subscription.resource)
+        .with_subject(subscription.subject.clone())
+        .with_type(subscription.ty.clone())
+        .with_subunits(subscription.include_subunits)
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("names", &self.secrets.keys()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The composition root: the only place that knows every kind of source, handler and store.
+//!
+//! Owns the order of starting (bind, open the store, listen, then tell Altinn) and of stopping.
+
+mod admin;
+pub mod altinn;
+mod handlers;
+mod hooks;
+pub mod reload;
+mod sockets;
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
+    ingress,
+    metrics::Metrics,
+    queue::{
+        Queue as _,
+        sled::{Options, SledQueue},
+    },
+    server::{Gauges, Limits, Server, Socket, tls::Certificates},
+    supervisor::Supervisor,
+    systemd,
+};
+
+/// The last commit gets this long after the grace period.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
+
+/// The running daemon.
+#[derive(Debug)]
+pub struct App {
+    supervisor: Supervisor,
+    queue: SledQueue,
+    stopping: Arc<AtomicBool>,
+    reload: Arc<reload::Reload>,
+    /// Where hooks are listened for, with the ports that the system chose.
+    pub addresses: Vec<SocketAddr>,
+    /// Where the admin API is listened for over TCP.
+    pub admin_address: Option<SocketAddr>,
+}
+
+/// What most tasks need.
+struct Core {
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    queue: SledQueue,
+    unmatched: Arc<Unmatched>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl App {
+    /// Starts everything; when it returns, hooks are answered.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let metrics = Metrics::default();
+        private_directory(&config.data_dir)?;
+        // Bound before anything else: a port that is taken is found before the store is touched.
+        let sockets = sockets::bind(&config).await?;
+        let hooks = hooks::Hooks::build(&config, &clock)?;
+        let events = altinn::connect(&config, &clock, &metrics)?;
+        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks.secrets)?;
+        let handlers = handlers::build(&config, &clock)?;
+        let queue = open_queue(&config, &clock, &metrics).await?;
+        let core = Core::new(config, clock, metrics, queue);
+
+        let mut supervisor = Supervisor::new(core.config.shutdown_grace);
+        core.dispatch(&mut supervisor, &handlers);
+        let state = reconciler.as_ref().map(altinn::Reconciliation::state);
+        admin::spawn(&mut supervisor, sockets.admin, &core, state)?;
+        // Nobody waits for the wake-up where there is no reconciliation.
+        let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
+        let server =
+            core.hook_endpoint(&hooks, &validated, sockets.hooks, supervisor.stopping())?;
+        let parts = reload::parts(&hooks, events);
+        let stop = supervisor.stopping();
+        supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
+        // Only now: Altinn may call before its answer to the first subscription is read.
+        if let Some(reconciler) = reconciler {
+            let stop = supervisor.stopping();
+            supervisor.spawn("reconciliation", async move { reconciler.run(stop).await });
+        }
+        supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
+        Ok(Self {
+            supervisor,
+            queue: core.queue,
+            stopping: core.stopping,
+            reload: Arc::new(reload::Reload { parts, handlers, wake: validated }),
+            addresses: sockets.addresses,
+            admin_address: sockets.admin_address,
+        })
+    }
+
+    /// What SIGHUP does.
+    pub fn reload(&self) -> Arc<reload::Reload> {
+        Arc::clone(&self.reload)
+    }
+
+    /// Runs until `signal`, or until a part fails; then stops in order: not ready, no new
+    /// connections, what is in flight, the last commit.
+    pub async fn run(self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let stopping = Arc::clone(&self.stopping);
+        let ended = self
+            .supervisor
+            .run(async {
+                signal.await;
+                stopping.store(true, Ordering::SeqCst);
+                systemd::stopping();
+            })
+            .await;
+        let closed = tokio::time::timeout(LAST_COMMIT, self.queue.close()).await;
+        let closed = closed.context("the last commit took too long").and_then(|r| Ok(r?));
+        ended.and(closed)
+    }
+}
+
+impl Core {
+    fn new(config: Config, clock: Clock, metrics: Metrics, queue: SledQueue) -> Self {
+        let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
+        let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
+        Self { config, clock, metrics, queue, unmatched, stopping: Arc::default() }
+    }
+
+    /// One dispatcher for each handler.
+    fn dispatch(&self, supervisor: &mut Supervisor, handlers: &handlers::Handlers) {
+        for (name, settings) in &self.config.handlers {
+            let Some(handler) = handlers.get(name) else { continue };
+            let dispatcher = Dispatcher {
+                name: name.clone(),
+                queue: self.queue.clone(),
+                handler: Arc::clone(handler),
+                filter: Filter::new(&settings.matches),
+                limits: dispatch::Limits::new(settings),
+                clock: self.clock.clone(),
+                metrics: self.metrics.clone(),
+            };
+            let stop = supervisor.stopping();
+            supervisor.spawn("a dispatcher", async move { Ok(dispatcher.run(stop).await?) });
+        }
+    }
+
+    /// The hooks on their sockets.
+    fn hook_endpoint(
+        &self,
+        hooks: &hooks::Hooks,
+        validated: &Arc<Notify>,
+        sockets: Vec<Socket>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
+        let certificates = hooks.certificates.as_ref();
+        let server = &self.config.server;
+        let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
+        let service = ingress::Hooks {
+            prefix: server.public_url.path().trim_end_matches('/').to_owned(),
+            sources: hooks.sources(&self.config, validated),
+            queue: self.queue.clone(),
+            max_body: server.max_body,
+            body_timeout: server.request_timeout,
+            trusted_proxies: server.trusted_proxies.clone(),
+            stopping: stop,
+            on_stored: Arc::new(move |arrival| {
+                unmatched.note(arrival, clock.now());
+            }),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        Ok(Server {
+            sockets,
+            tls: certificates.map(Certificates::server_config).transpose()?,
+            limits: Limits {
+                max_connections: server.max_connections,
+                handshake_timeout: server.handshake_timeout,
+                request_timeout: server.request_timeout,
+            },
+            service: Arc::new(service),
+            gauges: Gauges {
+                open: self.metrics.connections.clone(),
+                failed: self.metrics.handshakes_failed.clone(),
+            },
+        })
+    }
+}
+
+/// Makes a directory that only we may enter.
+fn private_directory(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make data_dir {}", path.display()))
+}
+
+async fn open_queue(
+    config: &Config,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<SledQueue> {
+    let options = Options {
+        directory: config.data_dir.join("queue"),
+        max_bytes: config.queue.max_bytes,
+        min_free_disk: config.queue.min_free_disk,
+        dedup_window: config.queue.dedup_window,
+        dedup_max: config.queue.dedup_max,
+        retain: config.queue.retain,
+        handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
+    };
+    let (clock, metrics) = (clock.clone(), metrics.clone());
+    let open = move || SledQueue::open(options, clock, metrics);
+    tokio::task::spawn_blocking(open).await?.context("cannot open the store")
+}
+
+async fn watchdog(stop: CancellationToken) -> anyhow::Result<()> {
+    if let Some(interval) = systemd::watchdog() {
+        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            systemd::alive();
+        }
+    }
+    stop.cancelled().await;
+    Ok(())
+}

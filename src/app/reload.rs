@@ -1,0 +1,60 @@
+//! SIGHUP: certificates and secret files are read anew, file handlers reopen.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::Notify;
+
+use super::{handlers::Handlers, hooks::Hooks};
+use crate::altinn::{AltinnTokens, api::Events};
+
+/// Something that is read from files.
+pub(super) trait Reloadable: Send + Sync {
+    /// Reads them again; on an error what was read before stays.
+    fn reload(&self) -> anyhow::Result<()>;
+}
+
+/// What can be read anew while the daemon runs.
+pub struct Reload {
+    /// With the words for each.
+    pub(super) parts: Vec<(String, Arc<dyn Reloadable>)>,
+    /// These reopen.
+    pub(super) handlers: Handlers,
+    /// Wakes the reconciliation: a new secret is a new endpoint for Altinn.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// Everything that is read from files, but for the handlers.
+pub(super) fn parts(
+    hooks: &Hooks,
+    events: Option<Events<AltinnTokens>>,
+) -> Vec<(String, Arc<dyn Reloadable>)> {
+    let mut parts = hooks.reloadable();
+    if let Some(events) = events {
+        parts.push(("the keys for Altinn".to_owned(), Arc::new(events)));
+    }
+    parts
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").finish_non_exhaustive()
+    }
+}
+
+impl Reload {
+    /// Reads everything anew; what cannot be read stays as it was, and that is said.
+    pub fn all(&self) {
+        for (what, part) in &self.parts {
+            match part.reload() {
+                Ok(()) => tracing::info!(%what, "read anew"),
+                Err(error) => {
+                    tracing::error!(%what, error = %format!("{error:#}"), "kept as it was");
+                }
+            }
+        }
+        for handler in self.handlers.values() {
+            handler.reopen();
+        }
+        self.wake.notify_one();
+    }
+}

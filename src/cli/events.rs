@@ -1,0 +1,72 @@
+//! `brevdue events`.
+
+use std::io::{self, Write};
+
+use super::{admin_client::AdminClient, block_on, print_json, table::Table};
+use crate::{admin::view, config::Config};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// The newest events in the log, oldest first.
+    List {
+        /// At most so many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// The oldest instead of the newest.
+        #[arg(long)]
+        oldest: bool,
+        /// As a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One event, as it came.
+    Show {
+        /// Its number in the log.
+        seq: u64,
+        /// With what brevdue knows of it, as a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
+    let client = AdminClient::new(&config.admin.socket)?;
+    block_on(async {
+        match command {
+            Command::List { limit, oldest, json } => {
+                let mut query = vec![("limit", limit.to_string())];
+                if !oldest {
+                    query.push(("newest", String::new()));
+                }
+                let events: Vec<view::Event> = client.get("/v1/events", &query).await?;
+                if *json { print_json(&events) } else { list(&events) }
+            }
+            Command::Show { seq, json } => {
+                let event: view::Event = client.get(&format!("/v1/events/{seq}"), &[]).await?;
+                if *json { print_json(&event) } else { show(&event) }
+            }
+        }
+    })
+}
+
+fn list(events: &[view::Event]) -> anyhow::Result<()> {
+    let mut table = Table::new(["SEQ", "RECEIVED", "FROM", "TYPE", "ID"]);
+    for event in events {
+        table.row([
+            event.seq.clone(),
+            event.received.to_string(),
+            event.from.join(","),
+            event.ty.clone(),
+            event.id.clone(),
+        ]);
+    }
+    Ok(table.write(&mut io::stdout().lock())?)
+}
+
+pub(super) fn show(event: &view::Event) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if let Some(json) = &event.event {
+        writeln!(out, "{json}")?;
+    }
+    Ok(())
+}

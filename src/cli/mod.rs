@@ -1,0 +1,138 @@
+//! Arguments, commands, exit codes.
+//!
+//! Owns what a person at a terminal says and sees; each command is a file beside this one.
+
+mod admin_client;
+mod check;
+mod dead_letters;
+mod demo;
+mod events;
+mod run;
+mod simulator;
+mod status;
+mod subscriptions;
+mod table;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, problem::ConfigError};
+
+/// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
+const EX_CONFIG: u8 = 78;
+
+/// Receives Altinn events and other `CloudEvents`, stores each before it answers 200, and forwards
+/// it until it is delivered.
+#[derive(Debug, Parser)]
+#[command(name = "brevdue", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "BREVDUE_CONFIG",
+        default_value = "/etc/brevdue/brevdue.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Run,
+    /// Check the configuration, offline: every problem at once.
+    Check,
+    /// What Altinn has, what would change, and changing it.
+    #[command(subcommand)]
+    Subscriptions(subscriptions::Command),
+    /// What a running daemon is doing.
+    Status(status::Arguments),
+    /// The log of stored events.
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Deliveries that were given up, and pushes that could not be read.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// An Altinn stand-in on loopback, for trying and testing.
+    Simulator(simulator::Arguments),
+    /// The whole way of an event, in one command: simulator, daemon and a printing handler.
+    Demo(demo::Arguments),
+    /// Completions for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page, in roff.
+    Man,
+}
+
+/// Runs what the arguments say, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if standard error is closed.
+            drop(writeln!(io::stderr(), "brevdue: {error:#}"));
+            let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let config = || Config::load(&cli.config);
+    match cli.command {
+        Command::Run => run::run(config()?),
+        Command::Check => check::run(&cli.config),
+        Command::Subscriptions(command) => subscriptions::run(&command, &config()?),
+        Command::Status(arguments) => status::run(&arguments, &config()?),
+        Command::Events(command) => events::run(&command, &config()?),
+        Command::DeadLetters(command) => dead_letters::run(&command, &config()?),
+        Command::Simulator(arguments) => simulator::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "brevdue", &mut io::stdout());
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?),
+    }
+}
+
+/// `brevdue events list | head` is no failure.
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    let pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(pipe))
+}
+
+/// A runtime for a command that asks and ends.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Writes a value as JSON for a program, on one line each array element where it is an array.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    Ok(writeln!(out)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,161 @@
+//! `[altinn]` and `[altinn.maskinporten]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{address, interval};
+use crate::config::{
+    Altinn, Maskinporten, SystemUser,
+    reader::{Reported, Section},
+};
+
+/// Without it Altinn registers nothing.
+const SUBSCRIBE: &str = "altinn:events.subscribe";
+
+/// Where an environment is.
+#[derive(Clone, Copy)]
+enum Environment {
+    /// Altinn's own: platform and issuer.
+    Fixed(&'static str, &'static str),
+    /// As configured.
+    Custom,
+}
+
+const PRODUCTION: &str = "https://maskinporten.no/";
+const TEST: &str = "https://test.maskinporten.no/";
+const ENVIRONMENTS: [(&str, Environment); 6] = [
+    ("prod", Environment::Fixed("https://platform.altinn.no", PRODUCTION)),
+    ("tt02", Environment::Fixed("https://platform.tt02.altinn.no", TEST)),
+    ("at22", Environment::Fixed("https://platform.at22.altinn.cloud", TEST)),
+    ("at23", Environment::Fixed("https://platform.at23.altinn.cloud", TEST)),
+    ("yt01", Environment::Fixed("https://platform.yt01.altinn.cloud", TEST)),
+    ("custom", Environment::Custom),
+];
+
+/// What the environment decides.
+struct Place {
+    platform_url: Url,
+    maskinporten_issuer: String,
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) fn altinn(mut section: Section<'_>) -> Result<Altinn, Reported> {
+    let place = place(&mut section);
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let reconcile_interval = section.optional_as("reconcile_interval", interval);
+    let feed_interval = section.optional_as("feed_interval", interval);
+    let overlap = section.or("overlap", minutes(65));
+    let api_key_file = section.secret("api_key_file");
+    let maskinporten = match section.section("maskinporten") {
+        Ok(Some(table)) => maskinporten(table),
+        Ok(None) => Err(section.fault(
+            "maskinporten",
+            "is missing: client_id, key_file and key_id are needed to sign in",
+        )),
+        Err(reported) => Err(reported),
+    };
+    section.finish();
+    let place = place?;
+    Ok(Altinn {
+        platform_url: place.platform_url,
+        maskinporten_issuer: place.maskinporten_issuer,
+        ca_file: place.ca_file,
+        reconcile_interval: reconcile_interval?.unwrap_or(minutes(10)),
+        feed_interval: feed_interval?.unwrap_or(minutes(10)),
+        overlap: overlap?,
+        api_key_file: api_key_file?,
+        maskinporten: maskinporten?,
+    })
+}
+
+fn place(section: &mut Section<'_>) -> Result<Place, Reported> {
+    let environment = section.choice("environment", &ENVIRONMENTS);
+    let platform_url = section.optional_as("platform_url", |url| {
+        address::encrypted_or_local(url).map(address::without_slash)
+    });
+    let issuer = section.optional_as("maskinporten_issuer", issuer);
+    let ca_file = section.path("ca_file");
+    match environment? {
+        None => Err(section.fault("environment", "is missing: prod, tt02, … or custom")),
+        Some(Environment::Custom) => {
+            let needed = |key| section.fault(key, "is missing: environment = \"custom\" needs it");
+            let platform_url = platform_url?.ok_or_else(|| needed("platform_url"));
+            let issuer = issuer?.ok_or_else(|| needed("maskinporten_issuer"));
+            let (platform_url, maskinporten_issuer) = (platform_url?, issuer?);
+            Ok(Place { platform_url, maskinporten_issuer, ca_file: ca_file? })
+        }
+        Some(Environment::Fixed(platform, issuer_of_it)) => {
+            let stray = |key| section.fault(key, "is only for environment = \"custom\"");
+            let (platform_url, issuer) = (platform_url?, issuer?);
+            let strays = [
+                platform_url.map(|_| stray("platform_url")),
+                issuer.map(|_| stray("maskinporten_issuer")),
+                ca_file?.map(|_| stray("ca_file")),
+            ];
+            if let Some(reported) = strays.into_iter().flatten().next() {
+                return Err(reported);
+            }
+            let platform_url = Url::parse(platform)
+                .map_err(|fault| section.fault("environment", fault.to_string()))?;
+            let maskinporten_issuer = issuer_of_it.to_owned();
+            Ok(Place { platform_url, maskinporten_issuer, ca_file: None })
+        }
+    }
+}
+
+/// The identifier is compared as text, so it is kept as text.
+fn issuer(text: String) -> Result<String, String> {
+    let url = Url::parse(&text).map_err(|_| "must be a whole URL".to_owned())?;
+    address::encrypted_or_local(url)?;
+    if !text.ends_with('/') {
+        return Err("must end in '/': it is the issuer's identifier, slash included".to_owned());
+    }
+    Ok(text)
+}
+
+fn maskinporten(mut section: Section<'_>) -> Result<Maskinporten, Reported> {
+    section.refuse(&[(
+        "certificate_file",
+        "certificate_file (x5c) is not built yet: register the key and name it in key_id",
+    )]);
+    let client_id = section.need("client_id");
+    let key_file = section.secret("key_file");
+    let key_file =
+        key_file.and_then(|file| file.ok_or_else(|| section.fault("key_file", "is missing")));
+    let key_id = section.need("key_id");
+    let scopes = section.optional_as("scopes", scopes);
+    let system_user =
+        section.section("system_user").and_then(|table| table.map(system_user).transpose());
+    section.finish();
+    Ok(Maskinporten {
+        client_id: client_id?,
+        key_file: key_file?,
+        key_id: key_id?,
+        scopes: scopes?.unwrap_or_else(|| vec![SUBSCRIBE.to_owned()]),
+        system_user: system_user?,
+    })
+}
+
+fn scopes(scopes: Vec<String>) -> Result<Vec<String>, String> {
+    if scopes.iter().any(|scope| scope.contains(char::is_whitespace)) {
+        return Err("must have one scope in each item, without white space".to_owned());
+    }
+    if !scopes.iter().any(|scope| scope == SUBSCRIBE) {
+        return Err(format!("must have {SUBSCRIBE}: Altinn registers nothing without it"));
+    }
+    Ok(scopes)
+}
+
+fn system_user(mut section: Section<'_>) -> Result<SystemUser, Reported> {
+    let org = section.need_as("org", |org: String| {
+        if org.len() == 9 && org.bytes().all(|c| c.is_ascii_digit()) {
+            Ok(org)
+        } else {
+            Err("must be an organisation number: nine digits, without 0192:".to_owned())
+        }
+    });
+    let external_ref = section.optional("external_ref");
+    section.finish();
+    Ok(SystemUser { org: org?, external_ref: external_ref? })
+}

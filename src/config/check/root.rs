@@ -1,0 +1,130 @@
+//! The whole, what holds between tables, and the tables too small for a file of their own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{LONGEST_REQUEST, ZERO, altinn, at_most, handler, server, source, subscription};
+use crate::{
+    config::{
+        Config, Log, LogFormat, Queue,
+        leaf::Size,
+        reader::{Reported, Section},
+    },
+    name::{HandlerName, HookName},
+    queue,
+};
+
+/// The configuration, or proof that something was reported.
+pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
+    let data_dir = root.path("data_dir");
+    let shutdown_grace = root.need_as("shutdown_grace", at_most(LONGEST_REQUEST));
+    let server = root.section_or_empty("server").and_then(server::server);
+    let admin = root.section_or_empty("admin").and_then(server::admin);
+    let log = root.section_or_empty("log").and_then(log_table);
+    let queue_limits = root.section_or_empty("queue").and_then(queue_table);
+    let altinn = root.section("altinn").and_then(|section| section.map(altinn::altinn).transpose());
+    let subscriptions = root.named::<HookName>("subscriptions");
+    let sources = root.named::<HookName>("sources");
+    let names: BTreeSet<_> =
+        subscriptions.iter().chain(&sources).map(|(name, _)| name).cloned().collect();
+    if !subscriptions.is_empty() && matches!(altinn, Ok(None)) {
+        root.fault("altinn", "is missing: subscriptions are Altinn's, so it must be configured");
+    }
+    for (name, section) in &sources {
+        if subscriptions.iter().any(|(other, _)| other == name) {
+            section
+                .fault_here("is also the name of a subscription; both have the hook /hooks/NAME");
+        }
+    }
+    let subscriptions = all(subscriptions, subscription::subscription);
+    let sources = all(sources, source::source);
+    let handlers = root.named::<HandlerName>("handlers");
+    for (_, section) in handlers.iter().filter(|(name, _)| name.as_str() == queue::RAW) {
+        section.fault_here("cannot be a handler's name: undecodable pushes are listed under it");
+    }
+    let handlers = all(handlers, |section| handler::handler(section, &names));
+    root.finish();
+    Ok(Config {
+        data_dir: data_dir?.unwrap_or_default(),
+        shutdown_grace: shutdown_grace?,
+        server: server?,
+        admin: admin?,
+        log: log?,
+        queue: queue_limits?,
+        altinn: altinn?,
+        subscriptions: subscriptions?,
+        sources: sources?,
+        handlers: handlers?,
+    })
+}
+
+fn all<'a, N: Ord, T>(
+    sections: Vec<(N, Section<'a>)>,
+    check: impl Fn(Section<'a>) -> Result<T, Reported>,
+) -> Result<BTreeMap<N, T>, Reported> {
+    // Checked first and collected then, so that the first fault does not hide the others.
+    let checked: Vec<_> =
+        sections.into_iter().map(|(name, section)| (name, check(section))).collect();
+    checked.into_iter().map(|(name, checked)| Ok((name, checked?))).collect()
+}
+
+fn log_table(mut section: Section<'_>) -> Result<Log, Reported> {
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = section.choice("format", &formats);
+    let level = section.need_as("level", level);
+    section.finish();
+    Ok(Log { format: format?.unwrap_or(LogFormat::Auto), level: level? })
+}
+
+/// A bare word is a target to `EnvFilter`, so that "inof" would show everything of a crate inof.
+fn level(text: String) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let bare = |directive: &&str| !directive.contains(['=', '[']);
+    let known = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let odd = text.split(',').map(str::trim).filter(bare).any(|word| !known(word));
+    if odd || EnvFilter::try_new(&text).is_err() {
+        let levels = LEVELS.join(", ");
+        return Err(format!(
+            "must be one of {levels}, or directives such as \"info,brevdue=debug\""
+        ));
+    }
+    Ok(text)
+}
+
+fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
+    let store = section.optional_as("store", |store: String| match store.as_str() {
+        "sled" => Ok(()),
+        "jetstream" => Err("jetstream is not built yet; must be \"sled\"".to_owned()),
+        _ => Err("must be \"sled\"".to_owned()),
+    });
+    let max_bytes = section.need_as("max_bytes", |Size(bytes)| {
+        let smallest = 16 << 20;
+        if bytes < smallest { Err("must be at least 16MiB".to_owned()) } else { Ok(bytes) }
+    });
+    let min_free_disk = section.need("min_free_disk");
+    let dedup_window = section.need_as("dedup_window", |window: Duration| {
+        if window.is_zero() { Err(ZERO.to_owned()) } else { Ok(window) }
+    });
+    let dedup_max = section.need_as("dedup_max", |most: u64| {
+        let range = 1_000..=100_000_000;
+        usize::try_from(most)
+            .ok()
+            .filter(|most| range.contains(most))
+            .ok_or_else(|| "must be from 1000 to 100000000".to_owned())
+    });
+    let retain = section.need("retain");
+    section.finish();
+    store?;
+    let Size(min_free_disk) = min_free_disk?;
+    Ok(Queue {
+        max_bytes: max_bytes?,
+        min_free_disk,
+        dedup_window: dedup_window?,
+        dedup_max: dedup_max?,
+        retain: retain?,
+    })
+}

@@ -1,0 +1,116 @@
+//! `[server]` and `[admin]`.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use ::config::ValueKind;
+use url::Url;
+
+use super::{LONGEST_REQUEST, above_zero, address};
+use crate::config::{
+    Admin, Server, Tls,
+    leaf::Size,
+    reader::{Reported, Section},
+};
+
+/// What one record of the store takes.
+const LARGEST_BODY: usize = 64 * 1024;
+/// `sun_path` has 108 bytes, the last of them NUL.
+pub(super) const LONGEST_SOCKET: usize = 107;
+
+const NOT_BUILT: [(&str, &str); 3] = [
+    ("allow_from", "allow_from is not built yet: allow addresses in the firewall instead"),
+    ("allow_from_mode", "allow_from_mode is not built yet, as allow_from is not"),
+    ("client_ca_file", "client_ca_file is not built yet: clients cannot show certificates"),
+];
+
+pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
+    section.refuse(&NOT_BUILT);
+    let listen = section.need("listen");
+    let public_url = section.need_as("public_url", public_url);
+    let tls = tls(&mut section);
+    let trusted_proxies = section.need::<Vec<_>>("trusted_proxies");
+    if let (Ok(None), Ok(true)) = (&tls, trusted_proxies.as_ref().map(Vec::is_empty)) {
+        let message = "is missing: with tls = \"off\" name the proxies in front, or no request's \
+                       sender is known";
+        section.fault("trusted_proxies", message);
+    }
+    let max_connections = section.need_as("max_connections", within(100_000));
+    let max_body = section.need_as("max_body", max_body);
+    let handshake_timeout = section.need_as("handshake_timeout", above_zero(LONGEST_REQUEST));
+    let request_timeout = section.need_as("request_timeout", above_zero(LONGEST_REQUEST));
+    section.finish();
+    Ok(Server {
+        listen: listen?,
+        public_url: public_url?,
+        tls: tls?,
+        trusted_proxies: trusted_proxies?,
+        max_connections: max_connections?,
+        max_body: max_body?,
+        handshake_timeout: handshake_timeout?,
+        request_timeout: request_timeout?,
+    })
+}
+
+pub(super) fn admin(mut section: Section<'_>) -> Result<Admin, Reported> {
+    let base = section.base();
+    let socket = section.need_as("socket", |path: String| socket(base.join(path)));
+    let listen = section.optional("listen");
+    let token_file = section.secret("token_file");
+    section.finish();
+    Ok(Admin { socket: socket?, listen: listen?, token_file: token_file? })
+}
+
+/// From 1 to `most`.
+pub(super) fn within(most: usize) -> impl Fn(u64) -> Result<NonZeroUsize, String> {
+    move |number| {
+        let number = usize::try_from(number).ok().filter(|number| *number <= most);
+        number.and_then(NonZeroUsize::new).ok_or_else(|| format!("must be from 1 to {most}"))
+    }
+}
+
+/// A path that a Unix socket can have.
+pub(super) fn socket(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        return Err(format!("is too long for a socket: at most {LONGEST_SOCKET} bytes"));
+    }
+    Ok(path)
+}
+
+fn public_url(url: Url) -> Result<Url, String> {
+    if url.scheme() != "https" {
+        return Err("must begin with https://: Altinn sends to nothing else".to_owned());
+    }
+    address::bare(&url)?;
+    if url.as_str().contains("hooks.slack.com") {
+        return Err("must not contain hooks.slack.com: Altinn sends no events there".to_owned());
+    }
+    Ok(address::without_slash(url))
+}
+
+fn max_body(Size(bytes): Size) -> Result<usize, String> {
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| (1..=LARGEST_BODY).contains(bytes));
+    bytes.ok_or_else(|| "must be from 1 to 64KiB: larger bodies are not built yet".to_owned())
+}
+
+fn tls(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {
+    const RIGHT: &str = "must be { certificate_file = \"…\", key_file = \"…\" }, or \"off\" behind \
+                         a proxy";
+    let Some(value) = section.take("tls") else {
+        return Err(section.fault("tls", format!("is missing: {RIGHT}")));
+    };
+    if matches!(&value.kind, ValueKind::String(word) if word == "off") {
+        return Ok(None);
+    }
+    if !matches!(value.kind, ValueKind::Table(_)) {
+        return Err(section.fault("tls", RIGHT));
+    }
+    let mut tls = section.below("tls", "tls", value)?;
+    let certificate_file = tls.path("certificate_file");
+    let key_file = tls.secret("key_file");
+    let certificate_file = certificate_file
+        .and_then(|file| file.ok_or_else(|| tls.fault("certificate_file", "is missing")));
+    let key_file =
+        key_file.and_then(|file| file.ok_or_else(|| tls.fault("key_file", "is missing")));
+    tls.finish();
+    Ok(Some(Tls { certificate_file: certificate_file?, key_file: key_file? }))
+}

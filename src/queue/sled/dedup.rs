@@ -1,0 +1,98 @@
+//! Which events were stored before: a set of keyed hashes in memory, a window of time and count.
+//!
+//! Only the writer looks at it. On disk the ids stand in the groups' records, and in `d|` once
+//! those are gone, so every id in the set belongs to exactly one record.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use aws_lc_rs::hmac;
+
+use super::record::{Head, Id};
+use crate::{
+    clock::Timestamp,
+    event::{Attributes, Origin},
+    name::HookName,
+};
+
+/// The ids are keyed hashes already: their first word is as good as any hash of them.
+#[derive(Debug, Default)]
+pub(super) struct FirstWord(u64);
+
+impl Hasher for FirstWord {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, word: u64) {
+        if self.0 == 0 {
+            self.0 = word;
+        }
+    }
+}
+
+/// A set of ids.
+pub(super) type Ids = HashSet<Id, BuildHasherDefault<FirstWord>>;
+
+/// The window.
+#[derive(Debug)]
+pub(super) struct Dedup {
+    key: hmac::Key,
+    pub(super) known: Ids,
+    /// Ids of events below this number have left the window.
+    pub(super) low: u64,
+    /// The end and time of the oldest record that has ids in the window, when it is known.
+    pub(super) oldest: Option<Head>,
+}
+
+impl Dedup {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        Self { key, known: Ids::default(), low: 0, oldest: None }
+    }
+
+    /// The id of an event, or with `hook` the id of an event by this hook only.
+    pub(super) fn id(
+        &self,
+        origin: &Origin,
+        attributes: &Attributes,
+        hook: Option<&HookName>,
+    ) -> Id {
+        let mut context = hmac::Context::with_key(&self.key);
+        let origin = origin.to_string();
+        let parts = [&origin, &attributes.source, &attributes.id];
+        for part in parts.into_iter().map(String::as_str).chain(hook.map(HookName::as_str)) {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let tag = context.sign();
+        let mut words = tag
+            .as_ref()
+            .chunks_exact(8)
+            .map(|word| word.try_into().map(u64::from_be_bytes).unwrap_or_default());
+        [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
+    }
+
+    /// A group was stored.
+    pub(super) fn remember(&mut self, head: Head) {
+        self.known.extend(head.ids);
+    }
+
+    /// A record's ids leave the window.
+    pub(super) fn forget(&mut self, head: &Head) {
+        for id in &head.ids {
+            self.known.remove(id);
+        }
+        self.low = self.low.max(head.end());
+        self.oldest = None;
+    }
+
+    /// Whether the oldest record's ids are to leave.
+    pub(super) fn is_over(&self, head: &Head, ends_before: Timestamp, max: usize) -> bool {
+        head.received < ends_before || self.known.len() > max
+    }
+}

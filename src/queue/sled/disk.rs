@@ -1,0 +1,152 @@
+//! The database on disk: opening, proving and closing it.
+//!
+//! Owns the settings of sled and what is checked before anything is trusted. What the values mean
+//! is [`super::load`]'s.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use sled::Db;
+
+use super::{OpenError, durable_flush, entry, keys};
+
+/// Fixed for ever: a store is opened with the segment size that it was made with.
+pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
+const CACHE: u64 = 64 * 1024 * 1024;
+
+/// The directory, held by this process alone.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl Place {
+    /// Makes the directory if there is none, and locks it.
+    pub(super) fn claim(directory: &Path) -> Result<Self, OpenError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let lock = File::create(directory.join("lock"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(directory.to_owned())),
+            Err(error) => Err(io::Error::from(error).into()),
+        }
+    }
+
+    /// The whole of it.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// sled's part of it.
+    pub(super) fn database(&self) -> PathBuf {
+        self.directory.join("sled")
+    }
+
+    /// Opens the database and proves that a flush reaches the disk.
+    pub(super) fn open(&self) -> Result<Db, OpenError> {
+        let database = self.database();
+        DirBuilder::new().recursive(true).mode(0o700).create(&database)?;
+        remove_torn_snapshots(&database)?;
+        let db = open_when_free(&database)?;
+        prove(&db)?;
+        for path in [&database.join("conf"), &database.join("db"), &database, &self.directory] {
+            File::open(path)?.sync_all()?;
+        }
+        if let Some(parent) = self.directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        refuse_blobs(&database)?;
+        Ok(db)
+    }
+}
+
+/// A snapshot that a crash left half written is refused by sled; without it, sled reads its log.
+fn remove_torn_snapshots(database: &Path) -> Result<(), OpenError> {
+    for file in fs::read_dir(database)? {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(file = %name, "removed a snapshot that was not finished");
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
+/// processes are kept out by ours.
+#[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
+fn open_when_free(database: &Path) -> Result<Db, OpenError> {
+    for _ in 0..100 {
+        match open_sled(database) {
+            Err(OpenError::Io(error)) if error.to_string().contains("acquire lock") => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+    open_sled(database)
+}
+
+fn open_sled(database: &Path) -> Result<Db, OpenError> {
+    let config = sled::Config::new()
+        .path(database)
+        .cache_capacity(CACHE)
+        .flush_every_ms(Some(500))
+        .segment_size(SEGMENT_SIZE);
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) => Err(error.into()),
+        Ok(Err(error)) => Err(OpenError::Damaged(error.to_string())),
+        Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),
+    }
+}
+
+/// What a panic said.
+pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Writes and flushes, and looks whether that synced the file.
+fn prove(db: &Db) -> Result<(), OpenError> {
+    let before = durable_flush::syncs();
+    let starts = match db.get(keys::STARTED)? {
+        Some(value) => {
+            entry::decode_number(&value).map_err(|e| OpenError::damaged("m|started", e))?
+        }
+        None => 0,
+    };
+    db.insert(keys::STARTED, entry::encode_number(starts.wrapping_add(1)))?;
+    db.flush()?;
+    if durable_flush::syncs() == before { Err(OpenError::NotDurable) } else { Ok(()) }
+}
+
+/// sled never syncs these files; the size of records keeps it from making any.
+fn refuse_blobs(database: &Path) -> Result<(), OpenError> {
+    let blobs = database.join("blobs");
+    if blobs.is_dir() && fs::read_dir(&blobs)?.next().is_some() {
+        return Err(OpenError::Damaged(format!("{} is not empty", blobs.display())));
+    }
+    Ok(())
+}
+
+/// Touches a key so often that sled's cache looks at its bound: it does so only when 64 accesses
+/// of a page of one of 256 kinds have piled up, so a scan alone would fill the memory.
+pub(super) fn pump(db: &Db, key: &[u8]) -> sled::Result<()> {
+    for _ in 0..64 {
+        db.contains_key(key)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,403 @@
+//! One commit: what was asked for, what is written for it, and what is true once it is synced.
+//!
+//! Owns the translation of calls into entries. It decides; [`super::writer`] does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sled::Db;
+
+use super::{
+    dedup::{Dedup, Ids},
+    entry::{Cursor, Tried, Undecodable, encode_number},
+    keys,
+    load::size,
+    op::Answer,
+    reader::{Receipt, Shared},
+    record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
+    state,
+    wire::Kind,
+    writer::Entries,
+};
+use crate::{
+    clock::Timestamp,
+    event::Arrival,
+    name::HandlerName,
+    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
+};
+
+/// An answer that waits for the sync.
+#[derive(Debug)]
+enum Pending {
+    Appended(Answer<Vec<Appended>>, Vec<Appended>),
+    Done(Answer<()>),
+}
+
+/// What is true once it is synced.
+#[derive(Debug)]
+enum Effect {
+    Retried { receipt: Box<Receipt>, due: u64, bytes: u64 },
+    Buried { receipt: Box<Receipt>, at: Timestamp, bytes: u64 },
+    RawBuried { number: u64, at: Timestamp, bytes: u64 },
+    Revived { handler: HandlerName, seq: Seq, due: u64, bytes: u64 },
+    Discarded(DeadLetterId),
+}
+
+/// An event that will be stored.
+#[derive(Debug)]
+struct New {
+    stored: StoredEvent,
+    encoded: Vec<u8>,
+    ids: Vec<Id>,
+}
+
+/// A commit being put together.
+#[derive(Debug)]
+pub(super) struct Group {
+    now: Timestamp,
+    next: u64,
+    next_raw: u64,
+    new: Vec<New>,
+    /// Ids of `new`: a second arrival of one of them waits for the same sync.
+    ids: Ids,
+    cursors: BTreeMap<HandlerName, Cursor>,
+    /// Dead letters that this commit revives or discards.
+    gone: BTreeSet<DeadLetterId>,
+    effects: Vec<Effect>,
+    answers: Vec<Pending>,
+    entries: Entries,
+    /// Bytes of bodies, to know when it is large enough.
+    pub(super) bytes: usize,
+}
+
+/// What was written, to be made known after the sync.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) heads: Vec<Head>,
+    groups: Vec<state::Group>,
+    event_bytes: u64,
+    next: u64,
+    next_raw: u64,
+    effects: Vec<Effect>,
+    answers: Vec<Pending>,
+}
+
+impl Group {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let state = shared.state();
+        Self {
+            now: shared.clock.now(),
+            next: state.next,
+            next_raw: state.next_raw,
+            new: Vec::new(),
+            ids: Ids::default(),
+            cursors: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            effects: Vec::new(),
+            answers: Vec::new(),
+            entries: Entries::new(),
+            bytes: 0,
+        }
+    }
+
+    /// So many events and other entries are in it.
+    pub(super) fn len(&self) -> usize {
+        self.new.len() + self.effects.len() + self.answers.len()
+    }
+
+    /// All of the arrivals, or none.
+    pub(super) fn append(
+        &mut self,
+        dedup: &Dedup,
+        arrivals: Vec<Arrival>,
+        answer: Answer<Vec<Appended>>,
+    ) {
+        if arrivals.iter().any(|arrival| !fits(arrival)) {
+            drop(answer.send(Err(TOO_LARGE)));
+            return;
+        }
+        let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
+        self.answers.push(Pending::Appended(answer, results));
+    }
+
+    fn arrive(&mut self, dedup: &Dedup, arrival: Arrival) -> Appended {
+        let Arrival { event, origin, from, only_by_hook } = arrival;
+        let known = |id: &Id| dedup.known.contains(id) || self.ids.contains(id);
+        let main = dedup.id(&origin, event.attributes(), None);
+        let by_hook =
+            only_by_hook.as_ref().map(|hook| dedup.id(&origin, event.attributes(), Some(hook)));
+        if known(by_hook.as_ref().unwrap_or(&main)) {
+            return Appended::Duplicate;
+        }
+        let ids: Vec<Id> =
+            [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+        let (from, already) = match only_by_hook {
+            Some(hook) if known(&main) => {
+                let others = from.into_iter().filter(|name| *name != hook).collect();
+                (vec![hook], others)
+            }
+            Some(_) | None => (from, Vec::new()),
+        };
+        let seq = Seq(self.next);
+        self.next += 1;
+        self.ids.extend(&ids);
+        self.bytes += event.json().len();
+        let stored = StoredEvent { seq, received: self.now, origin, from, already, event };
+        self.new.push(New { encoded: encode_event(&stored), stored, ids });
+        Appended::Stored(seq)
+    }
+
+    pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, answer: Answer<()>) {
+        let value = Undecodable { at: self.now, failure, push }.encode();
+        if value.len() > MAX_RECORD {
+            drop(answer.send(Err(TOO_LARGE)));
+            return;
+        }
+        let (number, key) = (self.next_raw, keys::raw(self.next_raw));
+        self.next_raw += 1;
+        self.bytes += value.len();
+        let bytes = size(&key, &value);
+        self.entries.push((key, Some(value)));
+        self.entries.push((keys::NEXT_RAW.to_vec(), Some(encode_number(self.next_raw))));
+        self.effects.push(Effect::RawBuried { number, at: self.now, bytes });
+        self.answers.push(Pending::Done(answer));
+    }
+
+    /// A retry or a dead letter, with the step of the handler's place.
+    pub(super) fn settle(
+        &mut self,
+        shared: &Shared,
+        receipt: Box<Receipt>,
+        verdict: Verdict,
+        answer: Answer<()>,
+    ) {
+        let (delay, failure) = match verdict {
+            Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
+            Verdict::Bury(failure) => (None, failure),
+            // Settled in memory, without the writer.
+            Verdict::Done => return,
+        };
+        let (seq, handler) = (receipt.lease.seq, &receipt.lease.handler);
+        match receipt.lease.due {
+            Some(due) => self.entries.push((keys::retry(due, handler, seq), None)),
+            None => self.step(shared, handler, seq),
+        }
+        let at = self.now;
+        let tried = Tried {
+            at,
+            attempts: receipt.attempt,
+            since: receipt.since,
+            failure,
+            stored: StoredEvent::clone(&receipt.stored),
+        };
+        let due = delay.map(|delay| at.after(delay).as_millis());
+        let (key, value) = match due {
+            Some(due) => (keys::retry(due, handler, seq), tried.encode(Kind::Retry)),
+            None => (keys::dead(handler, seq), tried.encode(Kind::Dead)),
+        };
+        let bytes = size(&key, &value);
+        self.bytes += value.len();
+        self.entries.push((key, Some(value)));
+        self.effects.push(match due {
+            Some(due) => Effect::Retried { receipt, due, bytes },
+            None => Effect::Buried { receipt, at, bytes },
+        });
+        self.answers.push(Pending::Done(answer));
+    }
+
+    fn step(&mut self, shared: &Shared, handler: &HandlerName, seq: u64) {
+        if !self.cursors.contains_key(handler)
+            && let Some(place) = shared.state().places.get(handler)
+        {
+            self.cursors.insert(handler.clone(), place.cursor());
+        }
+        if let Some(cursor) = self.cursors.get_mut(handler) {
+            cursor.window.settle(seq);
+        }
+    }
+
+    /// A dead letter becomes a retry that is due.
+    pub(super) fn revive(
+        &mut self,
+        shared: &Shared,
+        db: &Db,
+        id: DeadLetterId,
+        answer: Answer<()>,
+    ) {
+        let planned = match &id {
+            DeadLetterId::Raw(_) => Err(QueueError::Undeliverable),
+            DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
+        };
+        match planned {
+            Ok(effect) => {
+                self.gone.insert(id);
+                self.effects.push(effect);
+                self.answers.push(Pending::Done(answer));
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn plan_revival(
+        &mut self,
+        shared: &Shared,
+        db: &Db,
+        handler: &HandlerName,
+        seq: Seq,
+    ) -> Result<Effect, QueueError> {
+        self.find(shared, &DeadLetterId::Delivery(handler.clone(), seq))?;
+        shared.state().place(handler)?;
+        let key = keys::dead(handler, seq.0);
+        let unreadable = |error: String| QueueError::Unavailable(error);
+        let value = db.get(&key).map_err(|e| unreadable(e.to_string()))?;
+        let value = value.ok_or(QueueError::NotFound)?;
+        let mut tried = Tried::decode(Kind::Dead, &value).map_err(|e| unreadable(e.to_string()))?;
+        (tried.at, tried.since) = (self.now, self.now);
+        let due = self.now.as_millis();
+        let (retry, value) = (keys::retry(due, handler, seq.0), tried.encode(Kind::Retry));
+        let bytes = size(&retry, &value);
+        self.entries.extend([(key, None), (retry, Some(value))]);
+        Ok(Effect::Revived { handler: handler.clone(), seq, due, bytes })
+    }
+
+    pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId, answer: Answer<()>) {
+        if let Err(error) = self.find(shared, &id) {
+            drop(answer.send(Err(error)));
+            return;
+        }
+        self.entries.push((dead_key(&id), None));
+        self.gone.insert(id.clone());
+        self.effects.push(Effect::Discarded(id));
+        self.answers.push(Pending::Done(answer));
+    }
+
+    fn find(&self, shared: &Shared, id: &DeadLetterId) -> Result<(), QueueError> {
+        let there = shared.state().dead.by_id.contains_key(id) && !self.gone.contains(id);
+        if there { Ok(()) } else { Err(QueueError::NotFound) }
+    }
+
+    /// The entries to write, and what to make known after the sync.
+    pub(super) fn seal(mut self) -> (Entries, Written) {
+        let mut written = Written {
+            heads: Vec::new(),
+            groups: Vec::new(),
+            event_bytes: 0,
+            next: self.next,
+            next_raw: self.next_raw,
+            effects: self.effects,
+            answers: self.answers,
+        };
+        for (handler, cursor) in self.cursors {
+            self.entries.push((keys::cursor(&handler), Some(cursor.encode())));
+        }
+        let mut packing: Option<(Packing, state::Group)> = None;
+        for New { stored, encoded, ids } in self.new {
+            if packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, &ids)) {
+                written.record(packing.take(), &mut self.entries);
+            }
+            let first = stored.seq.0;
+            let (packing, group) = packing.get_or_insert_with(|| {
+                (Packing::new(first, self.now), state::Group { first, events: Vec::new() })
+            });
+            packing.push(&encoded, &ids);
+            group.events.push(stored.into());
+        }
+        written.record(packing, &mut self.entries);
+        (self.entries, written)
+    }
+}
+
+/// Too large for a record.
+const TOO_LARGE: QueueError = QueueError::Full("an event of more than 75 KiB is not kept");
+
+fn fits(arrival: &Arrival) -> bool {
+    let names = 67 * (arrival.from.len() + 1);
+    arrival.event.json().len() + names + 128 <= MAX_EVENT
+}
+
+/// Where a dead letter stands.
+pub(super) fn dead_key(id: &DeadLetterId) -> Vec<u8> {
+    match id {
+        DeadLetterId::Raw(number) => keys::raw(*number),
+        DeadLetterId::Delivery(handler, seq) => keys::dead(handler, seq.0),
+    }
+}
+
+impl Written {
+    fn record(&mut self, packed: Option<(Packing, state::Group)>, entries: &mut Entries) {
+        let Some((packing, group)) = packed else { return };
+        let (head, value) = packing.seal();
+        let key = keys::event(head.first);
+        self.event_bytes += size(&key, &value);
+        entries.push((key, Some(value)));
+        self.heads.push(head);
+        self.groups.push(group);
+    }
+
+    /// It is on disk.
+    pub(super) fn make_known(self, shared: &Shared, dedup_ids: usize) {
+        let mut state = shared.state();
+        (state.next, state.next_raw) = (self.next, self.next_raw);
+        state.live_bytes += self.event_bytes;
+        state.dedup_ids = u64::try_from(dedup_ids).unwrap_or(u64::MAX);
+        let stored = !self.groups.is_empty();
+        for group in self.groups {
+            state.tail.push(group);
+        }
+        for effect in self.effects {
+            effect.make_known(&mut state);
+        }
+        if stored {
+            state.wake_all();
+        }
+        drop(state);
+        for pending in self.answers {
+            match pending {
+                Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
+                Pending::Done(answer) => drop(answer.send(Ok(()))),
+            }
+        }
+    }
+
+    /// It may be on disk or not: nobody is told that it is. Receipts give their deliveries back.
+    pub(super) fn refuse(self, error: &QueueError) {
+        for pending in self.answers {
+            match pending {
+                Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
+                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
+            }
+        }
+    }
+}
+
+impl Effect {
+    fn make_known(self, state: &mut state::State) {
+        match self {
+            Self::Retried { receipt, due, bytes } => {
+                let lease = receipt.lease;
+                state.settled(&lease.handler, lease.seq, lease.due);
+                state.retries(&lease.handler, lease.seq, due, bytes);
+                lease.end();
+            }
+            Self::Buried { receipt, at, bytes } => {
+                let lease = receipt.lease;
+                state.settled(&lease.handler, lease.seq, lease.due);
+                state.bury(
+                    DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)),
+                    at,
+                    bytes,
+                );
+                state.live_bytes += bytes;
+                lease.end();
+            }
+            Self::RawBuried { number, at, bytes } => {
+                state.bury(DeadLetterId::Raw(number), at, bytes);
+                state.live_bytes += bytes;
+            }
+            Self::Revived { handler, seq, due, bytes } => {
+                state.unbury(&DeadLetterId::Delivery(handler.clone(), seq));
+                state.retries(&handler, seq.0, due, bytes);
+            }
+            Self::Discarded(id) => state.unbury(&id),
+        }
+    }
+}

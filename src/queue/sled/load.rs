@@ -1,0 +1,233 @@
+//! What stands on disk, read whole at start: sizes, places, waiting retries, dead letters, ids.
+//!
+//! Every value's checksum is looked at, and the log must be without a gap.
+
+use std::collections::BTreeMap;
+
+use sled::{Db, IVec};
+
+use super::{
+    OpenError, Options,
+    dedup::Dedup,
+    disk::pump,
+    entry::{Cursor, Identity, decided_at, decode_number},
+    keys,
+    record::Head,
+    wire::{Kind, Malformed},
+};
+use crate::{
+    clock::Timestamp,
+    name::HandlerName,
+    queue::{DeadLetterId, Seq},
+};
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) identity: Identity,
+    pub(super) oldest: u64,
+    pub(super) next: u64,
+    pub(super) next_raw: u64,
+    pub(super) live_bytes: u64,
+    pub(super) dedup: Dedup,
+    /// Records of ids that have left the window.
+    pub(super) expired: Vec<u64>,
+    pub(super) cursors: BTreeMap<HandlerName, Cursor>,
+    /// Handler, due time, number, bytes.
+    pub(super) retries: Vec<(HandlerName, u64, u64, u64)>,
+    /// Id, when it was buried, bytes.
+    pub(super) dead: Vec<(DeadLetterId, Timestamp, u64)>,
+}
+
+/// Reads all of it.
+pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded, OpenError> {
+    let identity = identity(db)?;
+    let dedup = Dedup::new(&identity.key);
+    let mut loaded = Loaded {
+        identity,
+        oldest: 0,
+        next: 1,
+        next_raw: number(db, keys::NEXT_RAW)?,
+        live_bytes: 0,
+        dedup,
+        expired: Vec::new(),
+        cursors: BTreeMap::new(),
+        retries: Vec::new(),
+        dead: Vec::new(),
+    };
+    loaded.places(db)?;
+    loaded.log(db, options, now)?;
+    loaded.nothing_is_settled_that_is_missing()?;
+    loaded.waiting(db)?;
+    loaded.buried(db)?;
+    Ok(loaded)
+}
+
+/// Bytes that an entry takes.
+pub(super) fn size(key: &[u8], value: &[u8]) -> u64 {
+    u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX)
+}
+
+fn number(db: &Db, key: &[u8]) -> Result<u64, OpenError> {
+    db.get(key)?.map_or(Ok(1), |value| decode_number(&value)).map_err(|e| damaged(key, e))
+}
+
+fn damaged(key: &[u8], error: Malformed) -> OpenError {
+    OpenError::damaged(&key.escape_ascii().to_string(), error)
+}
+
+/// The store's identity; a new store gets one.
+fn identity(db: &Db) -> Result<Identity, OpenError> {
+    if let Some(value) = db.get(keys::STORE)? {
+        return Identity::decode(&value).map_err(|e| damaged(keys::STORE, e));
+    }
+    if db.range(keys::all(keys::EVENTS)).next().is_some() {
+        return Err(OpenError::Damaged("it has events but no identity".into()));
+    }
+    let mut identity = Identity { store: [0; 16], key: [0; 32] };
+    aws_lc_rs::rand::fill(&mut identity.store)
+        .and_then(|()| aws_lc_rs::rand::fill(&mut identity.key))
+        .map_err(|_| OpenError::Io(std::io::Error::other("no random numbers")))?;
+    db.insert(keys::STORE, identity.encode())?;
+    db.flush()?;
+    Ok(identity)
+}
+
+/// Entries of one prefix from the newest, with sled's memory held down as it goes.
+fn newest_first(
+    db: &Db,
+    prefix: u8,
+) -> impl Iterator<Item = Result<(IVec, IVec), OpenError>> + use<> {
+    let pumped = db.clone();
+    db.range(keys::all(prefix)).rev().enumerate().map(move |(index, entry)| {
+        let entry = entry?;
+        if index % 8 == 7 {
+            pump(&pumped, &entry.0)?;
+        }
+        Ok(entry)
+    })
+}
+
+impl Loaded {
+    fn places(&mut self, db: &Db) -> Result<(), OpenError> {
+        for entry in newest_first(db, keys::CURSORS) {
+            let (key, value) = entry?;
+            let handler = keys::handler_of(&key).ok_or_else(|| unknown(&key))?;
+            let cursor = Cursor::decode(&value).map_err(|e| damaged(&key, e))?;
+            self.cursors.insert(handler, cursor);
+        }
+        Ok(())
+    }
+
+    /// Newest first, so that the window's bound of ids keeps the newest.
+    fn log(&mut self, db: &Db, options: &Options, now: Timestamp) -> Result<(), OpenError> {
+        let ends_before = now.before(options.dedup_window);
+        let mut window_open = true;
+        let mut expected = None;
+        for entry in newest_first(db, keys::EVENTS) {
+            let (key, value) = entry?;
+            let head = Head::decode(&value).map_err(|e| damaged(&key, e))?;
+            if keys::number_of(&key) != Some(head.first)
+                || expected.is_some_and(|next| next != head.end())
+            {
+                return Err(OpenError::Damaged(format!("events are missing at {}", head.end())));
+            }
+            if expected.is_none() {
+                self.next = head.end();
+            }
+            expected = Some(head.first);
+            self.live_bytes += size(&key, &value);
+            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
+        }
+        self.gone(db, options, window_open, ends_before)?;
+        let kept = number(db, keys::NEXT)?;
+        if expected.is_some() && kept > self.next {
+            return Err(OpenError::Damaged(format!("events {} to {kept} are missing", self.next)));
+        }
+        self.next = self.next.max(kept);
+        self.oldest = expected.unwrap_or(self.next);
+        let kept = number(db, keys::OLDEST)?;
+        if kept != self.oldest {
+            let found = self.oldest;
+            return Err(OpenError::Damaged(format!("events {kept} to {found} are missing")));
+        }
+        Ok(())
+    }
+
+    /// Ids whose events are no longer in the log.
+    fn gone(
+        &mut self,
+        db: &Db,
+        options: &Options,
+        mut window_open: bool,
+        ends_before: Timestamp,
+    ) -> Result<(), OpenError> {
+        for entry in newest_first(db, keys::IDS) {
+            let (key, value) = entry?;
+            let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
+            self.next = self.next.max(head.end());
+            let first = head.first;
+            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
+            if !window_open {
+                self.expired.push(first);
+            }
+        }
+        Ok(())
+    }
+
+    /// A place beyond the end of the log says that the end was lost.
+    fn nothing_is_settled_that_is_missing(&self) -> Result<(), OpenError> {
+        match self.cursors.values().map(|cursor| cursor.window.low()).max() {
+            Some(low) if low > self.next => {
+                Err(OpenError::Damaged(format!("events {} to {low} are missing", self.next)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn take_ids(&mut self, head: Head, open: &mut bool, ends_before: Timestamp, max: usize) {
+        *open = *open && !self.dedup.is_over(&head, ends_before, max);
+        if *open {
+            self.dedup.remember(head);
+        } else {
+            self.dedup.low = self.dedup.low.max(head.end());
+        }
+    }
+
+    fn waiting(&mut self, db: &Db) -> Result<(), OpenError> {
+        for entry in newest_first(db, keys::RETRIES) {
+            let (key, value) = entry?;
+            let (due, handler, seq) = keys::retry_of(&key).ok_or_else(|| unknown(&key))?;
+            decided_at(Kind::Retry, &value).map_err(|e| damaged(&key, e))?;
+            self.live_bytes += size(&key, &value);
+            self.retries.push((handler, due, seq, size(&key, &value)));
+        }
+        Ok(())
+    }
+
+    fn buried(&mut self, db: &Db) -> Result<(), OpenError> {
+        for entry in newest_first(db, keys::DEAD) {
+            let (key, value) = entry?;
+            let (handler, seq) = keys::dead_of(&key).ok_or_else(|| unknown(&key))?;
+            let at = decided_at(Kind::Dead, &value).map_err(|e| damaged(&key, e))?;
+            self.bury(DeadLetterId::Delivery(handler, Seq(seq)), at, size(&key, &value));
+        }
+        for entry in newest_first(db, keys::RAW) {
+            let (key, value) = entry?;
+            let number = keys::number_of(&key).ok_or_else(|| unknown(&key))?;
+            let at = decided_at(Kind::Raw, &value).map_err(|e| damaged(&key, e))?;
+            self.next_raw = self.next_raw.max(number.saturating_add(1));
+            self.bury(DeadLetterId::Raw(number), at, size(&key, &value));
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, id: DeadLetterId, at: Timestamp, bytes: u64) {
+        self.live_bytes += bytes;
+        self.dead.push((id, at, bytes));
+    }
+}
+
+fn unknown(key: &[u8]) -> OpenError {
+    OpenError::Damaged(format!("a key is none of ours: {}", key.escape_ascii()))
+}

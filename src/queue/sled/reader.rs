@@ -1,0 +1,235 @@
+//! The reading side: leases and deliveries, and listings for people.
+//!
+//! Reads go to memory first, else to sled on a thread that may block. Nothing here writes.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
+
+use sled::Db;
+use tokio::{sync::Notify, time::sleep};
+
+use super::{
+    Options,
+    entry::Tried,
+    keys,
+    record::decode_group,
+    state::{Group, Job, State},
+    wire::{Kind, Malformed},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    metrics::Metrics,
+    name::HandlerName,
+    queue::{Delivery, QueueError, StoredEvent},
+};
+
+/// Longest wait before the clock is looked at again: it can be set, and a test moves it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What writer and readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) wake_writer: Notify,
+    /// A read failed as only a broken database fails: the writer is to reopen it.
+    pub(super) broken: AtomicBool,
+    state: Mutex<State>,
+    db: RwLock<Option<Db>>,
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Sled(#[from] sled::Error),
+    #[error("a value is damaged: {0}")]
+    Damaged(#[from] Malformed),
+}
+
+impl Shared {
+    pub(super) fn new(options: Options, clock: Clock, metrics: Metrics) -> Self {
+        Self {
+            options,
+            clock,
+            metrics,
+            wake_writer: Notify::new(),
+            broken: AtomicBool::new(false),
+            state: Mutex::new(State::new()),
+            db: RwLock::new(None),
+        }
+    }
+
+    /// The state; a holder that panicked cannot have left it half changed in a way that matters.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another database in place, or none; waits for reads under way.
+    pub(super) fn set_db(&self, db: Option<Db>) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
+    }
+
+    /// Reads from the database.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Db) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let shared = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let db = shared.db.read().unwrap_or_else(PoisonError::into_inner);
+            match db.as_ref() {
+                Some(db) => read(db).map_err(|error| shared.failed(&error)),
+                None => Err(shared.absent()),
+            }
+        });
+        task.await.unwrap_or_else(|panic| Err(QueueError::Unavailable(panic.to_string())))
+    }
+
+    fn failed(&self, error: &ReadError) -> QueueError {
+        if matches!(error, ReadError::Sled(_)) {
+            self.broken.store(true, Ordering::Relaxed);
+            self.wake_writer.notify_one();
+        }
+        QueueError::Unavailable(error.to_string())
+    }
+
+    fn absent(&self) -> QueueError {
+        if self.state().closed {
+            QueueError::Closed
+        } else {
+            QueueError::Unavailable("it is being reopened".into())
+        }
+    }
+}
+
+/// A delivery given out. Dropped while it is held, it is given back.
+#[derive(Debug)]
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    pub(super) handler: HandlerName,
+    pub(super) seq: u64,
+    /// When it was due, if it is a retry.
+    pub(super) due: Option<u64>,
+    held: bool,
+}
+
+impl Lease {
+    fn new(shared: &Arc<Shared>, handler: &HandlerName, seq: u64, due: Option<u64>) -> Self {
+        Self { shared: Arc::clone(shared), handler: handler.clone(), seq, due, held: true }
+    }
+
+    /// It was settled: nothing is to be given back.
+    pub(super) fn end(mut self) {
+        self.held = false;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
+        if let Some(place) = self.shared.state().places.get_mut(&self.handler) {
+            place.release(self.seq, self.due);
+        }
+    }
+}
+
+/// Proof that a delivery is ours to settle; dropped, the delivery is given out again.
+#[derive(Debug)]
+pub struct Receipt {
+    pub(super) lease: Lease,
+    pub(super) stored: Arc<StoredEvent>,
+    pub(super) attempt: u32,
+    pub(super) since: Timestamp,
+}
+
+/// The next delivery; waits for one.
+pub(super) async fn take(
+    shared: &Arc<Shared>,
+    handler: &HandlerName,
+) -> Result<Delivery<Receipt>, QueueError> {
+    loop {
+        let wake = Arc::clone(&shared.state().place(handler)?.wake);
+        let mut woken = pin!(wake.notified());
+        // Before looking, or what comes between looking and waiting would be missed.
+        woken.as_mut().enable();
+        let now = shared.clock.now();
+        let job = shared.state().job(handler, now)?;
+        match job {
+            Job::Event(seq) => {
+                let lease = Lease::new(shared, handler, seq, None);
+                let stored = event_of(&lease).await?;
+                return Ok(delivery(Receipt { lease, stored, attempt: 1, since: now }));
+            }
+            Job::Retry(seq, due) => {
+                let lease = Lease::new(shared, handler, seq, Some(due));
+                if let Some(receipt) = retry_of(lease).await? {
+                    return Ok(delivery(receipt));
+                }
+            }
+            Job::Wait(None) => woken.await,
+            Job::Wait(Some(until)) => {
+                let wait = until.since(now).clamp(Duration::from_millis(1), LOOK_AGAIN);
+                tokio::select! { () = woken => {} () = sleep(wait) => {} }
+            }
+        }
+    }
+}
+
+fn delivery(receipt: Receipt) -> Delivery<Receipt> {
+    Delivery {
+        stored: Arc::clone(&receipt.stored),
+        attempt: receipt.attempt,
+        since: receipt.since,
+        receipt,
+    }
+}
+
+async fn event_of(lease: &Lease) -> Result<Arc<StoredEvent>, QueueError> {
+    let (shared, seq) = (&lease.shared, lease.seq);
+    if let Some(stored) = shared.state().recent(&lease.handler, seq) {
+        return Ok(stored);
+    }
+    let group = shared.read(move |db| group_of(db, seq)).await?;
+    let stored = group.as_ref().and_then(|group| group.event(seq));
+    if let Ok(place) = shared.state().place(&lease.handler) {
+        place.reading = group.map(Arc::new);
+    }
+    stored.ok_or_else(|| QueueError::Unavailable(format!("event {seq} is missing")))
+}
+
+async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
+    let key = keys::retry(lease.due.unwrap_or_default(), &lease.handler, lease.seq);
+    let tried = lease
+        .shared
+        .read(move |db| {
+            Ok(db.get(key)?.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
+        })
+        .await?;
+    let Some(tried) = tried else {
+        // A reopening found it settled otherwise.
+        lease.shared.state().settled(&lease.handler, lease.seq, lease.due);
+        lease.end();
+        return Ok(None);
+    };
+    let attempt = tried.attempts.saturating_add(1);
+    Ok(Some(Receipt { lease, stored: Arc::new(tried.stored), attempt, since: tried.since }))
+}
+
+/// The group that holds this event.
+pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
+    let Some(entry) = db.range(keys::event(0)..=keys::event(seq)).next_back() else {
+        return Ok(None);
+    };
+    let (key, value) = entry?;
+    let (head, events) = decode_group(&value)?;
+    super::disk::pump(db, &key)?;
+    let events = events.into_iter().map(Arc::new).collect();
+    Ok(Some(Group { first: head.first, events }))
+}

@@ -1,0 +1,146 @@
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+use crate::queue::{
+    RawPush, StoredEvent,
+    sled::{
+        entry::{Cursor, Identity, Tried, Undecodable, decided_at, decode_number},
+        keys,
+        record::{Head, Packing, decode_group, encode_event},
+        window::Window,
+        wire::{FRAME, Get, Kind, Put},
+    },
+};
+
+fn names() -> impl Strategy<Value = Vec<crate::name::HookName>> {
+    vec("[a-z0-9][a-z0-9_-]{0,62}".prop_map(|name| name.parse().unwrap()), 0..5)
+}
+
+fn stored_event() -> impl Strategy<Value = StoredEvent> {
+    let origin = option::of("[a-z]{1,9}")
+        .prop_map(|name| name.map_or(Origin::Altinn, |name| Origin::Source(name.parse().unwrap())));
+    (any::<u32>(), any::<u64>(), origin, names(), names(), "[ -!#-Z]{0,40}", 0usize..200).prop_map(
+        |(seq, at, origin, from, already, id, filling)| StoredEvent {
+            seq: Seq(seq.into()),
+            received: Timestamp::from_millis(at),
+            origin,
+            from,
+            already,
+            event: event(&id, filling),
+        },
+    )
+}
+
+fn sealed(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let mut put = Put::new(kind);
+    put.raw(payload);
+    put.seal()
+}
+
+fn decode_all(value: &[u8]) {
+    drop(decode_group(value));
+    drop(Head::decode(value));
+    drop(Head::decode_ids(value));
+    drop(Cursor::decode(value));
+    drop(Tried::decode(Kind::Retry, value));
+    drop(Tried::decode(Kind::Dead, value));
+    drop(Undecodable::decode(value));
+    drop(Identity::decode(value));
+    let _: (Result<u64, _>, Result<Timestamp, _>) =
+        (decode_number(value), decided_at(Kind::Dead, value));
+    drop((keys::retry_of(value), keys::dead_of(value), keys::handler_of(value)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_group_reads_back_as_it_was_packed(
+        first in 0u64..1 << 40,
+        at in any::<u64>(),
+        events in vec((stored_event(), vec(any::<[u64; 2]>(), 0..3)), 1..20),
+    ) {
+        let received = Timestamp::from_millis(at);
+        let mut packing = Packing::new(first, received);
+        let (mut expected, mut ids) = (Vec::new(), Vec::new());
+        for (seq, (stored, new_ids)) in (first..).zip(events) {
+            packing.push(&encode_event(&stored), &new_ids);
+            ids.extend(new_ids);
+            expected.push(StoredEvent { seq: Seq(seq), received, ..stored });
+        }
+        let (head, value) = packing.seal();
+        prop_assert_eq!(&head.ids, &ids);
+        prop_assert_eq!(&Head::decode(&value).unwrap(), &head);
+        prop_assert_eq!(&Head::decode_ids(&head.encode_ids()).unwrap(), &head);
+        prop_assert_eq!(decode_group(&value).unwrap(), (head, expected));
+    }
+
+    #[test]
+    fn what_was_tried_reads_back(
+        stored in stored_event(),
+        attempts in any::<u32>(),
+        since in any::<u64>(),
+        reason in ".{0,60}",
+        answer in option::of(".{0,60}"),
+    ) {
+        let tried = Tried {
+            at: stored.received,
+            attempts,
+            since: Timestamp::from_millis(since),
+            failure: Failure { reason, answer },
+            stored,
+        };
+        let value = tried.encode(Kind::Retry);
+        prop_assert!(Tried::decode(Kind::Dead, &value).is_err());
+        prop_assert_eq!(decided_at(Kind::Retry, &value).unwrap(), tried.at);
+        prop_assert_eq!(Tried::decode(Kind::Retry, &value).unwrap(), tried);
+    }
+
+    #[test]
+    fn an_undecodable_push_reads_back(body in vec(any::<u8>(), 0..300), media_type in ".{0,40}") {
+        let push = RawPush { hook: "h".parse().unwrap(), media_type, body: body.into() };
+        let kept = Undecodable { at: Timestamp::from_millis(7), failure: failure("x"), push };
+        prop_assert_eq!(Undecodable::decode(&kept.encode()).unwrap(), kept);
+    }
+
+    #[test]
+    fn one_changed_bit_is_noticed(stored in stored_event(), place in any::<prop::sample::Index>()) {
+        let mut packing = Packing::new(1, Timestamp::from_millis(1));
+        packing.push(&encode_event(&stored), &[[1, 2]]);
+        let (_, mut value) = packing.seal();
+        let bit = place.index(value.len() * 8);
+        value[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(decode_group(&value).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..400)) {
+        decode_all(&bytes);
+        for kind in [Kind::Group, Kind::Ids, Kind::Cursor, Kind::Retry, Kind::Dead, Kind::Raw, Kind::Meta] {
+            let value = sealed(kind, &bytes);
+            prop_assert!(Get::open(kind, &value).is_ok());
+            decode_all(&value);
+        }
+    }
+
+    #[test]
+    fn a_group_cut_short_is_refused(stored in stored_event(), cut in any::<prop::sample::Index>()) {
+        let mut packing = Packing::new(1, Timestamp::from_millis(1));
+        packing.push(&encode_event(&stored), &[[1, 2]]);
+        let (_, value) = packing.seal();
+        let payload = &value[FRAME..];
+        let short = sealed(Kind::Group, &payload[..cut.index(payload.len())]);
+        prop_assert!(decode_group(&short).is_err());
+    }
+}
+
+#[test]
+fn a_cursor_reads_back_and_a_claimed_length_allocates_nothing() {
+    let mut window = Window::starting_at(100);
+    window.settle(101);
+    let cursor = Cursor { window, seen: Timestamp::from_millis(5) };
+    assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+    let mut put = Put::new(Kind::Group);
+    put.u64(1).u32(u32::MAX).u64(0).u32(u32::MAX);
+    assert!(decode_group(&put.seal()).is_err());
+}

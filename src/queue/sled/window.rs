@@ -1,0 +1,180 @@
+//! A handler's place in the log: everything below a number is settled, and some above it.
+
+use std::collections::VecDeque;
+
+use super::wire::{Get, Malformed, Put};
+
+/// So far above the lowest unsettled event may settled ones lie; bounds memory and the value
+/// that is written. One event that is in flight for ever holds the handler up at this distance.
+pub(super) const WIDTH: u64 = 65_536;
+
+/// Settled events, as one number and a bitmap above it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Window {
+    low: u64,
+    /// Bit `i` of word `k` is event `base + 64 k + i`, where `base` is `low` rounded down to 64.
+    /// Bits below `low` are set.
+    words: VecDeque<u64>,
+}
+
+impl Window {
+    /// Everything below `low` is settled.
+    pub(super) fn starting_at(low: u64) -> Self {
+        Self { low, words: VecDeque::new() }
+    }
+
+    /// The lowest unsettled event.
+    pub(super) fn low(&self) -> u64 {
+        self.low
+    }
+
+    /// So many above it are settled.
+    pub(super) fn above(&self) -> u64 {
+        let set: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        if self.words.is_empty() { 0 } else { set - self.low % 64 }
+    }
+
+    /// Whether this event is far enough down to be given out.
+    pub(super) fn reaches(&self, seq: u64) -> bool {
+        seq.saturating_sub(self.low) < WIDTH
+    }
+
+    /// Whether this event is settled.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        seq < self.low
+            || self
+                .place(seq)
+                .and_then(|(word, bit)| Some(self.words.get(word)? & bit != 0))
+                .unwrap_or(false)
+    }
+
+    /// Marks it settled. Out of reach, it is not marked, and comes again.
+    pub(super) fn settle(&mut self, seq: u64) {
+        let Some((word, bit)) = self.place(seq).filter(|_| seq >= self.low && self.reaches(seq))
+        else {
+            return;
+        };
+        while self.words.len() <= word {
+            let below = if self.words.is_empty() { (1 << (self.low % 64)) - 1 } else { 0 };
+            self.words.push_back(below);
+        }
+        if let Some(word) = self.words.get_mut(word) {
+            *word |= bit;
+        }
+        self.advance();
+    }
+
+    /// Settled here or there.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if other.low > self.low {
+            self.raise(other.low);
+        }
+        for seq in other.low..other.end() {
+            if other.contains(seq) {
+                self.settle(seq);
+            }
+        }
+    }
+
+    /// Everything below `low` is settled, or gone.
+    pub(super) fn raise(&mut self, low: u64) {
+        while self.low < low && !self.words.is_empty() {
+            self.settle(self.low);
+        }
+        self.low = self.low.max(low);
+    }
+
+    /// Above this, nothing is settled.
+    fn end(&self) -> u64 {
+        let words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
+        (self.low - self.low % 64).saturating_add(words.saturating_mul(64))
+    }
+
+    fn place(&self, seq: u64) -> Option<(usize, u64)> {
+        let offset = seq.checked_sub(self.low - self.low % 64)?;
+        Some((usize::try_from(offset / 64).ok()?, 1 << (offset % 64)))
+    }
+
+    fn advance(&mut self) {
+        while let Some(word) = self.words.front() {
+            let settled = u64::from((!word).trailing_zeros());
+            let base = self.low - self.low % 64;
+            self.low = self.low.max(base.saturating_add(settled));
+            if settled < 64 {
+                return;
+            }
+            self.words.pop_front();
+        }
+    }
+
+    pub(super) fn put(&self, put: &mut Put) {
+        put.u64(self.low).u32(u32::try_from(self.words.len()).unwrap_or(u32::MAX));
+        for word in &self.words {
+            put.u64(*word);
+        }
+    }
+
+    pub(super) fn get(get: &mut Get<'_>) -> Result<Self, Malformed> {
+        let low = get.u64()?;
+        let count = get.count(8)?;
+        let mut window = Self::starting_at(low);
+        let base = low - low % 64;
+        for index in (0_u64..).take(count) {
+            let word = get.u64()?;
+            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+                window.settle(base.saturating_add(index.saturating_mul(64) + bit));
+            }
+        }
+        Ok(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::queue::sled::wire::Kind;
+
+    proptest! {
+        #[test]
+        fn it_knows_what_a_set_knows(
+            start in 0u64..300,
+            settles in proptest::collection::vec(0u64..500, 0..400),
+        ) {
+            let mut window = Window::starting_at(start);
+            let mut set: BTreeSet<u64> = (0..start).collect();
+            for seq in settles {
+                window.settle(seq);
+                set.insert(seq);
+            }
+            let low = (0..1000).find(|seq| !set.contains(seq)).unwrap();
+            prop_assert_eq!(window.low(), low);
+            for seq in 0..700 {
+                prop_assert_eq!(window.contains(seq), set.contains(&seq), "{}", seq);
+            }
+            prop_assert_eq!(window.above(), u64::try_from(set.range(low..).count()).unwrap());
+            let mut put = Put::new(Kind::Cursor);
+            window.put(&mut put);
+            let value = put.seal();
+            let read = Window::get(&mut Get::open(Kind::Cursor, &value).unwrap()).unwrap();
+            for seq in 0..700 {
+                prop_assert_eq!(read.contains(seq), set.contains(&seq));
+            }
+            let mut merged = Window::starting_at(start / 2);
+            merged.merge(&window);
+            prop_assert_eq!(merged.low(), low);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_not_marked() {
+        let mut window = Window::starting_at(10);
+        window.settle(10 + WIDTH);
+        assert!(!window.contains(10 + WIDTH) && window.above() == 0);
+        window.settle(9 + WIDTH);
+        assert!(window.contains(9 + WIDTH));
+    }
+}

@@ -1,0 +1,157 @@
+//! Bytes in and out of a stored value, and the frame around each: format version, kind, CRC32.
+//!
+//! Owns the primitives; what a value holds is [`super::record`]'s and [`super::entry`]'s. Reading
+//! is total: any bytes give a value or [`Malformed`], and never more memory than they justify.
+
+/// Format of every value. A store with another one is refused.
+pub(super) const VERSION: u8 = 1;
+
+/// What a value is; part of its frame, so that one cannot be taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Group,
+    Ids,
+    Cursor,
+    Retry,
+    Dead,
+    Raw,
+    Meta,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Group => 1,
+            Self::Ids => 2,
+            Self::Cursor => 3,
+            Self::Retry => 4,
+            Self::Dead => 5,
+            Self::Raw => 6,
+            Self::Meta => 7,
+        }
+    }
+}
+
+/// Bytes that are no value of the kind looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed: {0}")]
+pub(super) struct Malformed(pub(super) &'static str);
+
+/// Bytes of the frame before the payload.
+pub(super) const FRAME: usize = 6;
+
+/// Puts a value together.
+#[derive(Debug)]
+pub(super) struct Put(Vec<u8>);
+
+impl Put {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self(vec![VERSION, kind.byte(), 0, 0, 0, 0])
+    }
+
+    /// Without a frame: a part of a value.
+    pub(super) fn bare() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The bytes of a part.
+    pub(super) fn into_bare(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    pub(super) fn u64(&mut self, value: u64) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// Length and bytes. Everything stored is far below 4 GiB; a longer one would not read back.
+    pub(super) fn bytes(&mut self, value: &[u8]) -> &mut Self {
+        self.u32(u32::try_from(value.len()).unwrap_or(u32::MAX)).raw(value)
+    }
+
+    pub(super) fn raw(&mut self, value: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    /// The value, with its checksum.
+    pub(super) fn seal(mut self) -> Vec<u8> {
+        let crc = checksum(&self.0).to_be_bytes();
+        if let Some(place) = self.0.get_mut(2..FRAME) {
+            place.copy_from_slice(&crc);
+        }
+        self.0
+    }
+}
+
+/// CRC32 of version, kind and payload.
+fn checksum(value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(value.get(..2).unwrap_or_default());
+    hasher.update(value.get(FRAME..).unwrap_or_default());
+    hasher.finalize()
+}
+
+/// Takes a value apart.
+#[derive(Debug)]
+pub(super) struct Get<'a>(&'a [u8]);
+
+impl<'a> Get<'a> {
+    /// Checks the frame.
+    pub(super) fn open(kind: Kind, value: &'a [u8]) -> Result<Self, Malformed> {
+        let (head, payload) = value.split_at_checked(FRAME).ok_or(Malformed("no frame"))?;
+        let (tag, crc) = head.split_at_checked(2).ok_or(Malformed("no frame"))?;
+        if tag.first() != Some(&VERSION) {
+            return Err(Malformed("another format version"));
+        }
+        if tag.last() != Some(&kind.byte()) {
+            return Err(Malformed("another kind of value"));
+        }
+        if crc != checksum(value).to_be_bytes() {
+            return Err(Malformed("its checksum is wrong"));
+        }
+        Ok(Self(payload))
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = usize::try_from(self.u32()?).map_err(|_| Malformed("a length"))?;
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("a text is not UTF-8"))
+    }
+
+    /// A count of things that take at least `each` bytes: not more than can follow.
+    pub(super) fn count(&mut self, each: usize) -> Result<usize, Malformed> {
+        let count = usize::try_from(self.u32()?).map_err(|_| Malformed("a count"))?;
+        match count.checked_mul(each) {
+            Some(bytes) if bytes <= self.0.len() => Ok(count),
+            _ => Err(Malformed("it ends too early")),
+        }
+    }
+
+    /// All must have been read.
+    pub(super) fn end(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over")) }
+    }
+}

@@ -1,0 +1,353 @@
+//! The one thread that writes: it takes what waits, commits it with one sync, and answers then.
+//!
+//! Owns the order of things: nothing is answered or made known before it is synced, and after an
+//! error nothing is flushed again; the database is dropped and opened anew instead.
+
+use std::{
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use sled::Db;
+use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
+
+use super::{
+    OpenError,
+    dedup::Dedup,
+    disk::{self, Place},
+    forget::forget,
+    group::Group,
+    load::load,
+    mark::{Mark, MarkFile},
+    op::{Answer, Op},
+    reader::Shared,
+    room::Room,
+};
+use crate::queue::{Health, QueueError};
+
+/// A commit is not made larger than this by what waits.
+const GROUP_LEN: usize = 256;
+const GROUP_BYTES: usize = 256 * 1024;
+/// Settled marks are written down this often.
+const UPKEEP: Duration = Duration::from_millis(150);
+/// At the latest then the writer looks whether something has become old.
+const IDLE: Duration = Duration::from_secs(1);
+/// So many settled marks are written down at once.
+pub(super) const MANY: usize = 1000;
+
+/// Entries to write: a key, and its value or its end.
+pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// The writer's own things.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) dedup: Dedup,
+    place: Place,
+    pub(super) db: Option<Db>,
+    pub(super) mailbox: mpsc::Receiver<Op>,
+    pub(super) runtime: Runtime,
+    upkept: Instant,
+    /// There is more to tidy up than one commit takes.
+    pub(super) more: bool,
+    written_since_pump: usize,
+    full: Room,
+    mark: MarkFile,
+    store: [u8; 16],
+    /// To be said when all is let go.
+    farewell: Option<(Answer<()>, Result<(), QueueError>)>,
+}
+
+/// Why the writer stops writing.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) String);
+
+impl From<sled::Error> for Broken {
+    fn from(error: sled::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+enum Next {
+    Op(Op),
+    Upkeep,
+    End,
+}
+
+impl Writer {
+    /// Opens the store and starts the thread.
+    pub(super) fn start(shared: Arc<Shared>, mailbox: mpsc::Receiver<Op>) -> Result<(), OpenError> {
+        let place = Place::claim(&shared.options.directory)?;
+        let mark = MarkFile::open(place.directory())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let mut writer = Self {
+            dedup: Dedup::new(&[0; 32]),
+            place,
+            db: None,
+            mailbox,
+            runtime,
+            upkept: Instant::now(),
+            more: false,
+            written_since_pump: 0,
+            full: Room::default(),
+            mark,
+            store: [0; 16],
+            farewell: None,
+            shared,
+        };
+        writer.reopen()?;
+        thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
+        Ok(())
+    }
+
+    pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        let db = self.place.open()?;
+        let now = self.shared.clock.now();
+        let mut loaded = load(&db, &self.shared.options, now)?;
+        self.store = loaded.identity.store;
+        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
+        self.mark.check(&mark)?;
+        self.db = Some(db.clone());
+        let forgotten = forget(&mut loaded, &self.shared.options, now);
+        self.commit(forgotten).map_err(unopened)?;
+        self.shared.state().install(&mut loaded, &self.shared.options, now);
+        self.dedup = loaded.dedup;
+        self.shared.broken.store(false, Ordering::Relaxed);
+        self.shared.set_db(Some(db));
+        self.upkeep().map_err(unopened)?;
+        self.shared.state().health = Health::Writable;
+        self.shared.metrics.store_writable.set(1);
+        Ok(())
+    }
+
+    fn run(mut self) {
+        self.serve();
+        let farewell = self.farewell.take();
+        // The directory is free before anyone hears that the store is closed. Calls that still
+        // wait in the mailbox see that it is gone.
+        drop(self);
+        if let Some((answer, result)) = farewell {
+            drop(answer.send(result));
+        }
+    }
+
+    fn serve(&mut self) {
+        loop {
+            let result = match self.next() {
+                Next::Op(op) => self.group(op),
+                Next::Upkeep => self.upkeep(),
+                Next::End => self.end(),
+            };
+            if self.shared.state().closed {
+                return;
+            }
+            match result {
+                Ok(()) if self.shared.broken.load(Ordering::Relaxed) => self.fail("a read failed"),
+                Ok(()) => continue,
+                Err(Broken(why)) => self.fail(&why),
+            }
+            if self.heal() {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Next {
+        loop {
+            if self.shared.broken.load(Ordering::Relaxed) {
+                return Next::Upkeep;
+            }
+            let unwritten = self.shared.state().unwritten();
+            let due = self.upkept + if unwritten == 0 { IDLE } else { UPKEEP };
+            if self.more || unwritten >= MANY || Instant::now() >= due {
+                return Next::Upkeep;
+            }
+            if let Some(next) = self.wait(due) {
+                return next;
+            }
+        }
+    }
+
+    /// The next call, or none when there may be something else to do.
+    fn wait(&mut self, until: Instant) -> Option<Next> {
+        let (mailbox, shared) = (&mut self.mailbox, &self.shared);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                op = mailbox.recv() => Some(op.map_or(Next::End, Next::Op)),
+                () = shared.wake_writer.notified() => None,
+                () = tokio::time::sleep_until(until) => None,
+            }
+        })
+    }
+
+    /// Commits this call and what else waits, and closes if one of them says so.
+    fn group(&mut self, first: Op) -> Result<(), Broken> {
+        let db = match self.expire().and_then(|()| self.db().cloned()) {
+            Ok(db) => db,
+            Err(broken) => {
+                first.refuse(QueueError::Unavailable(broken.0.clone()));
+                return Err(broken);
+            }
+        };
+        let mut group = Group::new(&self.shared);
+        let mut closing = None;
+        let mut next = Some(first);
+        while let Some(op) = next.take() {
+            match op {
+                Op::Close { answer } => {
+                    closing = Some(answer);
+                    break;
+                }
+                Op::Append { .. } | Op::BuryRaw { .. } => self.admit(&mut group, op),
+                Op::Settle { receipt, verdict, answer } => {
+                    group.settle(&self.shared, receipt, verdict, answer);
+                }
+                Op::Revive { id, answer } => group.revive(&self.shared, &db, id, answer),
+                Op::Discard { id, answer } => group.discard(&self.shared, id, answer),
+            }
+            if group.len() < GROUP_LEN && group.bytes < GROUP_BYTES {
+                next = self.mailbox.try_recv().ok();
+            }
+        }
+        let written = self.write(group);
+        if let Some(answer) = closing {
+            let result = written.and_then(|()| self.end());
+            self.leave();
+            let result = result.map_err(|Broken(why)| QueueError::Unavailable(why));
+            self.farewell = Some((answer, result));
+            return Ok(());
+        }
+        written
+    }
+
+    /// What needs room goes in only while there is some.
+    fn admit(&mut self, group: &mut Group, op: Op) {
+        if let Err(error) = self.full.look(&self.shared, &self.place) {
+            op.refuse(error);
+            return;
+        }
+        match op {
+            Op::Append { arrivals, answer, room } => {
+                group.append(&self.dedup, arrivals, answer);
+                drop(room);
+            }
+            Op::BuryRaw { push, failure, answer, room } => {
+                group.bury_raw(push, failure, answer);
+                drop(room);
+            }
+            Op::Settle { .. } | Op::Revive { .. } | Op::Discard { .. } | Op::Close { .. } => {}
+        }
+    }
+
+    fn write(&mut self, group: Group) -> Result<(), Broken> {
+        let (entries, mut written) = group.seal();
+        if let Err(broken) = self.commit(entries) {
+            written.refuse(&QueueError::Unavailable(broken.0.clone()));
+            return Err(broken);
+        }
+        for head in mem::take(&mut written.heads) {
+            self.dedup.remember(head);
+        }
+        written.make_known(&self.shared, self.dedup.known.len());
+        self.gauge();
+        Ok(())
+    }
+
+    /// Writes and syncs. On an error it is not known what is on disk.
+    pub(super) fn commit(&mut self, entries: Entries) -> Result<(), Broken> {
+        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.written_since_pump += entries.len();
+        let pump_now = self.written_since_pump >= 16;
+        if pump_now {
+            self.written_since_pump = 0;
+        }
+        match catch_unwind(AssertUnwindSafe(|| write_and_sync(&db, entries, pump_now))) {
+            Ok(result) => result?,
+            Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),
+        }
+        self.shared.metrics.commits.inc();
+        self.shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The database, to read from.
+    pub(super) fn db(&self) -> Result<&Db, Broken> {
+        self.db.as_ref().ok_or_else(|| Broken("it is not open".into()))
+    }
+
+    /// Everything that has become due for writing or deleting.
+    fn upkeep(&mut self) -> Result<(), Broken> {
+        self.upkept = Instant::now();
+        self.more = false;
+        self.expire()?;
+        self.tidy()?;
+        self.gauge();
+        self.note(false)
+    }
+
+    /// How far the store is, outside of it.
+    fn note(&mut self, must: bool) -> Result<(), Broken> {
+        let mark = {
+            let state = self.shared.state();
+            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
+        };
+        let written = self.mark.write(mark, must);
+        written.map_err(|error| Broken(format!("the high-water file: {error}")))
+    }
+
+    fn gauge(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let state = self.shared.state();
+        self.shared.metrics.queue_bytes.set(gauge(state.live_bytes));
+        self.shared.metrics.dedup_ids.set(gauge(state.dedup_ids));
+        self.shared.metrics.queue_events.set(gauge(state.next.saturating_sub(state.oldest)));
+    }
+
+    /// Writes down what is settled and lets go of the database.
+    pub(super) fn end(&mut self) -> Result<(), Broken> {
+        self.mailbox.close();
+        let result = loop {
+            match self.upkeep() {
+                Ok(()) if self.more => {}
+                result => break result.and_then(|()| self.note(true)),
+            }
+        };
+        self.leave();
+        if let Err(Broken(why)) = &result {
+            tracing::warn!(%why, "the store could not write down its last settled deliveries");
+        }
+        result
+    }
+}
+
+fn unopened(Broken(why): Broken) -> OpenError {
+    OpenError::Io(io::Error::other(why))
+}
+
+fn write_and_sync(db: &Db, entries: Entries, pump_now: bool) -> sled::Result<()> {
+    let last = entries.last().map(|(key, _)| key.clone()).filter(|_| pump_now);
+    let mut entries = entries;
+    if let (1, Some((key, Some(value)))) = (entries.len(), entries.first_mut()) {
+        // A batch would cost a second write and sync.
+        db.insert(mem::take(key), mem::take(value))?;
+    } else {
+        let mut batch = sled::Batch::default();
+        for (key, value) in entries {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        db.apply_batch(batch)?;
+    }
+    db.flush()?;
+    last.map_or(Ok(()), |key| disk::pump(db, &key))
+}

@@ -1,0 +1,332 @@
+//! Maskinporten: discovery, and the token endpoint with its checks in their order.
+
+use std::collections::HashSet;
+
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    answers,
+    options::Client,
+    state::{State, TokenFault},
+    tokens::{self, Jwt},
+};
+use crate::server::{Answer, answer};
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const SYSTEM_USER: &str = "urn:altinn:systemuser";
+/// The scheme of organisation numbers in tokens.
+pub(super) const ORG_AUTHORITY: &str = "iso6523-actorid-upis";
+/// How far a client's clock may be off.
+const SKEW: u64 = 10;
+/// The longest time an assertion may hold.
+const LONGEST: u64 = 120;
+/// The documented claims; any other makes the assertion invalid.
+const CLAIMS: [&str; 11] = [
+    "aud",
+    "iss",
+    "iat",
+    "exp",
+    "jti",
+    "scope",
+    "resource",
+    "consumer_org",
+    "iss_onbehalfof",
+    "pid",
+    "authorization_details",
+];
+
+/// Why there is no token.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    error: &'static str,
+    code: Option<&'static str>,
+    description: String,
+}
+
+impl Refusal {
+    fn new(error: &'static str, code: Option<&'static str>, description: &str) -> Self {
+        Self { error, code, description: description.to_owned() }
+    }
+
+    fn grant(code: Option<&'static str>, description: &str) -> Self {
+        Self::new("invalid_grant", code, description)
+    }
+
+    /// The client has not shown who it is.
+    fn authentication(code: Option<&'static str>, reason: &str) -> Self {
+        let all = format!("Invalid assertion. Client authentication failed. {reason}");
+        Self::grant(code, all.trim_end())
+    }
+
+    fn malformed() -> Self {
+        let text = "Invalid assertion. Invalid parameter value";
+        Self::new("invalid_request", Some("MP-011"), text)
+    }
+
+    fn answer(&self, issuer: &str) -> Answer {
+        let trace = Uuid::new_v4().simple();
+        let mut body = json!({
+            "error": self.error,
+            "error_description": format!("{} (trace_id: {trace})", self.description),
+        });
+        if let (Some(code), Some(members)) = (self.code, body.as_object_mut()) {
+            members.insert("error_uri".to_owned(), format!("{issuer}errors/{code}").into());
+        }
+        answers::json(StatusCode::BAD_REQUEST, &body)
+    }
+}
+
+/// RFC 8414 metadata.
+pub(super) fn metadata(state: &State) -> Answer {
+    let issuer = state.issuer();
+    let body = json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}token"),
+        "jwks_uri": format!("{issuer}jwk"),
+        "grant_types_supported": [GRANT_TYPE],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "RS384", "RS512"],
+        "authorization_details_types_supported": [SYSTEM_USER, "urn:altinn:consent"],
+    });
+    answers::json(StatusCode::OK, &body)
+}
+
+/// `POST token`.
+pub(super) async fn token(state: &State, headers: &HeaderMap, form: &[u8]) -> Answer {
+    let fault = {
+        let mut tables = state.tables();
+        tables.counts.token_requests += 1;
+        tables.faults.token
+    };
+    match fault {
+        Some(TokenFault::Error) => return answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(TokenFault::Timeout) => {
+            // The connection's own bound, or the client going away, ends this.
+            state.stop.cancelled().await;
+            return answer::empty(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        Some(TokenFault::Tiny) | None => {}
+    }
+    match grant(state, headers, form, fault == Some(TokenFault::Tiny)) {
+        Ok(granted) => {
+            state.tables().counts.tokens_issued += 1;
+            answers::json(StatusCode::OK, &granted)
+        }
+        Err(refusal) => refusal.answer(&state.issuer()),
+    }
+}
+
+fn grant(state: &State, headers: &HeaderMap, form: &[u8], tiny: bool) -> Result<Value, Refusal> {
+    let assertion = assertion(headers, form)?;
+    let jwt = Jwt::parse(&assertion).ok_or_else(Refusal::malformed)?;
+    if jwt.claims.keys().any(|claim| !CLAIMS.contains(&claim.as_str())) {
+        return Err(Refusal::malformed());
+    }
+    let client = authenticate(state, &jwt)?;
+    times_and_audience(state, &jwt)?;
+    use_once(state, client, &jwt, &assertion)?;
+    let scope = scopes(client, &jwt)?;
+    let details = authorization_details(client, &jwt)?;
+    issue(state, &Granted { client, scope, details, tiny })
+}
+
+fn assertion(headers: &HeaderMap, form: &[u8]) -> Result<String, Refusal> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_form = media_type.is_some_and(|text| {
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    });
+    if !is_form {
+        return Err(Refusal::new("invalid_request", None, "The request is not a form"));
+    }
+    let field = |name: &str| {
+        let mut fields = url::form_urlencoded::parse(form);
+        fields.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+    };
+    match field("grant_type").as_deref() {
+        Some(GRANT_TYPE) => {}
+        Some(_) => {
+            return Err(Refusal::new("unsupported_grant_type", None, "Unsupported grant type"));
+        }
+        None => return Err(Refusal::new("invalid_request", None, "Missing parameter grant_type")),
+    }
+    field("assertion")
+        .ok_or_else(|| Refusal::new("invalid_request", None, "Missing parameter assertion"))
+}
+
+fn authenticate<'s>(state: &'s State, jwt: &Jwt<'_>) -> Result<&'s Client, Refusal> {
+    let id = jwt.claim("iss").ok_or_else(Refusal::malformed)?;
+    let client = state.options.clients.iter().find(|client| client.id == id);
+    let client = client.ok_or_else(|| Refusal::authentication(Some("MP-100"), ""))?;
+    if jwt.header.contains_key("x5c") && !jwt.header.contains_key("kid") {
+        return Err(Refusal::authentication(Some("MP-123"), "Invalid x5c."));
+    }
+    let no_key = "The client requires pre-registered jwk and no key identifier (kid) provided";
+    let kid = jwt.header("kid").filter(|_| jwt.header("alg").is_some_and(tokens::accepted));
+    let kid = kid.ok_or_else(|| Refusal::authentication(None, no_key))?;
+    let registered = client.keys.iter().find(|key| key.id == kid);
+    let public = state.client_keys.get(&(client.id.clone(), kid.to_owned()));
+    let (Some(registered), Some(public)) = (registered, public) else {
+        return Err(Refusal::authentication(None, "Unknown key identifier (kid) for client"));
+    };
+    if registered.expired {
+        return Err(Refusal::authentication(Some("MP-121"), "Expired key."));
+    }
+    if public.signed(jwt) {
+        Ok(client)
+    } else {
+        Err(Refusal::authentication(Some("MP-124"), "Invalid JWT signature"))
+    }
+}
+
+fn times_and_audience(state: &State, jwt: &Jwt<'_>) -> Result<(), Refusal> {
+    if jwt.claim("aud") != Some(&state.issuer()) {
+        return Err(Refusal::authentication(Some("MP-110"), "Invalid JWT claim aud"));
+    }
+    let now = state.now().as_secs();
+    let (Some(iat), Some(exp)) = (jwt.number("iat"), jwt.number("exp")) else {
+        return Err(Refusal::malformed());
+    };
+    if iat > now + SKEW {
+        return Err(Refusal::grant(None, "Issue time is after now"));
+    }
+    if iat + SKEW < now || exp <= now || exp.saturating_sub(iat) > LONGEST {
+        return Err(Refusal::grant(Some("MP-130"), "JWT is expired"));
+    }
+    Ok(())
+}
+
+/// Neither the same assertion nor the same `jti` twice.
+fn use_once(state: &State, client: &Client, jwt: &Jwt<'_>, assertion: &str) -> Result<(), Refusal> {
+    let now = state.now().as_secs();
+    let until = now + LONGEST + SKEW;
+    let mut tables = state.tables();
+    tables.used.retain(|_, until| *until >= now);
+    let whole = tables.used.insert(assertion.to_owned(), until);
+    let jti = jwt.claim("jti").map(|jti| format!("{}\n{jti}", client.id));
+    let jti = jti.and_then(|jti| tables.used.insert(jti, until));
+    if whole.or(jti).is_some() {
+        return Err(Refusal::grant(Some("MP-012"), "Grant is used before"));
+    }
+    Ok(())
+}
+
+fn scopes(client: &Client, jwt: &Jwt<'_>) -> Result<String, Refusal> {
+    let wanted = jwt.claim("scope").unwrap_or_default();
+    let unknown: Vec<&str> = wanted
+        .split(' ')
+        .filter(|scope| !client.scopes.iter().any(|known| known == scope))
+        .collect();
+    if !unknown.is_empty() {
+        let text = "Token request contains invalid scopes for client, ";
+        let text = format!("{text}{}", unknown.join(" "));
+        return Err(Refusal::new("invalid_scope", Some("MP-200"), &text));
+    }
+    match wanted.split(' ').find(|scope| client.not_granted.iter().any(|no| no == scope)) {
+        Some(scope) => {
+            let text = format!("Consumer has not been granted access to the scope {scope}");
+            Err(Refusal::new("invalid_scope", Some("MP-250"), &text))
+        }
+        None => Ok(wanted.to_owned()),
+    }
+}
+
+/// What the token says of the system user; `None` when none was asked for.
+fn authorization_details(client: &Client, jwt: &Jwt<'_>) -> Result<Option<Value>, Refusal> {
+    let Some(details) = jwt.claims.get("authorization_details") else { return Ok(None) };
+    let refuse = |code, text| Refusal::new("invalid_authorization_details", Some(code), text);
+    let unknown_type = || refuse("MP-301", "Unknown authorization details type");
+    let unknown_fields = || refuse("MP-302", "Unknown fields in the authorization details");
+    let detail = match details.as_array().map(Vec::as_slice) {
+        Some([detail]) => detail.as_object().ok_or_else(unknown_type)?,
+        _ => return Err(unknown_type()),
+    };
+    if detail.get("type").and_then(Value::as_str) != Some(SYSTEM_USER) {
+        return Err(unknown_type());
+    }
+    let org = detail.get("systemuser_org").and_then(Value::as_object);
+    let only = |map: &Map<String, Value>, known: &[&str]| {
+        map.keys()
+            .map(String::as_str)
+            .collect::<HashSet<_>>()
+            .is_subset(&known.iter().copied().collect())
+    };
+    if !only(detail, &["type", "systemuser_org", "externalRef"])
+        || !org.is_some_and(|org| only(org, &["authority", "ID"]))
+    {
+        return Err(unknown_fields());
+    }
+    let field = |name: &str| org.and_then(|org| org.get(name)).and_then(Value::as_str);
+    system_user(client, field("authority"), field("ID"), detail.get("externalRef"))
+        .map(Some)
+        .ok_or_else(|| {
+            let text = "Invalid authorization details values";
+            Refusal::new("invalid_altinn_customer_configuration", Some("MP-303"), text)
+        })
+}
+
+fn system_user(
+    client: &Client,
+    authority: Option<&str>,
+    id: Option<&str>,
+    external_ref: Option<&Value>,
+) -> Option<Value> {
+    let org = id?.strip_prefix("0192:")?;
+    let wanted = external_ref.map_or(Some(org), Value::as_str)?;
+    let user = client.system_users.iter().find(|user| {
+        user.org == org && user.external_ref.as_deref().unwrap_or(&user.org) == wanted
+    })?;
+    (authority == Some(ORG_AUTHORITY)).then(|| {
+        json!([{
+            "type": SYSTEM_USER,
+            "systemuser_org": { "authority": ORG_AUTHORITY, "ID": id },
+            "systemuser_id": [user.uuid],
+            "system_id": format!("{}_brevdue", client.org),
+        }])
+    })
+}
+
+struct Granted<'c> {
+    client: &'c Client,
+    scope: String,
+    details: Option<Value>,
+    tiny: bool,
+}
+
+fn issue(state: &State, granted: &Granted<'_>) -> Result<Value, Refusal> {
+    let lifetimes = state.options.lifetimes;
+    let (life, expires_in) =
+        if granted.tiny { (1, 1) } else { (lifetimes.maskinporten, lifetimes.expires_in) };
+    let now = state.now().as_secs();
+    let mut claims = Map::new();
+    let mut claim = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    claim("iss", state.issuer().into());
+    claim("client_amr", "private_key_jwt".into());
+    claim("token_type", "Bearer".into());
+    claim("client_id", granted.client.id.clone().into());
+    claim(
+        "consumer",
+        json!({ "authority": ORG_AUTHORITY, "ID": format!("0192:{}", granted.client.org) }),
+    );
+    claim("scope", granted.scope.clone().into());
+    claim("iat", now.into());
+    claim("exp", (now + life).into());
+    claim("jti", Uuid::new_v4().to_string().into());
+    if let Some(details) = &granted.details {
+        claim("authorization_details", details.clone());
+    }
+    let token = state.maskinporten_key.sign(&claims);
+    let token = token.ok_or_else(|| Refusal::new("server_error", None, "No token"))?;
+    Ok(json!({
+        "access_token": token,
+        "token_type": "Bearer",
+        "expires_in": expires_in,
+        "scope": granted.scope,
+    }))
+}
+
+#[cfg(test)]
+#[path = "maskinporten_tests.rs"]
+mod tests;

@@ -1,0 +1,9 @@
+//! What is tested, by subject.
+
+mod crash;
+mod delivery;
+mod hooks;
+mod life;
+mod operator;
+mod subscriptions;
+mod trace;

@@ -1,0 +1,170 @@
+//! The house rules that no lint knows: file size, and which module may use which.
+
+#![cfg(test)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Modules from the ground up. A module may use only the layers under its own.
+///
+/// In the folders of [`CONTRACTS`] the `mod.rs` is the contract and each child an own module.
+const LAYERS: &[&[&str]] = &[
+    &["backoff", "clock", "name", "secret", "systemd"],
+    &["event", "http_client", "metrics", "server", "supervisor"],
+    &["queue"],
+    &["config", "handler", "source"],
+    &["telemetry", "source::secrets", "queue::durable_flush"],
+    &[
+        "admin",
+        "altinn",
+        "dispatch",
+        "handler::exec",
+        "handler::file",
+        "handler::http",
+        "ingress",
+        "queue::model",
+        "queue::sled",
+        "simulator",
+        "source::altinn",
+        "source::cloudevents",
+    ],
+    &["app"],
+    &["cli"],
+    &["main", "lib"],
+];
+const CONTRACTS: &[&str] = &["handler", "queue", "source"];
+const MAX_LINES: usize = 400;
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a readable source folder") {
+        let path = entry.expect("a folder entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The module of a path such as `queue::sled::writer` or `event::Event`.
+fn module(path: &[&str]) -> String {
+    let child = path.get(1).filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+    match (path.first(), child) {
+        (Some(first), Some(second)) if CONTRACTS.contains(first) && *second != "self" => {
+            format!("{first}::{second}")
+        }
+        (Some(first), _) => (*first).to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+/// Every path that stands after `crate::` in `text`, with groups in braces taken apart.
+fn uses(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        tree(&text[at + "crate::".len()..], &mut Vec::new(), &mut found);
+    }
+    found
+}
+
+/// Reads one use tree and returns how long it was.
+fn tree<'a>(text: &'a str, path: &mut Vec<&'a str>, found: &mut BTreeSet<String>) -> usize {
+    let depth = path.len();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        if let Some(group) = rest.strip_prefix('{') {
+            at += 1 + branches(group, path, found);
+            break;
+        }
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        path.push(&rest[..end]);
+        at += end;
+        if !text[at..].starts_with("::") {
+            found.insert(module(path));
+            break;
+        }
+        at += 2;
+    }
+    path.truncate(depth);
+    at
+}
+
+/// Reads the trees of a group, up to and with its closing brace.
+fn branches<'a>(text: &'a str, path: &mut Vec<&'a str>, found: &mut BTreeSet<String>) -> usize {
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        if c == '}' {
+            return at + 1;
+        }
+        at += if c.is_alphanumeric() || c == '_' || c == '{' {
+            tree(&text[at..], path, found)
+        } else {
+            c.len_utf8()
+        };
+    }
+    at
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|names| names.contains(&module))
+}
+
+#[test]
+fn modules_use_only_the_layers_under_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut faults = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(file).expect("a readable source file");
+        let short = file.strip_prefix(&root).expect("a file under src");
+        let names: Vec<&str> = short
+            .iter()
+            .map(|part| part.to_str().expect("UTF-8").trim_end_matches(".rs"))
+            .filter(|part| *part != "mod")
+            .collect();
+        let module = module(&names);
+        let Some(own) = layer(&module) else {
+            faults.push(format!("{module}: give it a layer in tests/tidy.rs"));
+            continue;
+        };
+        // Tests may use a reference model or a stand-in of a higher layer.
+        if short.to_str().expect("UTF-8").ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for used in uses(code) {
+            if used != module && layer(&used).is_none_or(|under| under >= own) {
+                faults.push(format!("{}: may not use crate::{used}", short.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn files_are_small() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    sources(&root.join("tests"), &mut files);
+    let lines = |file: &PathBuf| fs::read_to_string(file).expect("a source file").lines().count();
+    let long: Vec<_> = files.iter().filter(|file| lines(file) > MAX_LINES).collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
+}
+
+#[test]
+fn use_trees_are_read_whole() {
+    let text = "use crate::{event::{Event, Origin}, queue::{self, sled::SledQueue}, name};\n\
+                fn f(x: crate::clock::Clock) { mycrate::no::x() }";
+    let expected = ["clock", "event", "name", "queue", "queue::sled"];
+    assert_eq!(uses(text), expected.into_iter().map(str::to_owned).collect());
+}
