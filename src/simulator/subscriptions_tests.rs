@@ -34,6 +34,7 @@ fn rows_and_jobs(state: &State) -> (usize, usize) {
 const SUBSCRIBE: &str = "altinn:events.subscribe";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn every_broken_rule_has_its_status_and_exact_body_in_the_documented_order() {
     let state = state(|_| {});
     let endpoint = "\"Missing or invalid endpoint to push events towards\"";
