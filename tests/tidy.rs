@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["event", "http_client", "metrics", "server", "supervisor"],
     &["queue"],
     &["config", "handler", "source"],
-    &["telemetry", "source::secrets", "queue::durable_flush"],
+    &["handler::context", "source::membership", "source::secrets", "telemetry"],
     &[
         "admin",
         "altinn",
@@ -53,7 +53,9 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 fn module(path: &[&str]) -> String {
     let child = path.get(1).filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
     match (path.first(), child) {
-        (Some(first), Some(second)) if CONTRACTS.contains(first) && *second != "self" => {
+        (Some(first), Some(second))
+            if CONTRACTS.contains(first) && !["self", "as"].contains(second) =>
+        {
             format!("{first}::{second}")
         }
         (Some(first), _) => (*first).to_owned(),
@@ -137,7 +139,7 @@ fn modules_use_only_the_layers_under_them() {
             continue;
         };
         // Tests may use a reference model or a stand-in of a higher layer.
-        if short.to_str().expect("UTF-8").ends_with("tests.rs") {
+        if short.iter().any(|part| part.to_str().expect("UTF-8").contains("tests")) {
             continue;
         }
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();

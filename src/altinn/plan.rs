@@ -289,7 +289,7 @@ fn normal(url: &str) -> String {
         if unreserved(byte) || escaped.is_none() && RESERVED.contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.push_str(percent_encoding::percent_encode_byte(byte));
         }
     }
     out

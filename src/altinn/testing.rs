@@ -87,10 +87,12 @@ impl Seen {
 pub(super) struct Reply(u16, Vec<(&'static str, String)>, String);
 
 impl Reply {
+    #[expect(clippy::needless_pass_by_value, reason = "texts and JSON values, made for the call")]
     pub(super) fn new(status: u16, body: impl ToString) -> Self {
         Self(status, Vec::new(), body.to_string())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "texts and numbers, made for the call")]
     pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.1.push((name, value.to_string()));
         self

@@ -39,9 +39,9 @@ async fn what_is_refused_is_not_stored_and_nothing_secret_is_logged() {
     let secret = world.secret("innboks");
     let wrong = world.url("/hooks/innboks?code=wrong-secret-wrong-secret");
     let json = "application/json; charset=utf-8";
-    let long = vec![b' '; 70 * 1024];
+    let large = vec![b' '; 70 * 1024];
     let chunks: Vec<std::io::Result<Vec<u8>>> =
-        long.chunks(4096).map(|chunk| Ok(chunk.to_vec())).collect();
+        large.chunks(4096).map(|chunk| Ok(chunk.to_vec())).collect();
     let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
     let post = |url: &str, media: &str, body: reqwest::Body| {
         world.client.post(url).header("content-type", media).body(body)
@@ -56,7 +56,7 @@ async fn what_is_refused_is_not_stored_and_nothing_secret_is_logged() {
         (405, world.client.get(&hook)),
         (405, world.client.head(&hook)),
         (405, world.client.request(Method::OPTIONS, &hook)),
-        (413, post(&hook, json, long.clone().into())),
+        (413, post(&hook, json, large.clone().into())),
         (413, post(&hook, json, chunked)),
         (415, post(&hook, "text/plain", with_national_id.clone().into())),
     ] {
