@@ -69,7 +69,7 @@ pub struct Server {
     pub trusted_proxies: Vec<IpAddr>,
     /// Connections at the same time.
     pub max_connections: NonZeroUsize,
-    /// Bytes of a request's body; at most 64 KiB.
+    /// Bytes of a request's body; at most 1 MiB.
     pub max_body: usize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,

@@ -11,6 +11,7 @@ mod group;
 mod keys;
 mod listing;
 mod load;
+mod long;
 mod mark;
 mod op;
 mod reader;

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     Options,
     entry::Tried,
-    keys,
+    keys, long,
     record::decode_group,
     state::{Group, Job, State},
     wire::{Kind, Malformed},
@@ -209,7 +209,9 @@ async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
     let tried = lease
         .shared
         .read(move |db| {
-            Ok(db.get(key)?.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
+            let Some(value) = db.get(&key)? else { return Ok(None) };
+            let whole = long::whole(db, &key, &value)?;
+            Ok(whole.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
         })
         .await?;
     let Some(tried) = tried else {
@@ -228,6 +230,7 @@ pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
         return Ok(None);
     };
     let (key, value) = entry?;
+    let Some(value) = long::whole(db, &key, &value)? else { return Ok(None) };
     let (head, events) = decode_group(&value)?;
     super::disk::pump(db, &key)?;
     let events = events.into_iter().map(Arc::new).collect();

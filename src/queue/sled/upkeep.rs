@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     entry::encode_number,
     keys,
-    load::size,
+    long::size,
     record::Head,
     writer::{Broken, Entries, Writer},
 };

@@ -20,7 +20,9 @@ use super::{
     disk::{self, Place},
     forget::forget,
     group::Group,
+    keys,
     load::load,
+    long,
     mark::{Mark, MarkFile},
     op::{Answer, Op},
     reader::Shared,
@@ -54,6 +56,8 @@ pub(super) struct Writer {
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
     written_since_pump: usize,
+    /// There are parts of long values in the store, or were since it was opened.
+    any_parts: bool,
     full: Room,
     mark: MarkFile,
     store: [u8; 16],
@@ -92,6 +96,7 @@ impl Writer {
             upkept: Instant::now(),
             more: false,
             written_since_pump: 0,
+            any_parts: false,
             full: Room::default(),
             mark,
             store: [0; 16],
@@ -110,6 +115,7 @@ impl Writer {
         self.store = loaded.identity.store;
         let mark = Mark { store: self.store, next: loaded.next, low: 0 };
         self.mark.check(&mark)?;
+        self.any_parts = db.range(keys::all(keys::PARTS)).next().is_some();
         self.db = Some(db.clone());
         let forgotten = forget(&mut loaded, &self.shared.options, now);
         self.commit(forgotten).map_err(unopened)?;
@@ -264,12 +270,17 @@ impl Writer {
             return Ok(());
         }
         let began = Instant::now();
-        self.written_since_pump += entries.len();
-        let pump_now = self.written_since_pump >= 16;
-        if pump_now {
-            self.written_since_pump = 0;
-        }
-        match catch_unwind(AssertUnwindSafe(|| write_and_sync(&db, entries, pump_now))) {
+        let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
+        let write = || {
+            let entries = long::expand(&db, entries, any_parts)?;
+            *unpumped += entries.len();
+            let pump_now = *unpumped >= 16;
+            if pump_now {
+                *unpumped = 0;
+            }
+            write_and_sync(&db, entries, pump_now)
+        };
+        match catch_unwind(AssertUnwindSafe(write)) {
             Ok(result) => result?,
             Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),
         }

@@ -2,6 +2,7 @@
 
 mod delivering;
 mod formats;
+mod long;
 mod storing;
 mod trouble;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{OpenError, Options, Receipt, SledQueue};
+use super::{OpenError, Options, Receipt, SledQueue, disk::SEGMENT_SIZE};
 use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event, Origin},
