@@ -130,6 +130,12 @@ pub struct Queue {
     pub dedup_max: usize,
     /// How long delivered events are kept.
     pub retain: Duration,
+    /// How many dead letters are kept.
+    pub dead_letters_max: usize,
+    /// How many bytes of them.
+    pub dead_letters_bytes: u64,
+    /// How long.
+    pub dead_letters_age: Duration,
 }
 
 /// `[altinn]`.

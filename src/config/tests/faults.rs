@@ -109,6 +109,8 @@ fn faults_of_the_small_tables_are_told() {
         (End("[queue]\ndedup_window = \"0s\""), "queue.dedup_window", "longer than zero"),
         (End("[queue]\ndedup_window = \"99999d\""), "queue.dedup_window", "longer than 3650d"),
         (End("[queue]\ndedup_max = 999"), "queue.dedup_max", "from 1000"),
+        (End("[queue]\ndead_letters_max = 0"), "queue.dead_letters_max", "from 1"),
+        (End("[queue]\ndead_letters_age = \"0s\""), "queue.dead_letters_age", "longer than zero"),
         (End("[queue]\nretain = true"), "queue.retain", "must be a duration"),
         (End("[queu]\nretain = \"0s\""), "queu", "did you mean queue?"),
         (End("[colours]\nretain = \"0s\""), "colours", "is not known"),

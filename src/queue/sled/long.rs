@@ -53,7 +53,9 @@ pub(super) fn expand(db: &Db, entries: Entries, any: &mut bool) -> sled::Result<
 }
 
 fn may_have_parts(key: &[u8]) -> bool {
-    [keys::EVENTS, keys::RETRIES, keys::DEAD, keys::RAW].iter().any(|kind| key.first() == Some(kind))
+    [keys::EVENTS, keys::RETRIES, keys::DEAD, keys::RAW]
+        .iter()
+        .any(|kind| key.first() == Some(kind))
 }
 
 fn split(key: Vec<u8>, value: &[u8], into: &mut Entries) {

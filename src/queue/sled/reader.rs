@@ -17,6 +17,7 @@ use super::{
     keys, long,
     record::decode_group,
     state::{Group, Job, State},
+    watchdog::Watchdog,
     wire::{Kind, Malformed},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) wake_writer: Notify,
     /// A read failed as only a broken database fails: the writer is to reopen it.
     pub(super) broken: AtomicBool,
+    pub(super) watchdog: Watchdog,
     state: Mutex<State>,
     db: RwLock<Option<Db>>,
 }
@@ -52,13 +54,19 @@ pub(super) enum ReadError {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, clock: Clock, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        options: Options,
+        clock: Clock,
+        metrics: Metrics,
+        watchdog: Watchdog,
+    ) -> Self {
         Self {
             options,
             clock,
             metrics,
             wake_writer: Notify::new(),
             broken: AtomicBool::new(false),
+            watchdog,
             state: Mutex::new(State::new()),
             db: RwLock::new(None),
         }

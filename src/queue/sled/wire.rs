@@ -42,6 +42,11 @@ impl Kind {
 #[error("malformed: {0}")]
 pub(super) struct Malformed(pub(super) &'static str);
 
+impl Malformed {
+    /// Written in a format that is not ours.
+    pub(super) const VERSION: Self = Self("another format version");
+}
+
 /// Bytes of the frame before the payload.
 pub(super) const FRAME: usize = 6;
 
@@ -185,7 +190,7 @@ impl<'a> Get<'a> {
         let (head, payload) = value.split_at_checked(FRAME).ok_or(Malformed("no frame"))?;
         let (tag, crc) = head.split_at_checked(2).ok_or(Malformed("no frame"))?;
         if tag.first() != Some(&VERSION) {
-            return Err(Malformed("another format version"));
+            return Err(Malformed::VERSION);
         }
         if tag.last() != Some(&kind) {
             return Err(Malformed("another kind of value"));

@@ -18,6 +18,7 @@ use super::{
     OpenError,
     dedup::Dedup,
     disk::{self, Place},
+    error::full,
     forget::forget,
     group::Group,
     keys,
@@ -58,7 +59,9 @@ pub(super) struct Writer {
     written_since_pump: usize,
     /// There are parts of long values in the store, or were since it was opened.
     any_parts: bool,
-    full: Room,
+    pub(super) room: Room,
+    /// The last error said that the disk is full.
+    pub(super) disk_full: bool,
     mark: MarkFile,
     store: [u8; 16],
     /// To be said when all is let go.
@@ -97,18 +100,41 @@ impl Writer {
             more: false,
             written_since_pump: 0,
             any_parts: false,
-            full: Room::default(),
+            room: Room::of(&shared.options.directory, shared.options.max_bytes),
+            disk_full: false,
             mark,
             store: [0; 16],
             farewell: None,
             shared,
         };
-        writer.reopen()?;
-        thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
-        Ok(())
+        let limit = writer.place.patience();
+        let (opened, hear) = std::sync::mpsc::sync_channel(1);
+        // On its own thread, because sled can hang on files that are damaged, or for want of files.
+        thread::Builder::new().name("store-writer".into()).spawn(move || {
+            let result = writer.reopen();
+            let good = result.is_ok();
+            if good {
+                // Nobody waits any more if it took too long: then it is let go again.
+                if opened.send(result).is_ok() {
+                    writer.run();
+                }
+            } else {
+                // The directory is free before anyone hears that it could not be opened.
+                drop(writer);
+                drop(opened.send(result));
+            }
+        })?;
+        hear.recv_timeout(limit).unwrap_or(Err(OpenError::Stuck(limit.as_secs())))
     }
 
+    /// Opens the database and reads what is in it. Panics of sled become errors.
     pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        catch_unwind(AssertUnwindSafe(|| self.open())).unwrap_or_else(|panic| {
+            Err(OpenError::Damaged(format!("sled panicked: {}", disk::words(&*panic))))
+        })
+    }
+
+    fn open(&mut self) -> Result<(), OpenError> {
         let db = self.place.open()?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
@@ -232,7 +258,7 @@ impl Writer {
 
     /// What needs room goes in only while there is some.
     fn admit(&mut self, group: &mut Group, op: Op) {
-        if let Err(error) = self.full.look(&self.shared, &self.place) {
+        if let Err(error) = self.room.look(&self.shared) {
             op.refuse(error);
             return;
         }
@@ -280,8 +306,15 @@ impl Writer {
             }
             write_and_sync(&db, entries, pump_now)
         };
-        match catch_unwind(AssertUnwindSafe(write)) {
-            Ok(result) => result?,
+        let watched = self.shared.watchdog.watch();
+        let written = catch_unwind(AssertUnwindSafe(write));
+        drop(watched);
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.disk_full |= matches!(&error, sled::Error::Io(error) if full(error));
+                return Err(error.into());
+            }
             Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),
         }
         self.shared.metrics.commits.inc();

@@ -40,11 +40,12 @@ async fn an_event_of_a_mebibyte_goes_every_way_and_leaves_nothing_behind() {
         let delivery = take(&queue, "a").await;
         assert_eq!(id(&delivery), expected);
         let verdict = match expected {
-            "big" => Verdict::RetryAfter(Duration::ZERO, failure("500")),
+            "big" => Verdict::RetryAfter(DAY, failure("500")),
             _ => Verdict::Done,
         };
         queue.settle(delivery.receipt, verdict).await.unwrap();
     }
+    bench.clock.advance(DAY);
     let queue = bench.reopen(queue).await;
     let delivery = take(&queue, "a").await;
     assert_eq!((delivery.attempt, delivery.stored.event.json()), (2, &sent));
