@@ -42,6 +42,17 @@ impl Place {
         }
     }
 
+    /// Locks a directory that must be there.
+    pub(super) fn claim_existing(directory: &Path) -> Result<Self, OpenError> {
+        fs::metadata(directory.join("lock")).and_then(|_| fs::read_dir(directory)).map_err(
+            |error| {
+                let words = format!("there is no store in {}: {error}", directory.display());
+                io::Error::new(error.kind(), words)
+            },
+        )?;
+        Self::claim(directory)
+    }
+
     /// The whole of it.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
@@ -93,7 +104,7 @@ fn remove_torn_snapshots(database: &Path) -> Result<(), OpenError> {
 /// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
 /// processes are kept out by ours.
 #[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
-fn open_when_free(database: &Path) -> Result<Db, OpenError> {
+pub(super) fn open_when_free(database: &Path) -> Result<Db, OpenError> {
     for _ in 0..100 {
         match open_sled(database) {
             Err(OpenError::Io(error)) if error.to_string().contains("acquire lock") => {
@@ -113,8 +124,7 @@ fn open_sled(database: &Path) -> Result<Db, OpenError> {
         .segment_size(SEGMENT_SIZE);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Io(error))) => Err(error.into()),
-        Ok(Err(error)) => Err(OpenError::Damaged(error.to_string())),
+        Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),
     }
 }

@@ -22,6 +22,7 @@ mod recovery;
 mod room;
 mod state;
 mod upkeep;
+pub mod verify;
 mod watchdog;
 mod window;
 mod wire;

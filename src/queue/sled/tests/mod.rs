@@ -6,6 +6,7 @@ mod limits;
 mod long;
 mod storing;
 mod trouble;
+mod verifying;
 
 use std::{fs, path::PathBuf, time::Duration};
 

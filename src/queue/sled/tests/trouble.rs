@@ -6,7 +6,6 @@ use super::*;
 use crate::queue::{
     Health, QueueError, Verdict,
     sled::{
-        disk,
         durable_flush::fault,
         entry, keys,
         record::{Head, MAX_RECORD},
@@ -14,7 +13,7 @@ use crate::queue::{
 };
 
 fn raw_db(bench: &Bench) -> Db {
-    sled::Config::new().path(bench.sled()).segment_size(disk::SEGMENT_SIZE).open().unwrap()
+    sled::Config::new().path(bench.sled()).segment_size(SEGMENT_SIZE).open().unwrap()
 }
 
 /// Changes the closed store behind its back.
