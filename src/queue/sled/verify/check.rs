@@ -160,7 +160,7 @@ impl Found {
             Some(keys::RETRIES) => self.retry(key, whole),
             Some(keys::DEAD) => self.dead(key, whole),
             Some(keys::RAW) => self.raw(key, whole),
-            Some(keys::PARTS) => return self.part(db, key),
+            Some(keys::PARTS) => return part(db, key),
             _ => Ok(()),
         })
     }
@@ -299,16 +299,6 @@ impl Found {
         Ok(())
     }
 
-    /// Parts of a whole value were read with it; here only those are found that belong to none.
-    fn part(&mut self, db: &Db, key: &[u8]) -> sled::Result<Result<(), Malformed>> {
-        let Some((of, index)) = keys::part_of(key) else { return Ok(Err(Malformed("its key"))) };
-        let owner = db.get(of)?;
-        let stub = owner.as_deref().and_then(Stub::of);
-        let parts = stub.map_or(0, |stub| stub.len.saturating_sub(1) / long::CHUNK);
-        let belongs = (1..=parts).contains(&usize::try_from(index).unwrap_or(0));
-        if belongs { Ok(Ok(())) } else { Ok(Err(Malformed("it belongs to nothing"))) }
-    }
-
     fn strangers(&mut self, db: &Db) -> sled::Result<()> {
         let ours = [
             keys::EVENTS,
@@ -408,6 +398,16 @@ impl Found {
             report.repair.push(words.to_owned());
         }
     }
+}
+
+/// Parts of a whole value were read with it; here only those are found that belong to none.
+fn part(db: &Db, key: &[u8]) -> sled::Result<Result<(), Malformed>> {
+    let Some((of, index)) = keys::part_of(key) else { return Ok(Err(Malformed("its key"))) };
+    let owner = db.get(of)?;
+    let stub = owner.as_deref().and_then(Stub::of);
+    let parts = stub.map_or(0, |stub| stub.len.saturating_sub(1) / long::CHUNK);
+    let belongs = (1..=parts).contains(&usize::try_from(index).unwrap_or(0));
+    if belongs { Ok(Ok(())) } else { Ok(Err(Malformed("it belongs to nothing"))) }
 }
 
 /// A range of events, up to but not with `end`, and its verb.

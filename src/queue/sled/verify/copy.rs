@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::disk::Place, other};
+use super::{
+    super::disk::{COPY, Place},
+    other,
+};
 use crate::queue::sled::OpenError;
 
 /// Room to leave on the disk beside a copy.
@@ -21,7 +24,7 @@ pub(super) struct Copied {
 }
 
 fn directory(of: &Path) -> PathBuf {
-    of.join("verify")
+    of.join(COPY)
 }
 
 /// Copies it; what a former verification left is removed first.
@@ -70,15 +73,4 @@ pub(super) fn remove(of: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// Removes snapshots in the copy.
-pub(super) fn remove_snapshots(database: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(database)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

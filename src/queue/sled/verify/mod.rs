@@ -24,7 +24,7 @@ use serde::Serialize;
 use self::check::Found;
 use super::{
     OpenError,
-    disk::{Place, open_when_free, words},
+    disk::{Place, open_when_free, remove_snapshots, words},
     mark::{Mark, MarkFile},
 };
 use crate::{clock::Timestamp, name::HandlerName};
@@ -185,7 +185,7 @@ impl Case {
         let mut opened = look(&copied.database, limit);
         if opened.is_err() {
             // A snapshot only spares reading the log; without it sled reads all of that.
-            copy::remove_snapshots(&copied.database)?;
+            remove_snapshots(&copied.database)?;
             opened = look(&copied.database, limit);
         }
         match opened {

@@ -176,29 +176,44 @@ fn skip(kind: u8, get: &mut Get<'_>) -> Result<(), Malformed> {
     let is = |of: Kind| kind == of.byte();
     if is(Kind::Group) {
         let head = Head::get(get)?;
-        for _ in 0..head.count {
-            (get.bytes()?, names(get)?, names(get)?, get.bytes()?);
-        }
+        (0..head.count).try_for_each(|_| event(get))
     } else if is(Kind::Ids) || is(Kind::Gap) {
-        Head::get(get)?;
+        Head::get(get).map(drop)
     } else if is(Kind::Part) {
-        (get.u32()?, get.u32()?, get.bytes()?);
+        get.u64()?;
+        texts::<1>(get)
     } else if is(Kind::Raw) {
         get.u64()?;
-        (get.bytes()?, get.u32()?, get.bytes()?);
-        (get.bytes()?, get.bytes()?, get.bytes()?);
+        failure(get)?;
+        texts::<3>(get)
     } else if is(Kind::Retry) || is(Kind::Dead) {
-        (get.u64()?, get.u32()?, get.u64()?);
-        (get.bytes()?, get.u32()?, get.bytes()?);
-        (get.u64()?, get.u64()?);
-        (get.bytes()?, names(get)?, names(get)?, get.bytes()?);
+        get.array::<20>()?;
+        failure(get)?;
+        get.array::<16>()?;
+        event(get)
     } else if is(Kind::Meta) {
         // Numbers are shorter, and of no use here.
-        (get.array::<16>()?, get.array::<32>()?);
+        get.array::<48>().map(drop)
     } else {
-        return Err(Malformed("another kind of value"));
+        Err(Malformed("another kind of value"))
     }
-    Ok(())
+}
+
+fn texts<const N: usize>(get: &mut Get<'_>) -> Result<(), Malformed> {
+    (0..N).try_for_each(|_| get.bytes().map(drop))
+}
+
+fn failure(get: &mut Get<'_>) -> Result<(), Malformed> {
+    get.bytes()?;
+    get.u32()?;
+    get.bytes().map(drop)
+}
+
+fn event(get: &mut Get<'_>) -> Result<(), Malformed> {
+    get.bytes()?;
+    names(get)?;
+    names(get)?;
+    get.bytes().map(drop)
 }
 
 fn names(get: &mut Get<'_>) -> Result<(), Malformed> {
