@@ -5,5 +5,6 @@ mod delivery;
 mod hooks;
 mod life;
 mod operator;
+mod store;
 mod subscriptions;
 mod trace;
