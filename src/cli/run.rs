@@ -1,6 +1,6 @@
 //! `brevdue run`.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +22,8 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
+    // The runtime panics when it has too few files for signals: an error instead, if so.
+    drop(UnixStream::pair()?);
     // Caught from now on: a signal during the start must end it well, too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

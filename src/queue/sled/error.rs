@@ -12,7 +12,7 @@ pub enum OpenError {
     Locked(PathBuf),
     /// The file system said no.
     #[error("the store's directory: {0}{cure}", cure = cure(.0))]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// What is on disk cannot be trusted.
     #[error(
         "the store is damaged: {0}. `brevdue verify` says what is whole; \
@@ -51,6 +51,13 @@ impl OpenError {
     /// The disk is full.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Io(error) if full(error))
+    }
+}
+
+impl From<io::Error> for OpenError {
+    /// Not as a source: its words are in ours.
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
 }
 
