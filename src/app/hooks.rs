@@ -55,8 +55,11 @@ impl Hooks {
         let certificates = match &config.server.tls {
             None => None,
             Some(tls) => Some(
-                Certificates::load(&tls.certificate_file, tls.key_file.path())
-                    .context("server.tls")?,
+                Certificates::load(
+                    &tls.certificate_file,
+                    tls.key_file.locate().context("server.tls")?,
+                )
+                .context("server.tls")?,
             ),
         };
         let mut generic = BTreeMap::new();
