@@ -8,7 +8,7 @@ use sled::Db;
 
 use super::{
     dedup::{Dedup, Ids},
-    entry::{Cursor, Tried, Undecodable, encode_number},
+    entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number},
     keys,
     load::size,
     op::Answer,
@@ -21,15 +21,17 @@ use super::{
 use crate::{
     clock::Timestamp,
     event::Arrival,
-    name::HandlerName,
+    name::{HandlerName, HookName},
     queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
 };
 
-/// An answer that waits for the sync.
+/// An answer that waits for the sync. A refusal waits, too: whoever hears of it may go on, and
+/// what is asked for then must not get into this group, whose time is already told.
 #[derive(Debug)]
 enum Pending {
     Appended(Answer<Vec<Appended>>, Vec<Appended>),
     Done(Answer<()>),
+    Refused(Answer<()>, QueueError),
 }
 
 /// What is true once it is synced.
@@ -57,6 +59,8 @@ pub(super) struct Group {
     next: u64,
     next_raw: u64,
     new: Vec<New>,
+    /// Hooks that no id was made with before.
+    hooks: BTreeSet<HookName>,
     /// Ids of `new`: a second arrival of one of them waits for the same sync.
     ids: Ids,
     cursors: BTreeMap<HandlerName, Cursor>,
@@ -73,6 +77,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) heads: Vec<Head>,
+    pub(super) hooks: BTreeSet<HookName>,
     groups: Vec<state::Group>,
     event_bytes: u64,
     next: u64,
@@ -89,6 +94,7 @@ impl Group {
             next: state.next,
             next_raw: state.next_raw,
             new: Vec::new(),
+            hooks: BTreeSet::new(),
             ids: Ids::default(),
             cursors: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -130,13 +136,20 @@ impl Group {
         }
         let ids: Vec<Id> =
             [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+        let new_hook = only_by_hook.clone().filter(|hook| !dedup.hooks.contains(hook));
         let (from, already) = match only_by_hook {
             Some(hook) if known(&main) => {
-                let others = from.into_iter().filter(|name| *name != hook).collect();
-                (vec![hook], others)
+                let by = |name: &HookName| dedup.id(&origin, event.attributes(), Some(name));
+                let came_by = dedup.hooks.union(&self.hooks).filter(|name| known(&by(name)));
+                let already: BTreeSet<_> = from.iter().chain(came_by).collect();
+                let already = already.into_iter().filter(|name| **name != hook).cloned().collect();
+                (vec![hook], already)
             }
             Some(_) | None => (from, Vec::new()),
         };
+        if let Some(hook) = new_hook {
+            self.hooks.insert(hook);
+        }
         let seq = Seq(self.next);
         self.next += 1;
         self.ids.extend(&ids);
@@ -224,7 +237,7 @@ impl Group {
         answer: Answer<()>,
     ) {
         let planned = match &id {
-            DeadLetterId::Raw(_) => Err(QueueError::Undeliverable),
+            DeadLetterId::Raw(_) => self.find(shared, &id).and(Err(QueueError::Undeliverable)),
             DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
         };
         match planned {
@@ -233,7 +246,7 @@ impl Group {
                 self.effects.push(effect);
                 self.answers.push(Pending::Done(answer));
             }
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => self.answers.push(Pending::Refused(answer, error)),
         }
     }
 
@@ -261,7 +274,7 @@ impl Group {
 
     pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId, answer: Answer<()>) {
         if let Err(error) = self.find(shared, &id) {
-            drop(answer.send(Err(error)));
+            self.answers.push(Pending::Refused(answer, error));
             return;
         }
         self.entries.push((keys::dead_key(&id), None));
@@ -276,9 +289,14 @@ impl Group {
     }
 
     /// The entries to write, and what to make known after the sync.
-    pub(super) fn seal(mut self) -> (Entries, Written) {
+    pub(super) fn seal(mut self, dedup: &Dedup) -> (Entries, Written) {
+        if !self.hooks.is_empty() {
+            let hooks = encode_hooks(dedup.hooks.union(&self.hooks));
+            self.entries.push((keys::HOOKS.to_vec(), Some(hooks)));
+        }
         let mut written = Written {
             heads: Vec::new(),
+            hooks: self.hooks,
             groups: Vec::new(),
             event_bytes: 0,
             next: self.next,
@@ -346,6 +364,7 @@ impl Written {
             match pending {
                 Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
                 Pending::Done(answer) => drop(answer.send(Ok(()))),
+                Pending::Refused(answer, error) => drop(answer.send(Err(error))),
             }
         }
     }
@@ -355,7 +374,9 @@ impl Written {
         for pending in self.answers {
             match pending {
                 Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
+                Pending::Done(answer) | Pending::Refused(answer, _) => {
+                    drop(answer.send(Err(error.clone())));
+                }
             }
         }
     }

@@ -28,6 +28,8 @@ pub(super) const NEXT: &[u8] = b"m|next";
 pub(super) const OLDEST: &[u8] = b"m|oldest";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
+/// The hooks that an event came by that could be told only by its hook.
+pub(super) const HOOKS: &[u8] = b"m|hooks";
 /// Written at each start, to see that a write is synced.
 pub(super) const STARTED: &[u8] = b"m|started";
 

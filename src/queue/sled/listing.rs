@@ -73,6 +73,9 @@ pub(super) async fn dead_letters(
     open(shared)?;
     let ids = {
         let state = shared.state();
+        if handler.is_some_and(|handler| !state.places.contains_key(handler)) {
+            return Err(QueueError::NotFound);
+        }
         let ours = state.dead.by_age.iter().map(|(_, id)| id).filter(|id| match id {
             DeadLetterId::Raw(_) => handler.is_none(),
             DeadLetterId::Delivery(of, _) => handler.is_none_or(|handler| handler == of),
@@ -156,8 +159,8 @@ fn one(state: &State, name: &HandlerName, place: &Place) -> HandlerCensus {
     HandlerCensus {
         name: name.clone(),
         configured: place.configured,
-        pending: place.pending(state.next).min(state.next.saturating_sub(state.oldest)),
-        retrying: number(place.retries.len()),
+        pending: place.pending(state.oldest, state.next),
+        retrying: number(place.retries.waiting()),
         in_flight: number(place.leased.len()),
         dead_letters: place.dead,
         oldest: None,

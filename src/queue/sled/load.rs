@@ -10,7 +10,7 @@ use super::{
     OpenError, Options,
     dedup::Dedup,
     disk::pump,
-    entry::{Cursor, Identity, decided_at, decode_number},
+    entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
     keys,
     record::Head,
     wire::{Kind, Malformed},
@@ -55,6 +55,9 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
         retries: Vec::new(),
         dead: Vec::new(),
     };
+    if let Some(value) = db.get(keys::HOOKS)? {
+        loaded.dedup.hooks = decode_hooks(&value).map_err(|e| damaged(keys::HOOKS, e))?;
+    }
     loaded.places(db)?;
     loaded.log(db, options, now)?;
     loaded.nothing_is_settled_that_is_missing()?;

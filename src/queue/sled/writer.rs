@@ -244,7 +244,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: Group) -> Result<(), Broken> {
-        let (entries, mut written) = group.seal();
+        let (entries, mut written) = group.seal(&self.dedup);
         if let Err(broken) = self.commit(entries) {
             written.refuse(&QueueError::Unavailable(broken.0.clone()));
             return Err(broken);
@@ -252,6 +252,7 @@ impl Writer {
         for head in mem::take(&mut written.heads) {
             self.dedup.remember(head);
         }
+        self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();
         Ok(())
