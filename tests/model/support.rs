@@ -10,7 +10,7 @@ use brevdue::{
     queue::{
         Delivery, Failure, HandlerCensus, Page, Queue, StartAt,
         model::ModelQueue,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
 };
 use futures_util::FutureExt;
@@ -109,6 +109,7 @@ impl Disk {
             dedup_window: 90 * DAY,
             dedup_max: 1_000_000,
             retain: self.retain,
+            dead_letters: DeadLetterBounds::default(),
             handlers: handlers.to_vec(),
         }
     }

@@ -8,12 +8,13 @@ use sled::Db;
 
 use super::{
     dedup::{Dedup, Ids},
+    effect::Effect,
     entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number},
     keys,
-    load::size,
+    long::{self, MAX_VALUE, size},
     op::Answer,
     reader::{Receipt, Shared},
-    record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
+    record::{Head, Id, MAX_EVENT, Packing, encode_event},
     state,
     wire::Kind,
     writer::Entries,
@@ -32,16 +33,6 @@ enum Pending {
     Appended(Answer<Vec<Appended>>, Vec<Appended>),
     Done(Answer<()>),
     Refused(Answer<()>, QueueError),
-}
-
-/// What is true once it is synced.
-#[derive(Debug)]
-enum Effect {
-    Retried { receipt: Box<Receipt>, due: u64, bytes: u64 },
-    Buried { receipt: Box<Receipt>, at: Timestamp, bytes: u64 },
-    RawBuried { number: u64, at: Timestamp, bytes: u64 },
-    Revived { handler: HandlerName, seq: Seq, due: u64, bytes: u64 },
-    Discarded(DeadLetterId),
 }
 
 /// An event that will be stored.
@@ -161,7 +152,7 @@ impl Group {
 
     pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, answer: Answer<()>) {
         let value = Undecodable { at: self.now, failure, push }.encode();
-        if value.len() > MAX_RECORD {
+        if value.len() > MAX_VALUE {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
@@ -263,6 +254,8 @@ impl Group {
         let unreadable = |error: String| QueueError::Unavailable(error);
         let value = db.get(&key).map_err(|e| unreadable(e.to_string()))?;
         let value = value.ok_or(QueueError::NotFound)?;
+        let value = long::whole(db, &key, &value).map_err(|e| unreadable(e.to_string()))?;
+        let value = value.ok_or(QueueError::NotFound)?;
         let mut tried = Tried::decode(Kind::Dead, &value).map_err(|e| unreadable(e.to_string()))?;
         (tried.at, tried.since) = (self.now, self.now);
         let due = self.now.as_millis();
@@ -324,8 +317,8 @@ impl Group {
     }
 }
 
-/// Too large for a record.
-const TOO_LARGE: QueueError = QueueError::Full("an event of more than 75 KiB is not kept");
+/// Too large for the store; no body within `max_body` becomes so long.
+const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
 
 fn fits(arrival: &Arrival) -> bool {
     let names = 67 * (arrival.from.len() + 1);
@@ -378,39 +371,6 @@ impl Written {
                     drop(answer.send(Err(error.clone())));
                 }
             }
-        }
-    }
-}
-
-impl Effect {
-    fn make_known(self, state: &mut state::State) {
-        match self {
-            Self::Retried { receipt, due, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.retries(&lease.handler, lease.seq, due, bytes);
-                lease.end();
-            }
-            Self::Buried { receipt, at, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.bury(
-                    DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)),
-                    at,
-                    bytes,
-                );
-                state.live_bytes += bytes;
-                lease.end();
-            }
-            Self::RawBuried { number, at, bytes } => {
-                state.bury(DeadLetterId::Raw(number), at, bytes);
-                state.live_bytes += bytes;
-            }
-            Self::Revived { handler, seq, due, bytes } => {
-                state.unbury(&DeadLetterId::Delivery(handler.clone(), seq));
-                state.retries(&handler, seq.0, due, bytes);
-            }
-            Self::Discarded(id) => state.unbury(&id),
         }
     }
 }
