@@ -13,6 +13,8 @@
 
 // The lints that let tests panic know a test by this attribute.
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod image;
 #[cfg(test)]
 mod ledger;

@@ -74,7 +74,7 @@ impl Workload {
 
     async fn run(&self) {
         let file = File::options().create(true).append(true).open(&self.ledger).unwrap();
-        let ledger = Arc::new(Ledger::new(file, 0));
+        let ledger = Arc::new(Ledger::new(file, self.seed));
         for opening in 0..OPENINGS {
             let options = options(&self.folder);
             let queue =
