@@ -21,7 +21,7 @@ use brevdue::{
     metrics::Metrics,
     queue::{
         Queue,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
 };
 use tokio::{
@@ -70,6 +70,7 @@ async fn store(directory: &Path, senders: u64, length: Duration) -> anyhow::Resu
         dedup_window: Duration::from_secs(90 * 24 * 3600),
         dedup_max: 2_000_000,
         retain: Duration::from_secs(3600),
+        dead_letters: DeadLetterBounds::default(),
         handlers: Vec::new(),
     };
     let open = move || SledQueue::open(options, Clock::System, Metrics::default());

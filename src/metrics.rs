@@ -89,6 +89,10 @@ pub struct Metrics {
     pub queue_events: Gauge,
     /// Live bytes of the store.
     pub queue_bytes: Gauge,
+    /// 1 while new events are refused for want of room.
+    pub queue_full: Gauge,
+    /// Dead letters dropped because they were too many, too large or too old.
+    pub dead_letters_dropped: Counter,
     /// Ids in the dedup window.
     pub dedup_ids: Gauge,
     /// 1 while the store takes writes.
@@ -129,6 +133,8 @@ impl Default for Metrics {
             oldest_seconds: Family::default(),
             queue_events: Gauge::default(),
             queue_bytes: Gauge::default(),
+            queue_full: Gauge::default(),
+            dead_letters_dropped: Counter::default(),
             dedup_ids: Gauge::default(),
             store_writable: Gauge::default(),
             commits: Counter::default(),
@@ -168,6 +174,8 @@ impl Metrics {
         r.register_with_unit("handler_oldest", "Age of a handler's oldest unsettled event", Unit::Seconds, self.oldest_seconds.clone());
         r.register("queue_events", "Events in the log", self.queue_events.clone());
         r.register_with_unit("queue_live", "Live bytes of the store", Unit::Bytes, self.queue_bytes.clone());
+        r.register("queue_full", "1 while new events are refused for want of room", self.queue_full.clone());
+        r.register("dead_letters_dropped", "Dead letters dropped: too many, too large or too old", self.dead_letters_dropped.clone());
         r.register("dedup_ids", "Identities remembered", self.dedup_ids.clone());
         r.register("store_writable", "1 while the store takes writes", self.store_writable.clone());
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());

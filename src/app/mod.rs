@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Queue as _,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
     server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
@@ -214,6 +214,11 @@ async fn open_queue(
         dedup_window: config.queue.dedup_window,
         dedup_max: config.queue.dedup_max,
         retain: config.queue.retain,
+        dead_letters: DeadLetterBounds {
+            max: config.queue.dead_letters_max,
+            bytes: config.queue.dead_letters_bytes,
+            age: config.queue.dead_letters_age,
+        },
         handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
     };
     let (clock, metrics) = (clock.clone(), metrics.clone());

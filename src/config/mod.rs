@@ -69,7 +69,7 @@ pub struct Server {
     pub trusted_proxies: Vec<IpAddr>,
     /// Connections at the same time.
     pub max_connections: NonZeroUsize,
-    /// Bytes of a request's body; at most 64 KiB.
+    /// Bytes of a request's body; at most 1 MiB.
     pub max_body: usize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
@@ -130,6 +130,12 @@ pub struct Queue {
     pub dedup_max: usize,
     /// How long delivered events are kept.
     pub retain: Duration,
+    /// How many dead letters are kept.
+    pub dead_letters_max: usize,
+    /// How many bytes of them.
+    pub dead_letters_bytes: u64,
+    /// How long.
+    pub dead_letters_age: Duration,
 }
 
 /// `[altinn]`.

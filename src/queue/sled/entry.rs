@@ -110,7 +110,7 @@ impl Undecodable {
 
 /// When a retry or dead letter (of this kind) was decided on.
 pub(super) fn decided_at(kind: Kind, value: &[u8]) -> Result<Timestamp, Malformed> {
-    Get::open(kind, value)?.u64().map(Timestamp::from_millis)
+    Get::peek(kind, value)?.u64().map(Timestamp::from_millis)
 }
 
 /// What makes a store this store.

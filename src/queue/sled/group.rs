@@ -10,10 +10,10 @@ use super::{
     dedup::{Dedup, Ids},
     entry::{Cursor, Tried, Undecodable, encode_number},
     keys,
-    load::size,
+    long::{self, MAX_VALUE, size},
     op::Answer,
     reader::{Receipt, Shared},
-    record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
+    record::{Head, Id, MAX_EVENT, Packing, encode_event},
     state,
     wire::Kind,
     writer::Entries,
@@ -148,7 +148,7 @@ impl Group {
 
     pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, answer: Answer<()>) {
         let value = Undecodable { at: self.now, failure, push }.encode();
-        if value.len() > MAX_RECORD {
+        if value.len() > MAX_VALUE {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
@@ -250,6 +250,8 @@ impl Group {
         let unreadable = |error: String| QueueError::Unavailable(error);
         let value = db.get(&key).map_err(|e| unreadable(e.to_string()))?;
         let value = value.ok_or(QueueError::NotFound)?;
+        let value = long::whole(db, &key, &value).map_err(|e| unreadable(e.to_string()))?;
+        let value = value.ok_or(QueueError::NotFound)?;
         let mut tried = Tried::decode(Kind::Dead, &value).map_err(|e| unreadable(e.to_string()))?;
         (tried.at, tried.since) = (self.now, self.now);
         let due = self.now.as_millis();
@@ -306,8 +308,8 @@ impl Group {
     }
 }
 
-/// Too large for a record.
-const TOO_LARGE: QueueError = QueueError::Full("an event of more than 75 KiB is not kept");
+/// Too large for the store; no body within `max_body` becomes so long.
+const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
 
 fn fits(arrival: &Arrival) -> bool {
     let names = 67 * (arrival.from.len() + 1);

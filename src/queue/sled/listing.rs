@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sled::Db;
+use sled::{Db, IVec};
 
 use super::{
     entry::{Tried, Undecodable},
-    keys,
+    keys, long,
     reader::{ReadError, Shared, group_of},
     record::{Head, decode_group},
     state::{Place, State},
@@ -37,7 +37,7 @@ fn oldest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
         if events.len() >= limit {
             break;
         }
-        events.extend(decode_group(&entry?.1)?.1);
+        events.extend(group(db, entry?)?);
     }
     events.truncate(limit);
     Ok(events)
@@ -49,11 +49,17 @@ fn newest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
         if events.len() >= limit {
             break;
         }
-        events.extend(decode_group(&entry?.1)?.1.into_iter().rev());
+        events.extend(group(db, entry?)?.into_iter().rev());
     }
     events.truncate(limit);
     events.reverse();
     Ok(events)
+}
+
+/// None of them if they were deleted meanwhile.
+fn group(db: &Db, (key, value): (IVec, IVec)) -> Result<Vec<StoredEvent>, ReadError> {
+    let whole = long::whole(db, &key, &value)?;
+    Ok(whole.map(|value| decode_group(&value)).transpose()?.map_or_else(Vec::new, |group| group.1))
 }
 
 /// One event of the log.
@@ -104,7 +110,9 @@ pub(super) async fn dead_letter(
 }
 
 fn letter(db: &Db, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
-    let Some(value) = db.get(keys::dead_key(&id))? else { return Ok(None) };
+    let key = keys::dead_key(&id);
+    let Some(value) = db.get(&key)? else { return Ok(None) };
+    let Some(value) = long::whole(db, &key, &value)? else { return Ok(None) };
     let (buried, attempts, failure, letter) = match &id {
         DeadLetterId::Raw(_) => {
             let Undecodable { at, failure, push } = Undecodable::decode(&value)?;
@@ -170,9 +178,11 @@ fn received(
 ) -> Result<(HandlerName, Option<Timestamp>), ReadError> {
     let at = match due {
         Some(due) => {
-            let value = db.get(keys::retry(due, &handler, seq))?;
-            let tried = value.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?;
-            tried.map(|tried| tried.stored.received)
+            let key = keys::retry(due, &handler, seq);
+            let value = db.get(&key)?;
+            let whole = value.as_ref().map(|value| long::whole(db, &key, value)).transpose()?;
+            let tried = whole.flatten().map(|value| Tried::decode(Kind::Retry, &value));
+            tried.transpose()?.map(|tried| tried.stored.received)
         }
         None => match db.range(keys::event(0)..=keys::event(seq)).next_back() {
             Some(entry) => Some(Head::decode(&entry?.1)?.received),

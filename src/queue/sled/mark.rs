@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -65,17 +65,17 @@ impl MarkFile {
 
     /// Whether the store is the one it was, and as far. `now` is what was found in it.
     pub(super) fn check(&mut self, now: &Mark) -> Result<(), OpenError> {
-        let mut bytes = Vec::new();
-        (&self.file).take(64).read_to_end(&mut bytes)?;
-        let before = match Mark::decode(&bytes) {
-            Ok(mark) => mark,
-            Err(_) if bytes.is_empty() => return Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "the high-water file cannot be read; going on without it");
-                return Ok(());
-            }
-        };
-        let accept = format!("remove {} to start without them", self.path.display());
+        let mut bytes = [0; 64];
+        let len = self.file.read_at(&mut bytes, 0)?;
+        let bytes = bytes.get(..len).unwrap_or_default();
+        let accept = format!("removing {} accepts what is there", self.path.display());
+        // Nothing but zeros is what a crash during the first writing leaves.
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let before = Mark::decode(bytes).map_err(|error| {
+            OpenError::damaged(&format!("the high-water file ({accept})"), error)
+        })?;
         if before.store != now.store {
             let lost = before.next.saturating_sub(before.low);
             return Err(OpenError::Damaged(format!(
