@@ -8,6 +8,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 /// A secret file larger than this is a mistake.
 const MAX_FILE: u64 = 64 * 1024;
@@ -152,6 +153,19 @@ pub fn matches(secret: &SecretString, offered: &str) -> bool {
 /// Whether `offered` is any of `secrets`; looks at all of them, whichever fits.
 pub fn matches_any(secrets: &[SecretString], offered: &str) -> bool {
     secrets.iter().fold(false, |found, secret| matches(secret, offered) | found)
+}
+
+/// Tells one secret from another without keeping it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// SHA-256, in hexadecimal.
+    pub fn of(secret: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
+        Self(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 #[cfg(test)]

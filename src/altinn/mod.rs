@@ -7,12 +7,15 @@
 
 pub mod api;
 mod call;
+mod endpoint;
 pub mod exchange;
 pub mod maskinporten;
+pub mod memory;
 pub mod once;
 pub mod plan;
 pub mod problem;
 pub mod reconcile;
+pub mod self_proof;
 pub mod state;
 pub mod token;
 

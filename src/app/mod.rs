@@ -7,6 +7,7 @@ pub mod altinn;
 mod handlers;
 mod hooks;
 pub mod reload;
+pub mod rotate;
 mod sockets;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    altinn::self_proof::Challenge,
     clock::Clock,
     config::Config,
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -74,7 +76,8 @@ impl App {
         let sockets = sockets::bind(&config).await?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
-        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks.secrets)?;
+        let challenge = Arc::<Challenge>::default();
+        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks, &challenge)?;
         let handlers = handlers::build(&config, &clock)?;
         let queue = open_queue(&config, &clock, &metrics).await?;
         let core = Core::new(config, clock, metrics, queue);
@@ -82,11 +85,13 @@ impl App {
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
         core.dispatch(&mut supervisor, &handlers);
         let state = reconciler.as_ref().map(altinn::Reconciliation::state);
-        admin::spawn(&mut supervisor, sockets.admin, &core, state)?;
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
-        let server =
-            core.hook_endpoint(&hooks, &validated, sockets.hooks, supervisor.stopping())?;
+        let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
+        admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate))?;
+        let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
+        service.well_known = Arc::new(move |path| challenge.answer(path));
+        let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
         let parts = reload::parts(&hooks, events);
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
@@ -154,18 +159,16 @@ impl Core {
         }
     }
 
-    /// The hooks on their sockets.
-    fn hook_endpoint(
+    /// The hooks.
+    fn hooks(
         &self,
         hooks: &hooks::Hooks,
         validated: &Arc<Notify>,
-        sockets: Vec<Socket>,
         stop: CancellationToken,
-    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
-        let certificates = hooks.certificates.as_ref();
+    ) -> ingress::Hooks<SledQueue> {
         let server = &self.config.server;
         let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
-        let service = ingress::Hooks {
+        ingress::Hooks {
             prefix: server.public_url.path().trim_end_matches('/').to_owned(),
             sources: hooks.sources(&self.config, validated),
             queue: self.queue.clone(),
@@ -176,9 +179,21 @@ impl Core {
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
             }),
+            well_known: Arc::new(|_| None),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
-        };
+        }
+    }
+
+    /// The hooks on their sockets.
+    fn hook_endpoint(
+        &self,
+        hooks: &hooks::Hooks,
+        service: ingress::Hooks<SledQueue>,
+        sockets: Vec<Socket>,
+    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
+        let certificates = hooks.certificates.as_ref();
+        let server = &self.config.server;
         Ok(Server {
             sockets,
             tls: certificates.map(Certificates::server_config).transpose()?,

@@ -153,6 +153,8 @@ pub struct Altinn {
     pub feed_interval: Duration,
     /// How long a replaced subscription stays.
     pub overlap: Duration,
+    /// Whether our own public URL is asked before Altinn is told it.
+    pub self_proof: bool,
     /// Sent as `Ocp-Apim-Subscription-Key`.
     pub api_key_file: Option<SecretFile>,
     /// The client.

@@ -86,6 +86,7 @@ pub(super) async fn start() -> Endpoint {
     let count = Arc::clone(&stored);
     let hooks = Hooks {
         prefix: "/events/".to_owned(),
+        well_known: Arc::new(|path| (path == "question").then(|| "answer".to_owned())),
         sources,
         queue: log.clone(),
         max_body: MAX_BODY,
