@@ -291,6 +291,19 @@ impl<T: TokenSource> Events<T> {
         name: &'static str,
         request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
     ) -> Result<Answer, ApiError> {
+        let answer = self.ask(name, request).await?;
+        if answer.too_long {
+            return Err(ApiError::Malformed(format!("it is longer than {LARGE} bytes")));
+        }
+        Ok(answer)
+    }
+
+    /// The same, but a good answer that is too long is told as that.
+    pub(super) async fn ask(
+        &self,
+        name: &'static str,
+        request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
+    ) -> Result<Answer, ApiError> {
         let token = self.tokens.token().await?;
         let answer = self.send(name, request(&token)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {

@@ -8,6 +8,8 @@
 pub mod api;
 mod call;
 pub mod exchange;
+pub mod feed;
+pub mod health;
 pub mod maskinporten;
 pub mod once;
 pub mod plan;

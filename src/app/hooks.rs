@@ -75,8 +75,7 @@ impl Hooks {
         config: &Config,
         validated: &Arc<Notify>,
     ) -> BTreeMap<HookName, Arc<dyn Source>> {
-        let subscriptions = config.subscriptions.iter().map(|(name, s)| membership(name, s));
-        let subscriptions: Arc<Vec<_>> = Arc::new(subscriptions.collect());
+        let subscriptions = memberships(config);
         let mut sources: BTreeMap<HookName, Arc<dyn Source>> = BTreeMap::new();
         for (name, secrets) in &self.secrets {
             let source = Altinn {
@@ -129,6 +128,11 @@ fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
             clock: clock.clone(),
         },
     })
+}
+
+/// The filters of all subscriptions.
+pub(super) fn memberships(config: &Config) -> Arc<Vec<Membership>> {
+    Arc::new(config.subscriptions.iter().map(|(name, s)| membership(name, s)).collect())
 }
 
 fn membership(name: &HookName, subscription: &Subscription) -> Membership {

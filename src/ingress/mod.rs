@@ -24,7 +24,7 @@ use crate::{
     event::Arrival,
     metrics::{AnswerLabels, Metrics},
     name::HookName,
-    queue::Queue,
+    queue::{Appended, Queue},
     server::{Answer, Peer, Service, answer, body},
     source::{Handshake, Refusal, Source},
 };
@@ -34,6 +34,18 @@ const RETRY: HeaderValue = HeaderValue::from_static("30");
 
 /// Called with each event that was stored, after it was.
 pub type OnStored = Arc<dyn Fn(&Arrival) + Send + Sync>;
+
+/// What became of an event that was pushed.
+#[derive(Debug, Clone, Copy)]
+pub enum Push<'a> {
+    /// It is in the log, now or before.
+    Kept(&'a Arrival, Appended),
+    /// There was no room for it, or the store did not work.
+    Refused,
+}
+
+/// Called with what became of each push to a hook.
+pub type OnPush = Arc<dyn Fn(&HookName, Push<'_>) + Send + Sync>;
 
 /// All hooks.
 pub struct Hooks<Q> {
@@ -53,6 +65,8 @@ pub struct Hooks<Q> {
     pub stopping: CancellationToken,
     /// Told of what was stored.
     pub on_stored: OnStored,
+    /// Told of what was pushed.
+    pub on_push: OnPush,
     /// Counted in.
     pub metrics: Metrics,
     /// For the time of the last push.

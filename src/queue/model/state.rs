@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use crate::{
     clock::Timestamp,
     event::{Arrival, Origin},
     name::{HandlerName, HookName},
     queue::{
-        Appended, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter, QueueError,
-        RawPush, Seq, StartAt, StoredEvent, Verdict,
+        Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter,
+        QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
     },
 };
 
@@ -24,6 +26,7 @@ pub(super) struct State {
     known: BTreeMap<Identity, BTreeSet<HookName>>,
     handlers: BTreeMap<HandlerName, Place>,
     raw: BTreeMap<u64, DeadLetter>,
+    pub(super) bookmarks: BTreeMap<BookmarkName, Bytes>,
     pub(super) refusal: Option<QueueError>,
     pub(super) closed: bool,
 }

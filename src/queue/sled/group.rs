@@ -8,7 +8,7 @@ use sled::Db;
 
 use super::{
     dedup::{Dedup, Ids},
-    entry::{Cursor, Tried, Undecodable, encode_number},
+    entry::{Cursor, Tried, Undecodable, encode_number, encode_place},
     keys,
     load::size,
     op::Answer,
@@ -22,7 +22,9 @@ use crate::{
     clock::Timestamp,
     event::Arrival,
     name::HandlerName,
-    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
+    queue::{
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
+    },
 };
 
 /// An answer that waits for the sync.
@@ -104,17 +106,22 @@ impl Group {
         self.new.len() + self.effects.len() + self.answers.len()
     }
 
-    /// All of the arrivals, or none.
+    /// All of the arrivals and the bookmark, or nothing.
     pub(super) fn append(
         &mut self,
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
         answer: Answer<Vec<Appended>>,
     ) {
-        if arrivals.iter().any(|arrival| !fits(arrival)) {
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE)
+            || arrivals.iter().any(|arrival| !fits(arrival))
+        {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
+        let entry = |b: Bookmark| (keys::bookmark(&b.name), Some(encode_place(&b.place)));
+        self.entries.extend(bookmark.map(entry));
         let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
         self.answers.push(Pending::Appended(answer, results));
     }

@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use crate::{name::HandlerName, queue::DeadLetterId};
+use crate::{
+    name::HandlerName,
+    queue::{BookmarkName, DeadLetterId},
+};
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
@@ -30,6 +33,9 @@ pub(super) const OLDEST: &[u8] = b"m|oldest";
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
 /// Written at each start, to see that a write is synced.
 pub(super) const STARTED: &[u8] = b"m|started";
+
+/// Prefix of what others keep here beside the log.
+const BOOKMARK: &[u8] = b"m|bookmark|";
 
 /// Ends a handler's name, which holds no such byte.
 const END: u8 = 0;
@@ -74,6 +80,11 @@ pub(super) fn retry(due: u64, handler: &HandlerName, seq: u64) -> Vec<u8> {
 /// A dead letter.
 pub(super) fn dead(handler: &HandlerName, seq: u64) -> Vec<u8> {
     [&[DEAD, b'|'], handler.as_str().as_bytes(), &[END], &seq.to_be_bytes()].concat()
+}
+
+/// A bookmark.
+pub(super) fn bookmark(name: &BookmarkName) -> Vec<u8> {
+    [BOOKMARK, name.as_str().as_bytes()].concat()
 }
 
 /// Where a dead letter stands.
