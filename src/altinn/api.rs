@@ -15,7 +15,7 @@ use super::{
     problem::Words,
     token::{AccessToken, Cached, TokenError, TokenSource},
 };
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{clock::Clock, http_client::BodyError, metrics::Metrics};
 
 const PATH: &str = "/events/api/v1/subscriptions";
 
@@ -293,7 +293,7 @@ impl<T: TokenSource> Events<T> {
     ) -> Result<Answer, ApiError> {
         let answer = self.ask(name, request).await?;
         if answer.too_long {
-            return Err(ApiError::Malformed(format!("it is longer than {LARGE} bytes")));
+            return Err(ApiError::Unreachable(BodyError::TooLong(LARGE).to_string()));
         }
         Ok(answer)
     }
@@ -319,7 +319,7 @@ impl<T: TokenSource> Events<T> {
     }
 
     async fn send(&self, name: &'static str, request: RequestBuilder) -> Result<Answer, ApiError> {
-        self.platform.tally.send(name, request, LARGE).await.map_err(ApiError::Unreachable)
+        self.platform.tally.send_for_part(name, request, LARGE).await.map_err(ApiError::Unreachable)
     }
 }
 

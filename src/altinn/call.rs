@@ -60,6 +60,20 @@ impl Tally {
         request: RequestBuilder,
         limit: usize,
     ) -> Result<Answer, String> {
+        let answer = self.send_for_part(call, request, limit).await?;
+        if answer.too_long {
+            return Err(BodyError::TooLong(limit).to_string());
+        }
+        Ok(answer)
+    }
+
+    /// The same for someone who can ask for less.
+    pub(super) async fn send_for_part(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+        limit: usize,
+    ) -> Result<Answer, String> {
         let answer = answer(request, limit, &self.clock).await;
         let good = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
         let result = if good { "ok" } else { "failed" };

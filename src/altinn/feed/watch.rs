@@ -59,7 +59,7 @@ impl Ways {
     /// Whether Altinn leaves out pushes, or lately did.
     pub fn is_silent(&self, now: Timestamp, settle: Duration) -> bool {
         let Some(missed) = self.missed else { return false };
-        let nothing = self.last_push.is_none_or(|push| push < missed);
+        let nothing = self.last_push.is_none_or(|push| push <= missed);
         now.since(missed) < if nothing { SILENT.max(settle) } else { settle }
     }
 

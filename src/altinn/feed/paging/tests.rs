@@ -142,13 +142,13 @@ fn old_items_after_a_cursor_are_checked_against_the_feeds_beginning() {
 fn what_was_lost_is_known_after_a_restart_too() {
     let old = START - 3 * DAY;
     let mut paging = resume(after(10));
-    let page = || Page::Items((1..=150).map(|number| item(number, old)).collect());
+    let page = || Page::Items((101..=250).map(|number| item(number, old)).collect());
     assert_eq!(paging.answered(page(), at(START)), Outcome::Again);
     let Outcome::Take(chunks) = paging.answered(page(), at(START)) else { panic!() };
     assert_eq!((chunks[0].items.len(), chunks[0].old), (0, 100));
     // Killed after the first chunk.
     let mut paging = resume(chunks[0].cursor.clone());
-    let rest = Page::Items((101..=150).map(|number| item(number, old)).collect());
+    let rest = Page::Items((201..=250).map(|number| item(number, old)).collect());
     let Outcome::Take(chunks) = paging.answered(rest, at(START)) else { panic!() };
     assert_eq!((chunks[0].items.len(), chunks[0].old), (0, 50));
 }
@@ -352,7 +352,8 @@ proptest! {
                 other => panic!("{other:?}"),
             }
         };
-        let line = cursor.time.before(DISORDER).as_millis();
+        // Had the first page nothing that old, the rest is not older by more than their disorder.
+        let line = cursor.time.before(DISORDER).as_millis() - DAY;
         let first: usize = cursor.id.as_ref().map_or(0, |id| id.parse().unwrap());
         append(&mut feed, &after);
         if let Some(lost) = first.checked_sub(1) {
