@@ -43,10 +43,19 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// A subscription, and why an item of its feed was not taken in.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SkipLabels {
+    /// The subscription's name.
+    pub hook: String,
+    /// `old`, `other` or `unreadable`.
+    pub reason: &'static str,
+}
+
 /// A call to Altinn or Maskinporten.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CallLabels {
-    /// `token`, `exchange`, `list`, `create`, `delete`.
+    /// `token`, `exchange`, `list`, `create`, `delete`, `feed`.
     pub call: &'static str,
     /// `ok` or `failed`.
     pub result: &'static str,
@@ -107,6 +116,20 @@ pub struct Metrics {
     pub subscription_validated: Family<HookLabels, Gauge>,
     /// When an event was last pushed, in seconds since 1970.
     pub last_push_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// 1 while something is wrong with a subscription.
+    pub subscription_degraded: Family<HookLabels, Gauge>,
+    /// Pages of the feed read.
+    pub feed_pages: Family<HookLabels, Counter>,
+    /// Events that the feed brought before any push did.
+    pub feed_events: Family<HookLabels, Counter>,
+    /// Of these, events that were pushed after all.
+    pub feed_pushed_later: Family<HookLabels, Counter>,
+    /// Items of the feed that were not taken in.
+    pub feed_skipped: Family<SkipLabels, Counter>,
+    /// When the feed was last read to its end, in seconds since 1970.
+    pub feed_read_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// How old the item is that the reader is at; 0 at the feed's end.
+    pub feed_lag_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
 }
 
 fn seconds() -> Histogram {
@@ -142,6 +165,13 @@ impl Default for Metrics {
             calls: Family::default(),
             subscription_validated: Family::default(),
             last_push_seconds: Family::default(),
+            subscription_degraded: Family::default(),
+            feed_pages: Family::default(),
+            feed_events: Family::default(),
+            feed_pushed_later: Family::default(),
+            feed_skipped: Family::default(),
+            feed_read_seconds: Family::default(),
+            feed_lag_seconds: Family::default(),
         }
     }
 }
@@ -183,6 +213,13 @@ impl Metrics {
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
         r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());
+        r.register("subscription_degraded", "1 while something is wrong with a subscription", self.subscription_degraded.clone());
+        r.register("feed_pages", "Pages of Altinn's feed read", self.feed_pages.clone());
+        r.register("feed_events", "Events that the feed brought before any push did", self.feed_events.clone());
+        r.register("feed_events_pushed_later", "Of these, events that were pushed after all", self.feed_pushed_later.clone());
+        r.register("feed_items_skipped", "Items of the feed that were not taken in", self.feed_skipped.clone());
+        r.register_with_unit("feed_read_to_end", "When the feed was last read to its end, since 1970", Unit::Seconds, self.feed_read_seconds.clone());
+        r.register_with_unit("feed_lag", "How old the item is that the feed's reader is at", Unit::Seconds, self.feed_lag_seconds.clone());
         r
     }
 }

@@ -9,6 +9,8 @@ pub mod api;
 mod call;
 mod endpoint;
 pub mod exchange;
+pub mod feed;
+pub mod health;
 pub mod maskinporten;
 pub mod memory;
 pub mod once;

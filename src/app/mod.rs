@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod altinn;
+mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
@@ -26,7 +27,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    altinn::self_proof::Challenge,
+    altinn::{feed::watch::Watch, self_proof::Challenge},
     clock::Clock,
     config::Config,
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -64,6 +65,7 @@ struct Core {
     metrics: Metrics,
     queue: SledQueue,
     unmatched: Arc<Unmatched>,
+    watch: Watch,
     stopping: Arc<AtomicBool>,
 }
 
@@ -92,13 +94,18 @@ impl App {
         let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
         service.well_known = Arc::new(move |path| challenge.answer(path));
         let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
-        let parts = reload::parts(&hooks, events);
+        let parts = reload::parts(&hooks, events.clone());
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
-        if let Some(reconciler) = reconciler {
+        if let (Some(reconciler), Some(events)) = (reconciler, events) {
+            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.state())?;
             let stop = supervisor.stopping();
-            supervisor.spawn("reconciliation", async move { reconciler.run(stop).await });
+            supervisor.spawn("reconciliation", async move {
+                // What is stored at Altinn from the first subscription on must be after the cursor.
+                feed::before(begun, &stop).await;
+                reconciler.run(stop).await
+            });
         }
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
@@ -138,7 +145,8 @@ impl Core {
     fn new(config: Config, clock: Clock, metrics: Metrics, queue: SledQueue) -> Self {
         let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
         let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
-        Self { config, clock, metrics, queue, unmatched, stopping: Arc::default() }
+        let watch = feed::watch(&config, &clock, &metrics);
+        Self { config, clock, metrics, queue, unmatched, watch, stopping: Arc::default() }
     }
 
     /// One dispatcher for each handler.
@@ -168,6 +176,7 @@ impl Core {
     ) -> ingress::Hooks<SledQueue> {
         let server = &self.config.server;
         let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
+        let watch = self.watch.clone();
         ingress::Hooks {
             prefix: server.public_url.path().trim_end_matches('/').to_owned(),
             sources: hooks.sources(&self.config, validated),
@@ -180,6 +189,10 @@ impl Core {
                 unmatched.note(arrival, clock.now());
             }),
             well_known: Arc::new(|_| None),
+            on_push: Arc::new(move |name, push| match push {
+                ingress::Push::Kept(arrival, appended) => watch.pushed(name, arrival, appended),
+                ingress::Push::Refused => watch.refused(name),
+            }),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
         }

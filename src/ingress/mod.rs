@@ -26,7 +26,7 @@ use crate::{
     event::Arrival,
     metrics::{AnswerLabels, Metrics},
     name::HookName,
-    queue::Queue,
+    queue::{Appended, Queue},
     server::{Answer, Peer, Service, answer, body},
     source::{Handshake, Refusal, Source},
 };
@@ -39,6 +39,17 @@ pub type OnStored = Arc<dyn Fn(&Arrival) + Send + Sync>;
 
 /// The answer to GET `/hooks/.well-known/{path}`; `None` is 404.
 pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What became of an event that was pushed.
+#[derive(Debug, Clone, Copy)]
+pub enum Push<'a> {
+    /// It is in the log, now or before.
+    Kept(&'a Arrival, Appended),
+    /// There was no room for it, or the store did not work.
+    Refused,
+}
+
+/// Called with what became of each push to a hook.
+pub type OnPush = Arc<dyn Fn(&HookName, Push<'_>) + Send + Sync>;
 
 /// All hooks.
 pub struct Hooks<Q> {
@@ -60,6 +71,8 @@ pub struct Hooks<Q> {
     pub on_stored: OnStored,
     /// What the daemon asks itself.
     pub well_known: WellKnown,
+    /// Told of what was pushed.
+    pub on_push: OnPush,
     /// Counted in.
     pub metrics: Metrics,
     /// For the time of the last push.

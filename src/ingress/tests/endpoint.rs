@@ -96,6 +96,7 @@ pub(super) async fn start() -> Endpoint {
         on_stored: Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         }),
+        on_push: Arc::new(|_, _| {}),
         metrics: metrics.clone(),
         clock: Clock::manual(Timestamp::from_millis(1_500)),
     };

@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{sync::Notify, time::sleep};
 
 use self::state::{Lease, Next, State};
 use super::{
-    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
-    RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, name::HandlerName};
 
@@ -143,14 +144,28 @@ fn page<T>(mut all: Vec<T>, page: Page) -> Vec<T> {
 impl Queue for ModelQueue {
     type Receipt = ModelReceipt;
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         let now = self.0.clock.now();
         let appended = {
             let mut state = self.writable()?;
+            if let Some(Bookmark { name, place }) = bookmark {
+                if place.len() > Bookmark::MAX_PLACE {
+                    return Err(QueueError::Full("a bookmark's place is too long"));
+                }
+                state.bookmarks.insert(name, place);
+            }
             arrivals.into_iter().map(|arrival| state.append(arrival, now)).collect()
         };
         self.0.changed.notify_waiters();
         Ok(appended)
+    }
+
+    async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        Ok(self.open()?.bookmarks.get(name).cloned())
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {

@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use crate::{
     clock::Timestamp,
     event::{Arrival, Origin},
     name::{HandlerName, HookName},
     queue::{
-        Appended, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter, QueueError,
-        RawPush, Seq, StartAt, StoredEvent, Verdict,
+        Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter,
+        QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
     },
 };
 
@@ -26,6 +28,7 @@ pub(super) struct State {
     raw: BTreeMap<u64, DeadLetter>,
     /// Numbers of undecodable pushes that were given: none is given twice.
     raw_numbers: u64,
+    pub(super) bookmarks: BTreeMap<BookmarkName, Bytes>,
     pub(super) refusal: Option<QueueError>,
     pub(super) closed: bool,
 }

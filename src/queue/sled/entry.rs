@@ -171,6 +171,21 @@ pub(super) fn decode_hooks(value: &[u8]) -> Result<BTreeSet<HookName>, Malformed
     Ok(names.into_iter().collect())
 }
 
+/// A bookmark's place.
+pub(super) fn encode_place(place: &[u8]) -> Vec<u8> {
+    let mut put = Put::new(Kind::Meta);
+    put.bytes(place);
+    put.seal()
+}
+
+/// Reads one.
+pub(super) fn decode_place(value: &[u8]) -> Result<Bytes, Malformed> {
+    let mut get = Get::open(Kind::Meta, value)?;
+    let place = Bytes::copy_from_slice(get.bytes()?);
+    get.end()?;
+    Ok(place)
+}
+
 /// Half of the room for a failure's words each.
 fn clip(text: &str) -> &str {
     let mut end = text.len().min(MAX_WORDS / 2 - 64);

@@ -9,7 +9,7 @@ use sled::Db;
 use super::{
     dedup::{Dedup, Ids},
     effect::Effect,
-    entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number},
+    entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number, encode_place},
     keys,
     long::{self, MAX_VALUE, size},
     op::Answer,
@@ -23,7 +23,9 @@ use crate::{
     clock::Timestamp,
     event::Arrival,
     name::{HandlerName, HookName},
-    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
+    queue::{
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
+    },
 };
 
 /// An answer that waits for the sync. A refusal waits, too: whoever hears of it may go on, and
@@ -101,17 +103,22 @@ impl Group {
         self.new.len() + self.effects.len() + self.answers.len()
     }
 
-    /// All of the arrivals, or none.
+    /// All of the arrivals and the bookmark, or nothing.
     pub(super) fn append(
         &mut self,
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
         answer: Answer<Vec<Appended>>,
     ) {
-        if arrivals.iter().any(|arrival| !fits(arrival)) {
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE)
+            || arrivals.iter().any(|arrival| !fits(arrival))
+        {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
+        let entry = |b: Bookmark| (keys::bookmark(&b.name), Some(encode_place(&b.place)));
+        self.entries.extend(bookmark.map(entry));
         let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
         self.answers.push(Pending::Appended(answer, results));
     }

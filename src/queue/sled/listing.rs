@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use sled::{Db, IVec};
 
 use super::{
-    entry::{Tried, Undecodable},
+    entry::{Tried, Undecodable, decode_place},
     keys, long,
     reader::{ReadError, Shared, group_of},
     record::{Head, decode_group},
@@ -16,7 +17,8 @@ use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{
-        Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError, Seq, StoredEvent,
+        BookmarkName, Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError,
+        Seq, StoredEvent,
     },
 };
 
@@ -60,6 +62,17 @@ fn newest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
 fn group(db: &Db, (key, value): (IVec, IVec)) -> Result<Vec<StoredEvent>, ReadError> {
     let whole = long::whole(db, &key, &value)?;
     Ok(whole.map(|value| decode_group(&value)).transpose()?.map_or_else(Vec::new, |group| group.1))
+}
+
+/// What a bookmark says.
+pub(super) async fn bookmark(
+    shared: &Arc<Shared>,
+    name: &BookmarkName,
+) -> Result<Option<Bytes>, QueueError> {
+    open(shared)?;
+    let key = keys::bookmark(name);
+    let read = move |db: &Db| Ok(db.get(key)?.map(|value| decode_place(&value)).transpose()?);
+    shared.read(read).await
 }
 
 /// One event of the log.

@@ -33,6 +33,7 @@ mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use self::{error::OpenError, reader::Receipt};
@@ -43,8 +44,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
-    RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
 
@@ -169,11 +170,19 @@ impl SledQueue {
 impl Queue for SledQueue {
     type Receipt = Receipt;
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         self.works()?;
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Op::Append { arrivals, answer, room }).await
+        self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await
+    }
+
+    async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        listing::bookmark(&self.shared, name).await
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {

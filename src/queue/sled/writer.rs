@@ -263,8 +263,8 @@ impl Writer {
             return;
         }
         match op {
-            Op::Append { arrivals, answer, room } => {
-                group.append(&self.dedup, arrivals, answer);
+            Op::Append { arrivals, bookmark, answer, room } => {
+                group.append(&self.dedup, arrivals, bookmark, answer);
                 drop(room);
             }
             Op::BuryRaw { push, failure, answer, room } => {
