@@ -57,6 +57,8 @@ pub struct CallLabels {
 pub struct Metrics {
     /// Answers to requests at the hook endpoint.
     pub answers: Family<AnswerLabels, Counter>,
+    /// Requests from outside `allow_from`, refused or only reported.
+    pub not_allowed: Family<HookLabels, Counter>,
     /// Events stored.
     pub stored: Family<HookLabels, Counter>,
     /// Events that were stored before.
@@ -113,6 +115,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             answers: Family::default(),
+            not_allowed: Family::default(),
             stored: Family::default(),
             duplicates: Family::default(),
             validations: Family::default(),
@@ -152,6 +155,7 @@ impl Metrics {
     fn registry(&self) -> Registry {
         let mut r = Registry::with_prefix("brevdue");
         r.register("hook_answers", "Answers at the hook endpoint", self.answers.clone());
+        r.register("requests_not_allowed", "Requests from outside allow_from", self.not_allowed.clone());
         r.register("events_stored", "Events stored", self.stored.clone());
         r.register("events_duplicate", "Events that were stored before", self.duplicates.clone());
         r.register("events_undecodable", "Authenticated pushes that are no CloudEvent", self.undecodable.clone());

@@ -128,6 +128,7 @@ fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
             tolerance: *tolerance,
             clock: clock.clone(),
         },
+        SourceAuth::AllowFrom => Auth::AllowFrom,
     })
 }
 
