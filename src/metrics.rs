@@ -46,7 +46,7 @@ pub struct OutcomeLabels {
 /// A call to Altinn or Maskinporten.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CallLabels {
-    /// `token`, `exchange`, `list`, `create`, `delete`.
+    /// `metadata`, `token`, `exchange`, `list`, `create`, `delete`, `doctor`.
     pub call: &'static str,
     /// `ok` or `failed`.
     pub result: &'static str,
@@ -101,6 +101,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Calls to Altinn and Maskinporten.
     pub calls: Family<CallLabels, Counter>,
+    /// This machine's clock less Maskinporten's.
+    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
     /// 1 while a subscription is validated at Altinn.
     pub subscription_validated: Family<HookLabels, Gauge>,
     /// When an event was last pushed, in seconds since 1970.
@@ -137,6 +139,7 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
+            clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
             last_push_seconds: Family::default(),
         }
@@ -177,6 +180,7 @@ impl Metrics {
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
         r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());
         r

@@ -77,8 +77,7 @@ impl Jwk {
         if self.oth.is_some() {
             return None;
         }
-        let all =
-            [&self.n, &self.e, &self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
+        let all = [&self.n, &self.e, &self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
         let mut numbers = vec![der::unsigned(&[0])];
         for number in all {
             numbers.push(der::unsigned(number.as_ref()?.0.expose_secret()));

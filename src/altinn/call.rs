@@ -15,7 +15,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::token::AccessToken;
+use super::{skew::Skew, token::AccessToken};
 use crate::{
     clock::{Clock, Timestamp},
     http_client,
@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     /// The other side's clock, from `Date`.
     pub(super) date: Option<Timestamp>,
+    /// How far our clock is from theirs.
+    pub(super) skew: Option<Skew>,
     pub(super) body: Vec<u8>,
 }
 
@@ -67,7 +69,9 @@ impl Tally {
 }
 
 async fn answer(request: RequestBuilder, limit: usize, clock: &Clock) -> Result<Answer, String> {
+    let before = clock.now();
     let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+    let after = clock.now();
     let status = response.status();
     let retry_after = retry_after(response.headers(), clock.now());
     let date = http_date(response.headers().get(header::DATE));
@@ -77,7 +81,8 @@ async fn answer(request: RequestBuilder, limit: usize, clock: &Clock) -> Result<
         // A refusal is a refusal, even when its reason cannot be read.
         http_client::body(response, SMALL).await.unwrap_or_default()
     };
-    Ok(Answer { status, retry_after, date, body })
+    let skew = date.map(|date| Skew::measured(before, after, date));
+    Ok(Answer { status, retry_after, date, skew, body })
 }
 
 /// An error with what caused it; reqwest's own text leaves that out.

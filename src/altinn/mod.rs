@@ -8,11 +8,13 @@
 pub mod api;
 mod call;
 pub mod exchange;
+pub mod fault;
 pub mod maskinporten;
 pub mod once;
 pub mod plan;
 pub mod problem;
 pub mod reconcile;
+mod skew;
 pub mod state;
 pub mod token;
 
@@ -81,6 +83,7 @@ impl Events<AltinnTokens> {
     pub fn reload(&self) -> Result<(), TokenError> {
         let grant = self.tokens().inner().inner().reload();
         let gateway = self.platform().reload();
+        self.tokens().forgive();
         grant.and(gateway.map_err(TokenError::from))
     }
 }

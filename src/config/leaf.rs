@@ -11,10 +11,7 @@
     reason = "whatever else a value is, it is refused alike"
 )]
 
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use ::config::{Value, ValueKind};
 use url::Url;

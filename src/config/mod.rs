@@ -16,14 +16,12 @@ mod reader;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    path::PathBuf,
-    time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
 };
 
 use url::Url;
+
+pub(crate) use check::encrypted_or_local;
 
 use crate::{
     backoff::Backoff,

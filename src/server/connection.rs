@@ -96,7 +96,11 @@ async fn behind<S: Service>(
 ) -> Option<Peer> {
     let known = proxy.address.is_some_and(|address| network::any_contains(from, address.ip()));
     let header = async {
-        if known { proxy::read(stream).await } else { Err(ProxyError::Malformed("no proxy of ours")) }
+        if known {
+            proxy::read(stream).await
+        } else {
+            Err(ProxyError::Malformed("no proxy of ours"))
+        }
     };
     let header = tokio::select! {
         () = shared.stop.cancelled() => return None,
