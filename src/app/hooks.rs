@@ -157,6 +157,7 @@ fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
             tolerance: *tolerance,
             clock: clock.clone(),
         },
+        SourceAuth::AllowFrom => Auth::AllowFrom,
     })
 }
 

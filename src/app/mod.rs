@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     altinn::{feed::watch::Watch, self_proof::Challenge},
     clock::Clock,
-    config::Config,
+    config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
-    ingress,
+    ingress::{self, allow::AllowList},
     metrics::Metrics,
     queue::{
         Queue as _,
@@ -184,6 +184,7 @@ impl Core {
             max_body: server.max_body,
             body_timeout: server.request_timeout,
             trusted_proxies: server.trusted_proxies.clone(),
+            allow_from: server.allow_from.as_ref().map(allow_list),
             stopping: stop,
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
@@ -222,6 +223,11 @@ impl Core {
             },
         })
     }
+}
+
+fn allow_list(allow: &AllowFrom) -> AllowList {
+    let enforce = allow.mode == AllowFromMode::Enforce;
+    AllowList { networks: allow.networks.clone(), enforce }
 }
 
 /// Makes a directory that only we may enter.
