@@ -88,7 +88,7 @@ async fn an_event_can_be_dropped_or_doubled_on_its_way() {
 
 #[tokio::test]
 async fn a_first_attempt_can_break_off_and_the_second_comes_whole() {
-    for (fault, whole) in [("half-body", 1), ("disconnect", 2), ("read-timeout", 2)] {
+    for (fault, whole) in [("half-body", 1), ("disconnect", 1), ("read-timeout", 2)] {
         let subscriber = subscriber(&credentials().ca).await;
         let bench = bench(fast).await;
         let row =
