@@ -5,5 +5,7 @@ mod delivery;
 mod hooks;
 mod life;
 mod operator;
+mod replace;
+mod rotate;
 mod subscriptions;
 mod trace;
