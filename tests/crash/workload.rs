@@ -14,7 +14,7 @@ use brevdue::{
     metrics::Metrics,
     queue::{
         DeadLetterId, Failure, Queue, QueueError, RawPush, StartAt, Verdict,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
 };
 use bytes::Bytes;
@@ -101,6 +101,7 @@ pub(crate) fn options(folder: &Path) -> Options {
         dedup_max: 1_000_000,
         retain: Duration::ZERO,
         handlers: HANDLERS.iter().map(|name| (name.parse().unwrap(), StartAt::Oldest)).collect(),
+        dead_letters: DeadLetterBounds::default(),
     }
 }
 

@@ -62,8 +62,10 @@ pub(super) struct Writer {
     pub(super) room: Room,
     /// The last error said that the disk is full.
     pub(super) disk_full: bool,
-    mark: MarkFile,
-    store: [u8; 16],
+    pub(super) mark: MarkFile,
+    /// Something was written since the high-water file was.
+    pub(super) unnoted: bool,
+    pub(super) store: [u8; 16],
     /// To be said when all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
@@ -103,6 +105,7 @@ impl Writer {
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
             disk_full: false,
             mark,
+            unnoted: true,
             store: [0; 16],
             farewell: None,
             shared,
@@ -139,8 +142,7 @@ impl Writer {
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
         self.store = loaded.identity.store;
-        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
-        self.mark.check(&mark)?;
+        self.mark.check(&Mark::of(&loaded, &db)?)?;
         self.any_parts = db.range(keys::all(keys::PARTS)).next().is_some();
         self.db = Some(db.clone());
         let forgotten = forget(&mut loaded, &self.shared.options, now);
@@ -296,6 +298,7 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
+        self.unnoted = true;
         let began = Instant::now();
         let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
         let write = || {
@@ -336,16 +339,6 @@ impl Writer {
         self.tidy()?;
         self.gauge();
         self.note(false)
-    }
-
-    /// How far the store is, outside of it.
-    fn note(&mut self, must: bool) -> Result<(), Broken> {
-        let mark = {
-            let state = self.shared.state();
-            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
-        };
-        let written = self.mark.write(mark, must);
-        written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }
 
     fn gauge(&self) {
