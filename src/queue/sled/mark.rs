@@ -46,13 +46,13 @@ impl Mark {
         Ok(Self { store: loaded.identity.store, next: loaded.next, low: 0, count })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut put = Put::new(Kind::Meta);
         put.raw(&self.store).u64(self.next).u64(self.low).u64(self.count);
         put.seal()
     }
 
-    fn decode(value: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut get = Get::open(Kind::Meta, value)?;
         let (store, next, low) = (get.array()?, get.u64()?, get.u64()?);
         let mark = Self { store, next, low, count: get.u64()? };

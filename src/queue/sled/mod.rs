@@ -9,6 +9,7 @@ mod durable_flush;
 mod entry;
 mod error;
 mod forget;
+mod fuzzing;
 mod group;
 mod keys;
 mod listing;
@@ -34,6 +35,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+#[doc(hidden)]
+pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
 pub use self::{error::OpenError, reader::Receipt};
 use self::{
     op::Op,
