@@ -111,13 +111,19 @@ async fn cut_off(rounds: usize, durable: bool) -> (Vec<String>, usize) {
             shim.stand_between(&mut command);
             Worker(command.stdout(Stdio::null()).spawn().unwrap())
         };
+        let told = || fs::metadata(&ledger).map_or(0, |ledger| ledger.len());
+        let at_work = async |before| {
+            eventually("work", || async { (told() > before).then_some(()) }).await;
+        };
         let mut worker = start(device * 100);
+        at_work(0).await;
         for round in device * COPIES..rounds.min((device + 1) * COPIES) {
             // The moment is the point: any is as good as any other.
             tokio::time::sleep(Duration::from_millis(fastrand::u64(100..700))).await;
             if !worker.is_at_work() {
+                let before = told();
                 worker = start(device * 100 + round + 1);
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(100..700))).await;
+                at_work(before).await;
             }
             worker.stop().await;
             let expected = Expected::read(&fs::read_to_string(&ledger).unwrap_or_default());

@@ -23,6 +23,7 @@ mod recovery;
 mod room;
 mod state;
 mod upkeep;
+pub mod verify;
 mod watchdog;
 mod window;
 mod wire;
