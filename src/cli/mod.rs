@@ -12,6 +12,7 @@ mod simulator;
 mod status;
 mod subscriptions;
 mod table;
+mod verify;
 
 use std::{
     io::{self, Write},
@@ -65,6 +66,9 @@ enum Command {
     /// Deliveries that were given up, and pushes that could not be read.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Read the whole store and check it; with --repair, go on with what is whole. The daemon must be
+    /// stopped.
+    Verify(verify::Arguments),
     /// An Altinn stand-in on loopback, for trying and testing.
     Simulator(simulator::Arguments),
     /// The whole way of an event, in one command: simulator, daemon and a printing handler.
@@ -102,6 +106,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Status(arguments) => status::run(&arguments, &config()?),
         Command::Events(command) => events::run(&command, &config()?),
         Command::DeadLetters(command) => dead_letters::run(&command, &config()?),
+        Command::Verify(arguments) => verify::run(&arguments, &config()?),
         Command::Simulator(arguments) => simulator::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {

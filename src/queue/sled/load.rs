@@ -84,10 +84,7 @@ fn identity(db: &Db) -> Result<Identity, OpenError> {
     if db.range(keys::all(keys::EVENTS)).next().is_some() {
         return Err(OpenError::Damaged("it has events but no identity".into()));
     }
-    let mut identity = Identity { store: [0; 16], key: [0; 32] };
-    aws_lc_rs::rand::fill(&mut identity.store)
-        .and_then(|()| aws_lc_rs::rand::fill(&mut identity.key))
-        .map_err(|_| OpenError::Io(std::io::Error::other("no random numbers")))?;
+    let identity = Identity::new()?;
     db.insert(keys::STORE, identity.encode())?;
     db.flush()?;
     Ok(identity)

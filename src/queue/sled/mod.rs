@@ -10,6 +10,7 @@ mod effect;
 mod entry;
 mod error;
 mod forget;
+mod fuzzing;
 mod group;
 mod keys;
 mod listing;
@@ -23,6 +24,7 @@ mod recovery;
 mod room;
 mod state;
 mod upkeep;
+pub mod verify;
 mod watchdog;
 mod window;
 mod wire;
@@ -36,6 +38,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+#[doc(hidden)]
+pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
 pub use self::{error::OpenError, reader::Receipt};
 use self::{
     op::Op,

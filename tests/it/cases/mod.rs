@@ -1,6 +1,5 @@
 //! What is tested, by subject.
 
-mod crash;
 mod delivery;
 mod feed;
 mod hooks;
