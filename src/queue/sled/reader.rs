@@ -16,7 +16,8 @@ use super::{
     entry::Tried,
     keys, long,
     record::decode_group,
-    state::{Group, Job, State},
+    state::{Job, State},
+    tail::Group,
     watchdog::Watchdog,
     wire::{Kind, Malformed},
 };
@@ -204,10 +205,16 @@ async fn event_of(lease: &Lease) -> Result<Arc<StoredEvent>, QueueError> {
     if let Some(stored) = shared.state().recent(&lease.handler, seq) {
         return Ok(stored);
     }
+    // One reads the group, and those who need it, too, find it then.
+    let turn = Arc::clone(&shared.state().place(&lease.handler)?.turn);
+    let _turn = turn.lock().await;
+    if let Some(stored) = shared.state().recent(&lease.handler, seq) {
+        return Ok(stored);
+    }
     let group = shared.read(move |db| group_of(db, seq)).await?;
     let stored = group.as_ref().and_then(|group| group.event(seq));
-    if let Ok(place) = shared.state().place(&lease.handler) {
-        place.reading = group.map(Arc::new);
+    if let (Ok(place), Some(group)) = (shared.state().place(&lease.handler), group) {
+        place.read(group);
     }
     stored.ok_or_else(|| QueueError::Unavailable(format!("event {seq} is missing")))
 }
