@@ -11,6 +11,7 @@ use super::{
     dedup::Dedup,
     disk,
     entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
+    ids::Packed,
     keys,
     long::{self, size},
     reader::ReadError,
@@ -177,10 +178,12 @@ impl Loaded {
             let (key, value) = entry?;
             let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
             self.next = self.next.max(head.end());
-            let first = head.first;
+            let (first, packed) = (head.first, Packed::from(&head));
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
             if !window_open {
                 self.expired.push(first);
+            } else {
+                self.dedup.packed.push_front(packed);
             }
         }
         Ok(())
