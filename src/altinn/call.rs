@@ -15,7 +15,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::token::AccessToken;
+use super::{skew::Skew, token::AccessToken};
 use crate::{
     clock::{Clock, Timestamp},
     http_client::{self, BodyError},
@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     /// The other side's clock, from `Date`.
     pub(super) date: Option<Timestamp>,
+    /// How far our clock is from theirs.
+    pub(super) skew: Option<Skew>,
     /// Empty if it was `too_long`.
     pub(super) body: Vec<u8>,
     pub(super) too_long: bool,
@@ -83,21 +85,24 @@ impl Tally {
 }
 
 async fn answer(request: RequestBuilder, limit: usize, clock: &Clock) -> Result<Answer, String> {
+    let before = clock.now();
     let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+    let after = clock.now();
     let status = response.status();
     let retry_after = retry_after(response.headers(), clock.now());
     let date = http_date(response.headers().get(header::DATE));
+    let skew = date.map(|date| Skew::measured(before, after, date));
     if !status.is_success() {
         // A refusal is a refusal, even when its reason cannot be read.
         let body = http_client::body(response, SMALL).await.unwrap_or_default();
-        return Ok(Answer { status, retry_after, date, body, too_long: false });
+        return Ok(Answer { status, retry_after, date, skew, body, too_long: false });
     }
     let (body, too_long) = match http_client::body(response, limit).await {
         Ok(body) => (body, false),
         Err(BodyError::TooLong(_)) => (Vec::new(), true),
         Err(error @ BodyError::Broken(_)) => return Err(chain(&error)),
     };
-    Ok(Answer { status, retry_after, date, body, too_long })
+    Ok(Answer { status, retry_after, date, skew, body, too_long })
 }
 
 /// An error with what caused it; reqwest's own text leaves that out.

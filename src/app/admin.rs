@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{Core, sockets};
 use crate::{
-    admin::{Access, Admin, Outside, view},
+    admin::{Access, Admin, Outside, RotateFn, view},
     altinn::{feed::watch::Watch, health, state::State},
     clock::Timestamp,
     metrics::{HookLabels, Metrics},
@@ -29,16 +29,16 @@ const LIMITS: Limits = Limits {
     request_timeout: Duration::from_secs(20),
 };
 
-/// Starts the API on its sockets; `state` is the reconciliation's, if there is one.
+/// Starts the API on its sockets; the state is the reconciliation's, if there is one.
 pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
     core: &Core,
-    state: Option<watch::Receiver<State>>,
+    (state, rotate): (Option<watch::Receiver<State>>, RotateFn),
 ) -> anyhow::Result<()> {
     let token_file = core.config.admin.token_file.as_ref();
     let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
-    let outside = outside(core, state);
+    let outside = outside(core, state, rotate);
     serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
     if let Some(tcp) = sockets.tcp {
         serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
@@ -69,7 +69,7 @@ fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQ
 }
 
 /// What the admin API cannot see by itself.
-fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
+fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn) -> Arc<Outside> {
     let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
     let (metrics, watch) = (core.metrics.clone(), core.watch.clone());
     let subscriptions = move || {
@@ -87,6 +87,7 @@ fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
         subscriptions: Box::new(subscriptions),
         unmatched: Box::new(unmatched),
         accepting: Box::new(move || !stopping.load(Ordering::SeqCst)),
+        rotate,
     })
 }
 

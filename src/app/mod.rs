@@ -8,6 +8,7 @@ mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
+pub mod rotate;
 mod sockets;
 
 use std::{
@@ -26,15 +27,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    altinn::feed::watch::Watch,
+    altinn::{feed::watch::Watch, self_proof::Challenge},
     clock::Clock,
-    config::Config,
+    config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
-    ingress,
+    ingress::{self, allow::AllowList},
     metrics::Metrics,
     queue::{
         Queue as _,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
     server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
@@ -77,7 +78,8 @@ impl App {
         let sockets = sockets::bind(&config).await?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
-        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks.secrets)?;
+        let challenge = Arc::<Challenge>::default();
+        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks, &challenge)?;
         let handlers = handlers::build(&config, &clock)?;
         let queue = open_queue(&config, &clock, &metrics).await?;
         let core = Core::new(config, clock, metrics, queue);
@@ -85,11 +87,13 @@ impl App {
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
         core.dispatch(&mut supervisor, &handlers);
         let state = reconciler.as_ref().map(altinn::Reconciliation::state);
-        admin::spawn(&mut supervisor, sockets.admin, &core, state)?;
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
-        let server =
-            core.hook_endpoint(&hooks, &validated, sockets.hooks, supervisor.stopping())?;
+        let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
+        admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate))?;
+        let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
+        service.well_known = Arc::new(move |path| challenge.answer(path));
+        let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
         let parts = reload::parts(&hooks, events.clone());
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
@@ -163,36 +167,47 @@ impl Core {
         }
     }
 
-    /// The hooks on their sockets.
-    fn hook_endpoint(
+    /// The hooks.
+    fn hooks(
         &self,
         hooks: &hooks::Hooks,
         validated: &Arc<Notify>,
-        sockets: Vec<Socket>,
         stop: CancellationToken,
-    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
-        let certificates = hooks.certificates.as_ref();
+    ) -> ingress::Hooks<SledQueue> {
         let server = &self.config.server;
         let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
         let watch = self.watch.clone();
-        let service = ingress::Hooks {
+        ingress::Hooks {
             prefix: server.public_url.path().trim_end_matches('/').to_owned(),
             sources: hooks.sources(&self.config, validated),
             queue: self.queue.clone(),
             max_body: server.max_body,
             body_timeout: server.request_timeout,
             trusted_proxies: server.trusted_proxies.clone(),
+            allow_from: server.allow_from.as_ref().map(allow_list),
             stopping: stop,
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
             }),
+            well_known: Arc::new(|_| None),
             on_push: Arc::new(move |name, push| match push {
                 ingress::Push::Kept(arrival, appended) => watch.pushed(name, arrival, appended),
                 ingress::Push::Refused => watch.refused(name),
             }),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
-        };
+        }
+    }
+
+    /// The hooks on their sockets.
+    fn hook_endpoint(
+        &self,
+        hooks: &hooks::Hooks,
+        service: ingress::Hooks<SledQueue>,
+        sockets: Vec<Socket>,
+    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
+        let certificates = hooks.certificates.as_ref();
+        let server = &self.config.server;
         Ok(Server {
             sockets,
             tls: certificates.map(Certificates::server_config).transpose()?,
@@ -208,6 +223,11 @@ impl Core {
             },
         })
     }
+}
+
+fn allow_list(allow: &AllowFrom) -> AllowList {
+    let enforce = allow.mode == AllowFromMode::Enforce;
+    AllowList { networks: allow.networks.clone(), enforce }
 }
 
 /// Makes a directory that only we may enter.
@@ -228,6 +248,11 @@ async fn open_queue(
         dedup_window: config.queue.dedup_window,
         dedup_max: config.queue.dedup_max,
         retain: config.queue.retain,
+        dead_letters: DeadLetterBounds {
+            max: config.queue.dead_letters_max,
+            bytes: config.queue.dead_letters_bytes,
+            age: config.queue.dead_letters_age,
+        },
         handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
     };
     let (clock, metrics) = (clock.clone(), metrics.clone());

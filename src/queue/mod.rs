@@ -243,7 +243,7 @@ pub struct HandlerCensus {
     pub name: HandlerName,
     /// False for one that left the configuration: it keeps its place for a while, and holds nothing.
     pub configured: bool,
-    /// Events in the log that it has not settled, those in flight included.
+    /// Events in the log that it has not tried, and all that is in flight.
     pub pending: u64,
     /// Deliveries that wait for their next attempt.
     pub retrying: u64,

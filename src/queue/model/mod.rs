@@ -59,6 +59,19 @@ impl ModelQueue {
         Self::with_state(self.0.lock().clone(), handlers, self.0.clock.clone())
     }
 
+    /// What a store is after a crash: as after a restart, but it may have forgotten that these
+    /// were [`Verdict::Done`]. `None` if one of them was not, or not since the last restart.
+    #[must_use]
+    pub fn crashed(
+        &self,
+        handlers: &[(HandlerName, StartAt)],
+        forgotten: &[(HandlerName, Seq)],
+    ) -> Option<Self> {
+        let mut state = self.0.lock().clone();
+        let done = forgotten.iter().all(|(handler, seq)| state.forget_done(handler, *seq));
+        done.then(|| Self::with_state(state, handlers, self.0.clock.clone()))
+    }
+
     /// From now on, calls that write get this error, and [`Queue::take`] gets it if it is
     /// [`QueueError::Unavailable`]: how a full or broken store looks from outside. `None` heals it.
     pub fn refuse(&self, error: Option<QueueError>) {

@@ -6,5 +6,7 @@ mod feed;
 mod hooks;
 mod life;
 mod operator;
+mod replace;
+mod rotate;
 mod subscriptions;
 mod trace;

@@ -147,7 +147,7 @@ async fn an_event_that_only_its_hook_can_place_is_stored_once_for_each_hook() {
 async fn a_batch_with_an_event_that_is_too_large_is_not_stored_at_all() {
     let bench = Bench::one();
     let queue = bench.open().await;
-    let batch = vec![arrival("1"), large("2", 80 * 1024), arrival("3")];
+    let batch = vec![arrival("1"), large("2", 9 * 1024 * 1024), arrival("3")];
     assert!(matches!(queue.append(batch).await, Err(QueueError::Full(_))));
     assert_eq!(queue.census().await.unwrap().events, 0);
     assert_eq!(append(&queue, &["1"]).await, [stored(1)]);
