@@ -182,6 +182,9 @@ impl Queue for SledQueue {
         bookmark: Option<Bookmark>,
     ) -> Result<Vec<Appended>, QueueError> {
         self.works()?;
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
+            return Err(QueueError::Full("a bookmark's place is too long"));
+        }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
         self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await
