@@ -76,7 +76,9 @@ impl<T: TokenSource> Reconciler<T> {
             asked.filter(|held| !memory.asked(held.name.as_str(), &held.code)).collect();
         if !new.is_empty() {
             let note = |memory: &mut Memory| {
-                new.iter().for_each(|held| memory.asks(&held.name, &held.code));
+                for held in &new {
+                    memory.asks(&held.name, &held.code);
+                }
             };
             self.local.memory.update(note)?;
         }
