@@ -15,7 +15,7 @@ use super::{
     problem::Words,
     token::{AccessToken, Cached, TokenError, TokenSource},
 };
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{clock::Clock, http_client::BodyError, metrics::Metrics};
 
 const PATH: &str = "/events/api/v1/subscriptions";
 
@@ -308,6 +308,19 @@ impl<T: TokenSource> Events<T> {
         name: &'static str,
         request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
     ) -> Result<Answer, ApiError> {
+        let answer = self.ask(name, request).await?;
+        if answer.too_long {
+            return Err(ApiError::Unreachable(BodyError::TooLong(LARGE).to_string()));
+        }
+        Ok(answer)
+    }
+
+    /// The same, but a good answer that is too long is told as that.
+    pub(super) async fn ask(
+        &self,
+        name: &'static str,
+        request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
+    ) -> Result<Answer, ApiError> {
         let token = self.tokens.token().await?;
         let answer = self.send(name, request(&token)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
@@ -323,7 +336,7 @@ impl<T: TokenSource> Events<T> {
     }
 
     async fn send(&self, name: &'static str, request: RequestBuilder) -> Result<Answer, ApiError> {
-        self.platform.tally.send(name, request, LARGE).await.map_err(ApiError::Unreachable)
+        self.platform.tally.send_for_part(name, request, LARGE).await.map_err(ApiError::Unreachable)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct SubscriptionState {
     pub error: Option<Words>,
     /// When Altinn was last asked about it with success.
     pub checked: Option<Timestamp>,
+    /// When this process last posted it with success.
+    pub posted: Option<Timestamp>,
 }
 
 impl State {
@@ -107,7 +109,7 @@ impl State {
         match answer {
             Ok((id, validated)) => {
                 one.set(name, Some(id), validated, now);
-                one.error = None;
+                (one.error, one.posted) = (None, Some(now));
                 count(name, validated, metrics);
             }
             Err(error) => {

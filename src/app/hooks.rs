@@ -81,8 +81,7 @@ impl Hooks {
         config: &Config,
         validated: &Arc<Notify>,
     ) -> BTreeMap<HookName, Arc<dyn Source>> {
-        let subscriptions = config.subscriptions.iter().map(|(name, s)| membership(name, s));
-        let subscriptions: Arc<Vec<_>> = Arc::new(subscriptions.collect());
+        let subscriptions = memberships(config);
         let altinn = |name: &HookName, secrets: Arc<dyn Accepts>| -> Arc<dyn Source> {
             Arc::new(Altinn {
                 name: name.clone(),
@@ -158,7 +157,13 @@ fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
             tolerance: *tolerance,
             clock: clock.clone(),
         },
+        SourceAuth::AllowFrom => Auth::AllowFrom,
     })
+}
+
+/// The filters of all subscriptions.
+pub(super) fn memberships(config: &Config) -> Arc<Vec<Membership>> {
+    Arc::new(config.subscriptions.iter().map(|(name, s)| membership(name, s)).collect())
 }
 
 fn membership(name: &HookName, subscription: &Subscription) -> Membership {

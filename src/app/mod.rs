@@ -4,6 +4,7 @@
 
 mod admin;
 pub mod altinn;
+mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
@@ -26,15 +27,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    altinn::self_proof::Challenge,
+    altinn::{feed::watch::Watch, self_proof::Challenge},
     clock::Clock,
-    config::Config,
+    config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
-    ingress,
+    ingress::{self, allow::AllowList},
     metrics::Metrics,
     queue::{
         Queue as _,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
     server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
@@ -64,6 +65,7 @@ struct Core {
     metrics: Metrics,
     queue: SledQueue,
     unmatched: Arc<Unmatched>,
+    watch: Watch,
     stopping: Arc<AtomicBool>,
 }
 
@@ -92,13 +94,18 @@ impl App {
         let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
         service.well_known = Arc::new(move |path| challenge.answer(path));
         let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
-        let parts = reload::parts(&hooks, events);
+        let parts = reload::parts(&hooks, events.clone());
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
-        if let Some(reconciler) = reconciler {
+        if let (Some(reconciler), Some(events)) = (reconciler, events) {
+            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.state())?;
             let stop = supervisor.stopping();
-            supervisor.spawn("reconciliation", async move { reconciler.run(stop).await });
+            supervisor.spawn("reconciliation", async move {
+                // What is stored at Altinn from the first subscription on must be after the cursor.
+                feed::before(begun, &stop).await;
+                reconciler.run(stop).await
+            });
         }
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
@@ -138,7 +145,8 @@ impl Core {
     fn new(config: Config, clock: Clock, metrics: Metrics, queue: SledQueue) -> Self {
         let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
         let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
-        Self { config, clock, metrics, queue, unmatched, stopping: Arc::default() }
+        let watch = feed::watch(&config, &clock, &metrics);
+        Self { config, clock, metrics, queue, unmatched, watch, stopping: Arc::default() }
     }
 
     /// One dispatcher for each handler.
@@ -168,6 +176,7 @@ impl Core {
     ) -> ingress::Hooks<SledQueue> {
         let server = &self.config.server;
         let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
+        let watch = self.watch.clone();
         ingress::Hooks {
             prefix: server.public_url.path().trim_end_matches('/').to_owned(),
             sources: hooks.sources(&self.config, validated),
@@ -175,11 +184,16 @@ impl Core {
             max_body: server.max_body,
             body_timeout: server.request_timeout,
             trusted_proxies: server.trusted_proxies.clone(),
+            allow_from: server.allow_from.as_ref().map(allow_list),
             stopping: stop,
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
             }),
             well_known: Arc::new(|_| None),
+            on_push: Arc::new(move |name, push| match push {
+                ingress::Push::Kept(arrival, appended) => watch.pushed(name, arrival, appended),
+                ingress::Push::Refused => watch.refused(name),
+            }),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
         }
@@ -211,6 +225,11 @@ impl Core {
     }
 }
 
+fn allow_list(allow: &AllowFrom) -> AllowList {
+    let enforce = allow.mode == AllowFromMode::Enforce;
+    AllowList { networks: allow.networks.clone(), enforce }
+}
+
 /// Makes a directory that only we may enter.
 fn private_directory(path: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -229,6 +248,11 @@ async fn open_queue(
         dedup_window: config.queue.dedup_window,
         dedup_max: config.queue.dedup_max,
         retain: config.queue.retain,
+        dead_letters: DeadLetterBounds {
+            max: config.queue.dead_letters_max,
+            bytes: config.queue.dead_letters_bytes,
+            age: config.queue.dead_letters_age,
+        },
         handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
     };
     let (clock, metrics) = (clock.clone(), metrics.clone());

@@ -26,6 +26,7 @@ const MAX_COUNT: u32 = 100_000;
 pub(super) fn control(state: &Arc<State>, method: &Method, path: &[&str], body: &[u8]) -> Answer {
     match (method.as_str(), path) {
         ("POST", ["events"]) => publish(state, body),
+        ("DELETE", ["events", id]) => forget(state, id),
         ("GET", ["deliveries"]) => {
             let deliveries = state.tables().deliveries.clone();
             answers::json(StatusCode::OK, &deliveries)
@@ -57,6 +58,15 @@ pub(super) fn control(state: &Arc<State>, method: &Method, path: &[&str], body: 
         ("GET", ["requests"]) => requests(state),
         _ => answer::empty(StatusCode::NOT_FOUND),
     }
+}
+
+/// The feed no longer has it, as if its ninety days were over.
+fn forget(state: &State, id: &str) -> Answer {
+    let mut tables = state.tables();
+    let before = tables.events.len();
+    tables.events.retain(|stored| stored.event.text("id") != id);
+    let gone = tables.events.len() < before;
+    answer::empty(if gone { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
 }
 
 fn wrong(text: &str) -> Answer {

@@ -11,11 +11,11 @@ use tokio::time::sleep;
 use super::{
     answers,
     cloud_event::CloudEvent,
-    control,
+    control, correspondence,
     exchange::{self, Caller, media_type},
-    feed, jobs, maskinporten,
+    feed, jobs, maskinporten, registry,
     state::{Counts, EventsFault, Hang, State},
-    subscriptions,
+    subscriptions, vendor,
 };
 use crate::server::{Answer, Peer, Service, answer, body};
 
@@ -50,7 +50,9 @@ async fn route(state: &Arc<State>, parts: &Parts, body: &Bytes) -> Answer {
         ("POST", ["maskinporten", "token"]) => {
             maskinporten::token(state, &parts.headers, body).await
         }
-        (_, ["authentication" | "events", ..]) => platform(state, parts, &path, body).await,
+        (_, ["authentication" | "correspondence" | "events" | "resourceregistry", ..]) => {
+            platform(state, parts, &path, body).await
+        }
         _ => answer::empty(StatusCode::NOT_FOUND),
     }
 }
@@ -80,7 +82,25 @@ async fn platform(state: &Arc<State>, parts: &Parts, path: &[&str], body: &Bytes
             ],
         ) => answers::json(StatusCode::OK, &state.altinn_key.jwks()),
         (_, ["events", "api", "v1", rest @ ..]) => events(state, parts, rest, body).await,
+        ("GET", [api, "api", "v1", rest @ ..]) => lookup(state, parts, api, rest),
         _ => answer::empty(StatusCode::NOT_FOUND),
+    }
+}
+
+/// What is only read: the resource registry, the system register, Correspondence's search.
+fn lookup(state: &State, parts: &Parts, api: &str, path: &[&str]) -> Answer {
+    let query = parts.uri.query().unwrap_or_default();
+    let not_found = || answer::empty(StatusCode::NOT_FOUND);
+    match (api, path) {
+        ("resourceregistry", ["resource", id]) => registry::resource(state, id),
+        ("resourceregistry", ["resource", id, "policy", "rules"]) => registry::rules(state, id),
+        ("correspondence", ["correspondence"]) => {
+            correspondence::search(state, &parts.headers, query)
+        }
+        ("authentication", path) => {
+            vendor::route(state, &parts.headers, path, query).unwrap_or_else(not_found)
+        }
+        _ => not_found(),
     }
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{LONGEST_REQUEST, ZERO, altinn, at_most, handler, server, source, subscription};
 use crate::{
     config::{
-        Config, Log, LogFormat, Queue,
+        AllowFromMode, Config, Log, LogFormat, Queue, Server,
         leaf::Size,
         reader::{Reported, Section},
     },
@@ -41,7 +41,9 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         }
     }
     let subscriptions = all(subscriptions, subscription::subscription);
-    let sources = all(sources, source::source);
+    // A server that could not be read has been told; it is no reason for another fault.
+    let guarded = server.as_ref().map_or(true, enforces);
+    let sources = all(sources, |section| source::source(section, guarded));
     let handlers = root.named::<HandlerName>("handlers");
     for (_, section) in handlers.iter().filter(|(name, _)| name.as_str() == queue::RAW) {
         section.fault_here("cannot be a handler's name: undecodable pushes are listed under it");
@@ -60,6 +62,11 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         sources: sources?,
         handlers: handlers?,
     })
+}
+
+/// Whether only those are let in who are listed.
+fn enforces(server: &Server) -> bool {
+    server.allow_from.as_ref().is_some_and(|list| list.mode == AllowFromMode::Enforce)
 }
 
 fn all<'a, N: Ord, T>(
@@ -117,14 +124,28 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
             .ok_or_else(|| "must be from 1000 to 100000000".to_owned())
     });
     let retain = section.need("retain");
+    let dead_letters_max = section.need_as("dead_letters_max", |most: u64| {
+        usize::try_from(most)
+            .ok()
+            .filter(|most| (1..=10_000_000).contains(most))
+            .ok_or_else(|| "must be from 1 to 10000000".to_owned())
+    });
+    let dead_letters_bytes = section.need("dead_letters_bytes");
+    let dead_letters_age = section.need_as("dead_letters_age", |age: Duration| {
+        if age.is_zero() { Err(ZERO.to_owned()) } else { Ok(age) }
+    });
     section.finish();
     store?;
     let Size(min_free_disk) = min_free_disk?;
+    let Size(dead_letters_bytes) = dead_letters_bytes?;
     Ok(Queue {
         max_bytes: max_bytes?,
         min_free_disk,
         dedup_window: dedup_window?,
         dedup_max: dedup_max?,
         retain: retain?,
+        dead_letters_max: dead_letters_max?,
+        dead_letters_bytes,
+        dead_letters_age: dead_letters_age?,
     })
 }

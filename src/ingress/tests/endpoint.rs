@@ -92,10 +92,12 @@ pub(super) async fn start() -> Endpoint {
         max_body: MAX_BODY,
         body_timeout: Duration::from_millis(300),
         trusted_proxies: vec![],
+        allow_from: None,
         stopping: stopping.clone(),
         on_stored: Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         }),
+        on_push: Arc::new(|_, _| {}),
         metrics: metrics.clone(),
         clock: Clock::manual(Timestamp::from_millis(1_500)),
     };

@@ -2,6 +2,7 @@
 
 mod crash;
 mod delivery;
+mod feed;
 mod hooks;
 mod life;
 mod operator;
