@@ -20,10 +20,11 @@ use crate::{
 impl<T: TokenSource> Reconciler<T> {
     pub(super) async fn look(&mut self) -> Result<Look, LookError> {
         let looked = self.compare_and_act().await;
-        if let Err(error) = &looked {
-            let words = error.words();
-            self.state.send_modify(|state| state.failed(words));
-        }
+        let failure = looked.as_ref().err().map(LookError::words);
+        self.state.send_modify(|state| match failure {
+            Some(words) => state.failed(words),
+            None => state.succeeded(),
+        });
         looked
     }
 
