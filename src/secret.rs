@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -161,10 +162,10 @@ pub fn matches_any(secrets: &[SecretString], offered: &str) -> bool {
 pub struct Digest(String);
 
 impl Digest {
-    /// SHA-256, in hexadecimal.
+    /// SHA-256, in base64url.
     pub fn of(secret: &str) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
-        Self(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(BASE64_URL_SAFE_NO_PAD.encode(digest))
     }
 }
 

@@ -50,9 +50,6 @@ pub struct SubscriptionState {
 impl State {
     /// Takes over what a list said, and logs and counts what is new in it.
     pub(super) fn observe(&mut self, plan: &Plan, now: Timestamp, metrics: &Metrics) {
-        if self.error.take().is_some() {
-            tracing::info!("the subscriptions can be looked after again");
-        }
         self.checked = Some(now);
         self.foreign = plan.foreign.len();
         self.observe_stale(&plan.stale);
@@ -89,6 +86,13 @@ impl State {
             }
         }
         stale.clone_into(&mut self.stale);
+    }
+
+    /// A whole look has gone well.
+    pub(super) fn succeeded(&mut self) {
+        if self.error.take().is_some() {
+            tracing::info!("the subscriptions can be looked after again");
+        }
     }
 
     /// One that was not wanted is gone.

@@ -114,10 +114,15 @@ fn rotate(config: &Config, name: &HookName) -> anyhow::Result<()> {
 fn runs(socket: &Path) -> anyhow::Result<bool> {
     match UnixStream::connect(socket) {
         Ok(_) => Ok(true),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
-            _ => Err(error).with_context(|| format!("cannot use {}", socket.display())),
-        },
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot use {}", socket.display())),
     }
 }
 

@@ -102,7 +102,6 @@ pub(crate) fn options(folder: &Path) -> Options {
         retain: Duration::ZERO,
         dead_letters: DeadLetterBounds::default(),
         handlers: HANDLERS.iter().map(|name| (name.parse().unwrap(), StartAt::Oldest)).collect(),
-        dead_letters: DeadLetterBounds::default(),
     }
 }
 

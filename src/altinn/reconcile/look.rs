@@ -20,10 +20,11 @@ use crate::{
 impl<T: TokenSource> Reconciler<T> {
     pub(super) async fn look(&mut self) -> Result<Look, LookError> {
         let looked = self.compare_and_act().await;
-        if let Err(error) = &looked {
-            let words = error.words();
-            self.state.send_modify(|state| state.failed(words));
-        }
+        let failure = looked.as_ref().err().map(LookError::words);
+        self.state.send_modify(|state| match failure {
+            Some(words) => state.failed(words),
+            None => state.succeeded(),
+        });
         looked
     }
 
@@ -76,7 +77,9 @@ impl<T: TokenSource> Reconciler<T> {
             asked.filter(|held| !memory.asked(held.name.as_str(), &held.code)).collect();
         if !new.is_empty() {
             let note = |memory: &mut Memory| {
-                new.iter().for_each(|held| memory.asks(&held.name, &held.code));
+                for held in &new {
+                    memory.asks(&held.name, &held.code);
+                }
             };
             self.local.memory.update(note)?;
         }

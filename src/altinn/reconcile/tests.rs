@@ -59,7 +59,8 @@ impl Altinn {
 
     fn delete(&self, id: &str) -> Reply {
         let mut rows = self.rows.lock().unwrap();
-        let Some(at) = rows.iter().position(|row| row["id"].to_string() == id) else {
+        let id: i64 = id.parse().unwrap();
+        let Some(at) = rows.iter().position(|row| row["id"] == id) else {
             return Reply::new(404, "");
         };
         if self.anothers.load(Ordering::SeqCst) {
