@@ -89,7 +89,8 @@ fn mutate(bytes: &mut Vec<u8>, chance: &mut fastrand::Rng) {
         2 => bytes.extend_from_within(at..),
         _ => {
             if let Some(byte) = bytes.get_mut(at) {
-                *byte = *chance.choice(&[0, 1, 0x7f, 0x80, 0xff, chance.u8(..)]).unwrap_or(&0);
+                let any = chance.u8(..);
+                *byte = *chance.choice(&[0, 1, 0x7f, 0x80, 0xff, any]).unwrap_or(&0);
             }
         }
     }
