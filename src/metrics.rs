@@ -43,10 +43,19 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// A subscription, and why an item of its feed was not taken in.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SkipLabels {
+    /// The subscription's name.
+    pub hook: String,
+    /// `old`, `other` or `unreadable`.
+    pub reason: &'static str,
+}
+
 /// A call to Altinn or Maskinporten.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CallLabels {
-    /// `token`, `exchange`, `list`, `create`, `delete`.
+    /// `metadata`, `token`, `exchange`, `list`, `create`, `delete`, `feed`, `doctor`.
     pub call: &'static str,
     /// `ok` or `failed`.
     pub result: &'static str,
@@ -57,6 +66,8 @@ pub struct CallLabels {
 pub struct Metrics {
     /// Answers to requests at the hook endpoint.
     pub answers: Family<AnswerLabels, Counter>,
+    /// Requests from outside `allow_from`, refused or only reported.
+    pub not_allowed: Family<HookLabels, Counter>,
     /// Events stored.
     pub stored: Family<HookLabels, Counter>,
     /// Events that were stored before.
@@ -103,10 +114,26 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Calls to Altinn and Maskinporten.
     pub calls: Family<CallLabels, Counter>,
+    /// This machine's clock less Maskinporten's.
+    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
     /// 1 while a subscription is validated at Altinn.
     pub subscription_validated: Family<HookLabels, Gauge>,
     /// When an event was last pushed, in seconds since 1970.
     pub last_push_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// 1 while something is wrong with a subscription.
+    pub subscription_degraded: Family<HookLabels, Gauge>,
+    /// Pages of the feed read.
+    pub feed_pages: Family<HookLabels, Counter>,
+    /// Events that the feed brought before any push did.
+    pub feed_events: Family<HookLabels, Counter>,
+    /// Of these, events that were pushed after all.
+    pub feed_pushed_later: Family<HookLabels, Counter>,
+    /// Items of the feed that were not taken in.
+    pub feed_skipped: Family<SkipLabels, Counter>,
+    /// When the feed was last read to its end, in seconds since 1970.
+    pub feed_read_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// How old the item is that the reader is at; 0 at the feed's end.
+    pub feed_lag_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
 }
 
 fn seconds() -> Histogram {
@@ -117,6 +144,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             answers: Family::default(),
+            not_allowed: Family::default(),
             stored: Family::default(),
             duplicates: Family::default(),
             validations: Family::default(),
@@ -140,8 +168,16 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
+            clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
             last_push_seconds: Family::default(),
+            subscription_degraded: Family::default(),
+            feed_pages: Family::default(),
+            feed_events: Family::default(),
+            feed_pushed_later: Family::default(),
+            feed_skipped: Family::default(),
+            feed_read_seconds: Family::default(),
+            feed_lag_seconds: Family::default(),
         }
     }
 }
@@ -158,6 +194,7 @@ impl Metrics {
     fn registry(&self) -> Registry {
         let mut r = Registry::with_prefix("brevdue");
         r.register("hook_answers", "Answers at the hook endpoint", self.answers.clone());
+        r.register("requests_not_allowed", "Requests from outside allow_from", self.not_allowed.clone());
         r.register("events_stored", "Events stored", self.stored.clone());
         r.register("events_duplicate", "Events that were stored before", self.duplicates.clone());
         r.register("events_undecodable", "Authenticated pushes that are no CloudEvent", self.undecodable.clone());
@@ -181,8 +218,16 @@ impl Metrics {
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
         r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());
+        r.register("subscription_degraded", "1 while something is wrong with a subscription", self.subscription_degraded.clone());
+        r.register("feed_pages", "Pages of Altinn's feed read", self.feed_pages.clone());
+        r.register("feed_events", "Events that the feed brought before any push did", self.feed_events.clone());
+        r.register("feed_events_pushed_later", "Of these, events that were pushed after all", self.feed_pushed_later.clone());
+        r.register("feed_items_skipped", "Items of the feed that were not taken in", self.feed_skipped.clone());
+        r.register_with_unit("feed_read_to_end", "When the feed was last read to its end, since 1970", Unit::Seconds, self.feed_read_seconds.clone());
+        r.register_with_unit("feed_lag", "How old the item is that the feed's reader is at", Unit::Seconds, self.feed_lag_seconds.clone());
         r
     }
 }

@@ -1,21 +1,28 @@
 //! Altinn's token exchange: another token for an Altinn token, which alone opens its APIs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
     call::{Answer, Platform, SMALL},
+    fault,
     problem::Words,
     token::{AccessToken, Refused, TokenError, TokenSource},
 };
-use crate::clock::Timestamp;
+use crate::{backoff::Backoff, clock::Timestamp};
 
 const WHO: &str = "Altinn's token exchange";
 const PATH: &str = "/authentication/api/v1/exchange/maskinporten";
+
+/// A 401 is asked again so often before it is believed: the exchange tells its own failures so.
+const ATTEMPTS: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Exchanges what `inner` gives.
 #[derive(Debug)]
@@ -33,12 +40,24 @@ impl<T: TokenSource> Exchange<T> {
     pub fn inner(&self) -> &T {
         &self.inner
     }
-}
 
-impl<T: TokenSource> TokenSource for Exchange<T> {
-    async fn token(&self) -> Result<AccessToken, TokenError> {
-        let original = self.inner.token().await?;
-        let request = self.platform.request(Method::GET, PATH, &original);
+    /// Exchanges this token. Who gives it back can use it again: the exchange takes it while it
+    /// holds.
+    pub(super) async fn exchange(&self, original: &AccessToken) -> Result<AccessToken, TokenError> {
+        let mut attempt = 1;
+        loop {
+            match self.ask(original).await {
+                Err(error) if attempt < ATTEMPTS && is_unauthorized(&error) => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                told => return told,
+            }
+        }
+    }
+
+    async fn ask(&self, original: &AccessToken) -> Result<AccessToken, TokenError> {
+        let request = self.platform.request(Method::GET, PATH, original);
         let answer = self.platform.tally.send("exchange", request, SMALL).await;
         let answer = answer.map_err(|reason| TokenError::Unreachable { who: WHO, reason })?;
         if !answer.status.is_success() {
@@ -56,7 +75,22 @@ impl<T: TokenSource> TokenSource for Exchange<T> {
     }
 }
 
-/// 401 is also what an outage of Altinn's looks like here: its exchange catches everything.
+impl<T: TokenSource> TokenSource for Exchange<T> {
+    async fn token(&self) -> Result<AccessToken, TokenError> {
+        let original = self.inner.token().await?;
+        self.exchange(&original).await
+    }
+}
+
+fn is_unauthorized(error: &TokenError) -> bool {
+    error.refused().is_some_and(|refused| refused.status == StatusCode::UNAUTHORIZED)
+}
+
+fn pause(attempt: u32) -> Duration {
+    let backoff = Backoff::try_new(FIRST_PAUSE, LAST_PAUSE, 2.0);
+    backoff.map_or(LAST_PAUSE, |backoff| backoff.delay(attempt, fastrand::f64()))
+}
+
 fn refused(answer: &Answer) -> TokenError {
     TokenError::Refused(Box::new(Refused {
         who: WHO,
@@ -66,6 +100,7 @@ fn refused(answer: &Answer) -> TokenError {
         uri: None,
         words: Words::of_body(&answer.body),
         hint: None,
+        advice: fault::of_exchange(answer.status),
         retry_after: answer.retry_after,
     }))
 }

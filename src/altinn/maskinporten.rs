@@ -3,23 +3,30 @@
 //! Owns the grant. It sends the documented claims and no others: Maskinporten answers 400 to a
 //! claim that it does not know. Each grant is used once (MP-012), so there is nothing to keep.
 
+pub(super) mod discovery;
+pub(super) mod identity;
+
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::{discovery::Discovery, identity::Identity};
 use super::{
     call::{Answer, SMALL, Tally},
+    fault,
     problem::Words,
     token::{AccessToken, Refused, TokenError, TokenSource},
 };
-use crate::{clock::Timestamp, config, secret::SecretFile};
+use crate::{
+    clock::Timestamp,
+    config::{self, SystemUser},
+};
 
 const WHO: &str = "Maskinporten";
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -33,8 +40,24 @@ pub struct Maskinporten {
     client: Client,
     issuer: String,
     settings: config::Maskinporten,
-    key: RwLock<Arc<EncodingKey>>,
+    identity: RwLock<Arc<Identity>>,
+    discovery: Discovery,
     tally: Tally,
+}
+
+/// What a token is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    pub(super) scopes: &'w [String],
+    pub(super) system_user: Option<&'w SystemUser>,
+}
+
+/// A token, and what it is good for.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) token: AccessToken,
+    /// As Maskinporten tells it.
+    pub(super) scope: Option<String>,
 }
 
 impl fmt::Debug for Maskinporten {
@@ -51,6 +74,12 @@ struct Claims<'a> {
     exp: u64,
     jti: String,
     scope: String,
+    /// Audience restriction (RFC 8707); always an array.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    resource: &'a [String],
+    /// By delegation in Altinn: the consumer that a supplier asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_org: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorization_details: Option<[SystemUserDetail<'a>; 1]>,
 }
@@ -83,6 +112,7 @@ struct Granted {
     #[serde(deserialize_with = "secret")]
     access_token: SecretString,
     expires_in: u64,
+    scope: Option<String>,
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
@@ -104,18 +134,60 @@ impl Maskinporten {
         settings: &config::Maskinporten,
         tally: Tally,
     ) -> Result<Self, TokenError> {
-        let key = RwLock::new(Arc::new(read_key(&settings.key_file)?));
-        Ok(Self { client, issuer: issuer.to_owned(), settings: settings.clone(), key, tally })
+        let identity = RwLock::new(Arc::new(Identity::read(settings)?));
+        let (settings, discovery) = (settings.clone(), Discovery::new(issuer));
+        Ok(Self { client, issuer: issuer.to_owned(), settings, identity, discovery, tally })
     }
 
-    /// Reads the key again; a bad file leaves the old one in use.
+    /// Reads key and certificate again; a bad file leaves the old ones in use.
     pub fn reload(&self) -> Result<(), TokenError> {
-        let key = Arc::new(read_key(&self.settings.key_file)?);
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        let identity = Arc::new(Identity::read(&self.settings)?);
+        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
         Ok(())
     }
 
-    fn assertion(&self, now: Timestamp) -> Result<String, TokenError> {
+    /// Where the metadata is asked for.
+    pub(super) fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
+    /// The key in use.
+    pub(super) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the daemon asks for.
+    pub(super) fn usual(&self) -> Wanted<'_> {
+        let system_user = self.settings.system_user.as_ref();
+        Wanted { scopes: &self.settings.scopes, system_user }
+    }
+
+    /// Asks for a token.
+    pub(super) async fn grant(&self, wanted: Wanted<'_>) -> Result<Grant, TokenError> {
+        let endpoint = self.discovery.token_endpoint(&self.client, &self.tally).await;
+        let asked = self.tally.clock.now();
+        let assertion = self.assertion(asked, wanted)?;
+        let form = Form { grant_type: GRANT_TYPE, assertion: &assertion };
+        let request = self.client.post(endpoint).form(&form);
+        let answer = self.tally.send("token", request, SMALL).await;
+        let answer = answer.map_err(|reason| TokenError::Unreachable { who: WHO, reason })?;
+        if let Some(skew) = answer.skew {
+            skew.note(&self.tally.metrics);
+        }
+        if !answer.status.is_success() {
+            return Err(self.refused(&answer));
+        }
+        let granted: Granted = serde_json::from_slice(&answer.body)
+            .map_err(|_| TokenError::Malformed { who: WHO, fault: "not the JSON of RFC 6749" })?;
+        if granted.access_token.expose_secret().is_empty() {
+            return Err(TokenError::Malformed { who: WHO, fault: "access_token is empty" });
+        }
+        let life = Duration::from_secs(granted.expires_in);
+        let token = AccessToken::new(granted.access_token, asked.after(life));
+        Ok(Grant { token, scope: granted.scope })
+    }
+
+    fn assertion(&self, now: Timestamp, wanted: Wanted<'_>) -> Result<String, TokenError> {
         let iat = now.as_secs();
         let claims = Claims {
             aud: &self.issuer,
@@ -123,17 +195,16 @@ impl Maskinporten {
             iat,
             exp: iat + GRANT_LIFE,
             jti: uuid::Uuid::new_v4().to_string(),
-            scope: self.settings.scopes.join(" "),
-            authorization_details: self.settings.system_user.as_ref().map(|user| [detail(user)]),
+            scope: wanted.scopes.join(" "),
+            resource: &self.settings.resource,
+            consumer_org: self.settings.consumer_org.as_deref(),
+            authorization_details: wanted.system_user.map(|user| [detail(user)]),
         };
-        let header = Header {
-            typ: None,
-            kid: Some(self.settings.key_id.clone()),
-            ..Header::new(Algorithm::RS256)
-        };
-        let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
-        jsonwebtoken::encode(&header, &claims, &key)
-            .map_err(|error| bad_key(&self.settings.key_file, &error))
+        let identity = self.identity();
+        identity.key.jwt(&identity.header, &claims).ok_or_else(|| TokenError::Key {
+            file: self.settings.key_file.to_string(),
+            reason: "the key does not sign".to_owned(),
+        })
     }
 
     fn refused(&self, answer: &Answer) -> TokenError {
@@ -145,6 +216,7 @@ impl Maskinporten {
         let uri = denied.error_uri.as_deref().map(|uri| Words::new(uri).text);
         let code =
             [uri.as_deref(), Some(words.text.as_str())].into_iter().flatten().find_map(mp_code);
+        let advice = fault::of_maskinporten(code.as_deref(), &words.text);
         TokenError::Refused(Box::new(Refused {
             who: WHO,
             status: answer.status,
@@ -153,6 +225,7 @@ impl Maskinporten {
             uri,
             words,
             hint: answer.date.and_then(|theirs| clock_hint(self.tally.clock.now(), theirs)),
+            advice,
             retry_after: answer.retry_after,
         }))
     }
@@ -160,26 +233,11 @@ impl Maskinporten {
 
 impl TokenSource for Maskinporten {
     async fn token(&self) -> Result<AccessToken, TokenError> {
-        let asked = self.tally.clock.now();
-        let assertion = self.assertion(asked)?;
-        let form = Form { grant_type: GRANT_TYPE, assertion: &assertion };
-        let request = self.client.post(format!("{}token", self.issuer)).form(&form);
-        let answer = self.tally.send("token", request, SMALL).await;
-        let answer = answer.map_err(|reason| TokenError::Unreachable { who: WHO, reason })?;
-        if !answer.status.is_success() {
-            return Err(self.refused(&answer));
-        }
-        let granted: Granted = serde_json::from_slice(&answer.body)
-            .map_err(|_| TokenError::Malformed { who: WHO, fault: "not the JSON of RFC 6749" })?;
-        if granted.access_token.expose_secret().is_empty() {
-            return Err(TokenError::Malformed { who: WHO, fault: "access_token is empty" });
-        }
-        let life = Duration::from_secs(granted.expires_in);
-        Ok(AccessToken::new(granted.access_token, asked.after(life)))
+        Ok(self.grant(self.usual()).await?.token)
     }
 }
 
-fn detail(user: &config::SystemUser) -> SystemUserDetail<'_> {
+fn detail(user: &SystemUser) -> SystemUserDetail<'_> {
     SystemUserDetail {
         ty: "urn:altinn:systemuser",
         systemuser_org: OrganisationId {
@@ -188,21 +246,6 @@ fn detail(user: &config::SystemUser) -> SystemUserDetail<'_> {
         },
         external_ref: user.external_ref.as_deref(),
     }
-}
-
-fn read_key(file: &SecretFile) -> Result<EncodingKey, TokenError> {
-    let pem = file.read()?;
-    let key = EncodingKey::from_rsa_pem(pem.expose_secret().as_bytes())
-        .map_err(|error| bad_key(file, &error))?;
-    let header = Header::new(Algorithm::RS256);
-    match jsonwebtoken::encode(&header, &serde_json::json!({}), &key) {
-        Ok(_) => Ok(key),
-        Err(error) => Err(bad_key(file, &error)),
-    }
-}
-
-fn bad_key(file: &SecretFile, error: &jsonwebtoken::errors::Error) -> TokenError {
-    TokenError::Key { file: file.to_string(), reason: error.to_string() }
 }
 
 /// `MP-` and its digits, wherever they stand.

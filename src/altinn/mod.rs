@@ -7,12 +7,19 @@
 
 pub mod api;
 mod call;
+mod endpoint;
 pub mod exchange;
+pub mod fault;
+pub mod feed;
+pub mod health;
 pub mod maskinporten;
+pub mod memory;
 pub mod once;
 pub mod plan;
 pub mod problem;
 pub mod reconcile;
+pub mod self_proof;
+mod skew;
 pub mod state;
 pub mod token;
 
@@ -81,6 +88,7 @@ impl Events<AltinnTokens> {
     pub fn reload(&self) -> Result<(), TokenError> {
         let grant = self.tokens().inner().inner().reload();
         let gateway = self.platform().reload();
+        self.tokens().forgive();
         grant.and(gateway.map_err(TokenError::from))
     }
 }

@@ -30,7 +30,7 @@ use url::Url;
 use super::{AltinnTokens, api::Events, call::Tally, connect_with};
 use crate::{
     clock::Clock,
-    config::{Altinn, Maskinporten},
+    config::{Altinn, KeyName, Maskinporten},
     http_client,
     metrics::Metrics,
     secret::SecretFile,
@@ -113,6 +113,8 @@ type Answers = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 pub(super) struct Server {
     pub(super) url: Url,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// What Maskinporten's metadata are, if there are any.
+    pub(super) metadata: Arc<Mutex<Option<String>>>,
     _accepting: JoinSet<()>,
 }
 
@@ -121,9 +123,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
+        let metadata = Arc::new(Mutex::new(None));
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, Arc::clone(&seen), Arc::new(answers)));
-        Self { url, seen, _accepting: accepting }
+        let told = (Arc::clone(&seen), Arc::clone(&metadata));
+        accepting.spawn(accept(listener, told, Arc::new(answers)));
+        Self { url, seen, metadata, _accepting: accepting }
     }
 
     /// What came, as `METHOD /path`.
@@ -140,11 +144,13 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, answers: Answers) {
+type Told = (Arc<Mutex<Vec<Seen>>>, Arc<Mutex<Option<String>>>);
+
+async fn accept(listener: TcpListener, told: Told, answers: Answers) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (seen, answers) = (Arc::clone(&seen), Arc::clone(&answers));
-        let service = service_fn(move |request| answer(request, seen.clone(), answers.clone()));
+        let (told, answers) = (told.clone(), Arc::clone(&answers));
+        let service = service_fn(move |request| answer(request, told.clone(), answers.clone()));
         connections.spawn(async move {
             // A connection that breaks off is the client's to notice.
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
@@ -154,7 +160,7 @@ async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, answers: Ans
 
 async fn answer(
     request: Request<Incoming>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    (seen, metadata): Told,
     answers: Answers,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -164,10 +170,17 @@ async fn answer(
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).unwrap(),
     };
+    // Who does not answer it is left alone with it: then the known endpoint is used.
+    if request.call == METADATA {
+        let body = metadata.lock().unwrap().clone();
+        let reply = body.map_or_else(|| Reply::new(404, ""), |body| Reply::new(200, body));
+        return Ok(reply.response());
+    }
     seen.lock().unwrap().push(request.clone());
     Ok(answers(&request).response())
 }
 
+pub(super) const METADATA: &str = "GET /.well-known/oauth-authorization-server";
 pub(super) const TOKEN: &str = "POST /token";
 pub(super) const EXCHANGE: &str = "GET /authentication/api/v1/exchange/maskinporten";
 pub(super) const LIST: &str = "GET /events/api/v1/subscriptions";
@@ -206,13 +219,16 @@ pub(super) fn config(server: &Server, folder: &Path) -> Altinn {
         reconcile_interval: Duration::from_secs(600),
         feed_interval: Duration::from_secs(600),
         overlap: Duration::from_secs(3900),
+        self_proof: false,
         api_key_file: None,
         maskinporten: Maskinporten {
             client_id: "client-1".to_owned(),
             key_file: SecretFile::resolve("key.pem", folder).unwrap(),
-            key_id: "kid-1".to_owned(),
+            key_name: KeyName::Id("kid-1".to_owned()),
             scopes: vec!["altinn:events.subscribe".to_owned(), "altinn:x".to_owned()],
             system_user: None,
+            consumer_org: None,
+            resource: Vec::new(),
         },
     }
 }

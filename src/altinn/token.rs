@@ -1,16 +1,24 @@
 //! Access tokens: what they are, who gives them, and the one cache in front of a giver.
 //!
-//! Owns lifetime, renewal and single flight. How a token is got is `maskinporten`'s and
+//! Owns lifetime, renewal, single flight, and the pause after a failure. How a token is got is `maskinporten`'s and
 //! `exchange`'s.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
-use super::problem::Words;
+use super::{
+    fault::{self, Advice, Kind},
+    problem::Words,
+};
 use crate::{
+    backoff::Backoff,
     clock::{Clock, Timestamp},
     secret::{self, SecretError},
 };
@@ -20,6 +28,9 @@ use crate::{
 const EARLY: Duration = Duration::from_secs(60);
 /// After a renewal that failed, a token that still holds is used this long before the next try.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+/// After a failure nobody asks for so long, and then for ever longer, however many want a token.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A bearer token.
 #[derive(Debug, Clone)]
@@ -51,12 +62,12 @@ pub enum TokenError {
     /// The key's or the gateway key's file.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The file holds no key that signs RS256.
-    #[error("{file}: not an RSA private key in PEM (PKCS#1 or PKCS#8): {reason}")]
+    /// The file holds no key that signs RS256, or no certificate of it.
+    #[error("{file} {reason}")]
     Key {
         /// The file, as configured.
         file: String,
-        /// What the reader said.
+        /// What is wrong with it, as the rest of a sentence.
         reason: String,
     },
     /// No answer.
@@ -78,11 +89,14 @@ pub enum TokenError {
         /// What is wrong; never the content.
         fault: &'static str,
     },
+    /// Nobody was asked: it failed a moment ago, and it is too early to ask again.
+    #[error(transparent)]
+    Earlier(Arc<TokenError>),
 }
 
 /// What an authorization server said no with (RFC 6749 section 5.2 and Maskinporten's codes).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{who} refused ({}): {words}{}", self.label(), self.hint.unwrap_or_default())]
+#[error("{}{}", self.said(), self.advised())]
 pub struct Refused {
     /// `Maskinporten` or `Altinn's token exchange`.
     pub who: &'static str,
@@ -98,11 +112,23 @@ pub struct Refused {
     pub words: Words,
     /// What this side can see of the cause.
     pub hint: Option<&'static str>,
+    /// What it means, if it is one of those that are known.
+    pub advice: Option<&'static Advice>,
     /// How long to stay away.
     pub retry_after: Option<Duration>,
 }
 
 impl Refused {
+    /// Who said no, how, and in which words.
+    pub fn said(&self) -> String {
+        let Self { who, words, hint, .. } = self;
+        format!("{who} refused ({}): {words}{}", self.label(), hint.unwrap_or_default())
+    }
+
+    fn advised(&self) -> String {
+        self.advice.map_or_else(String::new, |advice| format!(" ({advice})"))
+    }
+
     fn label(&self) -> String {
         let parts = [Some(self.status.as_str()), self.error.as_deref(), self.code.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
@@ -125,9 +151,23 @@ impl TokenError {
         self.refused().and_then(|refused| refused.words.trace_id.as_deref())
     }
 
-    fn refused(&self) -> Option<&Refused> {
+    /// Who can end it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Secret(_) | Self::Key { .. } => Kind::Configuration,
+            Self::Unreachable { .. } | Self::Malformed { .. } => Kind::Passing,
+            Self::Refused(refused) => {
+                refused.advice.map_or(fault::of_status(refused.status), |advice| advice.kind)
+            }
+            Self::Earlier(error) => error.kind(),
+        }
+    }
+
+    /// What the other side said no with.
+    pub fn refused(&self) -> Option<&Refused> {
         match self {
             Self::Refused(refused) => Some(refused),
+            Self::Earlier(error) => error.refused(),
             Self::Secret(_)
             | Self::Key { .. }
             | Self::Unreachable { .. }
@@ -148,6 +188,15 @@ pub struct Cached<T> {
     inner: T,
     clock: Clock,
     slot: Mutex<Option<Held>>,
+    failed: SyncMutex<Option<Failed>>,
+}
+
+/// What failed last, how often in a row, and until when nobody asks.
+#[derive(Debug)]
+struct Failed {
+    error: Arc<TokenError>,
+    times: u32,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -159,7 +208,7 @@ struct Held {
 impl<T: TokenSource> Cached<T> {
     /// An empty cache before `inner`.
     pub fn new(inner: T, clock: Clock) -> Self {
-        Self { inner, clock, slot: Mutex::new(None) }
+        Self { inner, clock, slot: Mutex::new(None), failed: SyncMutex::default() }
     }
 
     /// The source behind it.
@@ -169,7 +218,8 @@ impl<T: TokenSource> Cached<T> {
 
     /// The token, new or kept. Who waits while another asks gets what that one got.
     ///
-    /// Failures are not kept: a caller that fails must wait before it asks again.
+    /// After a failure the next ones are told the same without asking, for a while that grows with
+    /// each failure: many callers make no storm.
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         let mut slot = self.slot.lock().await;
         if let Some(held) = &*slot
@@ -177,9 +227,13 @@ impl<T: TokenSource> Cached<T> {
         {
             return Ok(held.token.clone());
         }
+        if let Some(error) = self.too_early() {
+            return Err(error);
+        }
         let asked = self.clock.now();
         match self.inner.token().await {
             Ok(token) => {
+                self.forgive();
                 let renew = renew_at(asked, token.expires);
                 *slot = Some(Held { token: token.clone(), renew });
                 Ok(token)
@@ -193,10 +247,34 @@ impl<T: TokenSource> Cached<T> {
                 }
                 _ => {
                     *slot = None;
-                    Err(error)
+                    Err(self.failed(error))
                 }
             },
         }
+    }
+
+    /// Forgets the last failure: there is a reason to ask at once, such as a new key.
+    pub fn forgive(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn too_early(&self) -> Option<TokenError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = failed.as_ref().filter(|failed| Instant::now() < failed.until)?;
+        Some(TokenError::Earlier(Arc::clone(&recent.error)))
+    }
+
+    fn failed(&self, error: TokenError) -> TokenError {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = failed.as_ref().map_or(0, |failed| failed.times).saturating_add(1);
+        let pause = Backoff::try_new(FIRST_PAUSE, LAST_PAUSE, 2.0)
+            .map_or(LAST_PAUSE, |backoff| backoff.delay(times, fastrand::f64()))
+            .max(error.retry_after().unwrap_or_default());
+        tracing::debug!(kind = ?error.kind(), times, ?pause, "no token");
+        let error = Arc::new(error);
+        let until = Instant::now() + pause;
+        *failed = Some(Failed { error: Arc::clone(&error), times, until });
+        TokenError::Earlier(error)
     }
 
     /// Forgets this very token, because it was refused. However many callers were refused with it,

@@ -53,11 +53,19 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Bound> {
     };
     let admin_address = admin_tcp.as_ref().map(TcpListener::local_addr).transpose()?;
     Ok(Bound {
-        hooks: listeners.into_iter().map(Socket::Tcp).collect(),
+        hooks: listeners.into_iter().map(|listener| hook_socket(listener, config)).collect(),
         addresses,
         admin: Admin { unix, tcp: admin_tcp.map(Socket::Tcp) },
         admin_address,
     })
+}
+
+fn hook_socket(listener: TcpListener, config: &Config) -> Socket {
+    if config.server.proxy_protocol {
+        Socket::Proxied { listener, from: config.server.trusted_proxies.clone().into() }
+    } else {
+        Socket::Tcp(listener)
+    }
 }
 
 async fn tcp(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -5,12 +5,14 @@
 
 use std::path::Path;
 
-use aws_lc_rs::rsa::KeyPair;
 use secrecy::ExposeSecret;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 
-use super::{Altinn, Config, HandlerKind, SourceAuth, problem::Problem};
-use crate::secret::{SecretError, SecretFile};
+use super::{Altinn, Config, HandlerKind, KeyName, SourceAuth, problem::Problem};
+use crate::{
+    rsa_key::RsaKey,
+    secret::{SecretError, SecretFile},
+};
 
 /// Every problem with the files that must be there before brevdue starts.
 pub fn check_files(config: &Config) -> Vec<Problem> {
@@ -32,6 +34,7 @@ pub fn check_files(config: &Config) -> Vec<Problem> {
         let (key, file) = match &source.auth {
             SourceAuth::Bearer { file } => ("bearer_file", file),
             SourceAuth::StandardWebhooks { file, .. } => ("standard_webhooks_file", file),
+            SourceAuth::AllowFrom => continue,
         };
         found.secret(&format!("sources.{name}.auth.{key}"), Some(file));
     }
@@ -48,8 +51,10 @@ impl Found {
     }
 
     fn note(&mut self, key: &str, fault: Option<SecretError>) {
-        if let Some(fault) = fault {
-            self.push(key, fault.to_string());
+        match fault {
+            // systemd passes it to the daemon; nobody else can look at it.
+            None | Some(SecretError::NoCredentials(_)) => {}
+            Some(fault) => self.push(key, fault.to_string()),
         }
     }
 
@@ -63,6 +68,9 @@ impl Found {
         }
         self.secret("altinn.api_key_file", altinn.api_key_file.as_ref());
         self.rsa("altinn.maskinporten.key_file", &altinn.maskinporten.key_file);
+        if let KeyName::Certificate(file) = &altinn.maskinporten.key_name {
+            self.certificates("altinn.maskinporten.certificate_file", file);
+        }
     }
 
     fn certificates(&mut self, key: &str, path: &Path) {
@@ -85,7 +93,7 @@ impl Found {
     /// PEM, and not encrypted: nobody is there to type a passphrase.
     fn key(&mut self, key: &str, file: &SecretFile) {
         match file.read() {
-            Err(fault) => self.push(key, fault.to_string()),
+            Err(fault) => self.note(key, Some(fault)),
             Ok(text) => {
                 let pem = PrivateKeyDer::from_pem_slice(text.expose_secret().as_bytes());
                 if pem.is_err() {
@@ -99,11 +107,11 @@ impl Found {
     /// Maskinporten documents RS256, RS384 and RS512 only.
     fn rsa(&mut self, key: &str, file: &SecretFile) {
         match file.read() {
-            Err(fault) => self.push(key, fault.to_string()),
-            Ok(text) if is_rsa(text.expose_secret().as_bytes()) => {}
-            Ok(_) => {
-                let path = file.path().display();
-                self.push(key, format!("{path}: has no unencrypted RSA private key in PEM"));
+            Err(fault) => self.note(key, Some(fault)),
+            Ok(text) => {
+                if let Err(fault) = RsaKey::read(&text) {
+                    self.push(key, format!("{}: {fault}", file.path().display()));
+                }
             }
         }
     }
@@ -117,14 +125,6 @@ impl Found {
                 self.push(&format!("handlers.{name}.command"), format!("{program}: {fault}"));
             }
         }
-    }
-}
-
-fn is_rsa(pem: &[u8]) -> bool {
-    match PrivateKeyDer::from_pem_slice(pem) {
-        Ok(PrivateKeyDer::Pkcs1(key)) => KeyPair::from_der(key.secret_pkcs1_der()).is_ok(),
-        Ok(PrivateKeyDer::Pkcs8(key)) => KeyPair::from_pkcs8(key.secret_pkcs8_der()).is_ok(),
-        Ok(_) | Err(_) => false,
     }
 }
 

@@ -11,15 +11,13 @@
     reason = "whatever else a value is, it is refused alike"
 )]
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use ::config::{Value, ValueKind};
 use url::Url;
 
 use super::environment;
+use crate::network::{InvalidNetwork, Network};
 
 /// Longer ones would only overflow somewhere.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
@@ -137,9 +135,10 @@ impl Leaf for SocketAddr {
     }
 }
 
-impl Leaf for IpAddr {
+impl Leaf for Network {
     fn read(value: Value) -> Result<Self, String> {
-        parsed(value, "must be an IP address such as \"127.0.0.1\" (a network or name is not read)")
+        let text = text(value).ok_or("must be an IP address or network in quotes")?;
+        text.parse().map_err(|fault: InvalidNetwork| fault.to_string())
     }
 }
 

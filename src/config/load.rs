@@ -25,6 +25,7 @@ shutdown_grace = "25s"
 [server]
 listen = ["[::]:8443"]
 trusted_proxies = []
+proxy_protocol = false
 max_connections = 1024
 max_body = "64KiB"
 handshake_timeout = "10s"

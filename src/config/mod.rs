@@ -4,6 +4,7 @@
 //! it and finds every problem at once; nothing here opens a socket, a store or a secret for use.
 
 mod check;
+mod egress;
 mod environment;
 pub mod files;
 mod leaf;
@@ -15,18 +16,17 @@ mod reader;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
 };
 
 use url::Url;
 
+pub(crate) use check::encrypted_or_local;
+
 use crate::{
     backoff::Backoff,
     name::{HandlerName, HookName},
+    network::Network,
     queue::StartAt,
     secret::SecretFile,
 };
@@ -65,8 +65,12 @@ pub struct Server {
     pub public_url: Url,
     /// The certificate, or `None` behind a proxy (`tls = "off"`).
     pub tls: Option<Tls>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed, or whose PROXY header.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether each connection begins with a PROXY protocol header (version 2).
+    pub proxy_protocol: bool,
+    /// Who may call; `None` for everyone.
+    pub allow_from: Option<AllowFrom>,
     /// Connections at the same time.
     pub max_connections: NonZeroUsize,
     /// Bytes of a request's body; at most 1 MiB.
@@ -75,6 +79,24 @@ pub struct Server {
     pub handshake_timeout: Duration,
     /// For a request's head, its body, its answer; and for idle connections.
     pub request_timeout: Duration,
+}
+
+/// `[server] allow_from`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowFrom {
+    /// The named sets taken apart.
+    pub networks: Vec<Network>,
+    /// What happens to others.
+    pub mode: AllowFromMode,
+}
+
+/// `[server] allow_from_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowFromMode {
+    /// They get 403.
+    Enforce,
+    /// They are served, logged and counted.
+    Report,
 }
 
 /// `[server] tls`.
@@ -153,6 +175,8 @@ pub struct Altinn {
     pub feed_interval: Duration,
     /// How long a replaced subscription stays.
     pub overlap: Duration,
+    /// Whether our own public URL is asked before Altinn is told it.
+    pub self_proof: bool,
     /// Sent as `Ocp-Apim-Subscription-Key`.
     pub api_key_file: Option<SecretFile>,
     /// The client.
@@ -164,14 +188,27 @@ pub struct Altinn {
 pub struct Maskinporten {
     /// The client's id.
     pub client_id: String,
-    /// An RSA private key, PEM (PKCS#1 or PKCS#8).
+    /// An RSA private key: PEM (PKCS#1 or PKCS#8) or a JWK.
     pub key_file: SecretFile,
-    /// The key's id as registered.
-    pub key_id: String,
+    /// What tells Maskinporten which key it is.
+    pub key_name: KeyName,
     /// At least `altinn:events.subscribe`.
     pub scopes: Vec<String>,
     /// On whose behalf.
     pub system_user: Option<SystemUser>,
+    /// The consumer on whose behalf a supplier asks: nine digits.
+    pub consumer_org: Option<String>,
+    /// What the token is restricted to (`aud`); anything if empty.
+    pub resource: Vec<String>,
+}
+
+/// `[altinn.maskinporten]` `key_id` or `certificate_file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyName {
+    /// The key's id as registered with the client (`kid`).
+    Id(String),
+    /// An enterprise certificate: the chain in PEM, the leaf first (`x5c`).
+    Certificate(PathBuf),
 }
 
 /// `[altinn.maskinporten] system_user`.
@@ -181,6 +218,8 @@ pub struct SystemUser {
     pub org: String,
     /// As given when the system user was requested.
     pub external_ref: Option<String>,
+    /// The system's id in Altinn's register; only `doctor` asks for it.
+    pub system_id: Option<String>,
 }
 
 /// `[subscriptions.NAME]`.
@@ -224,6 +263,8 @@ pub enum SourceAuth {
         /// How far the timestamp may be off.
         tolerance: Duration,
     },
+    /// Whoever `server.allow_from` lets in; it is set and enforced.
+    AllowFrom,
 }
 
 /// `[handlers.NAME]`.

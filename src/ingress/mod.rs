@@ -1,9 +1,12 @@
 //! The hook endpoint: from a request to an answer.
 //!
-//! Owns the order of the checks (design section 9: path, method, secret, media type, size,
-//! content), the statuses, and the promise that 200 is said only after the queue has it. What a
-//! request means is its source's; connections are the server's; it knows neither Altinn nor sled.
+//! Owns the order of the checks (path, method, allow list, secret, media type, size, content), the
+//! statuses, and the promise that 200 is said only after the queue has it. What a request means is
+//! its source's; connections are the server's; it knows neither Altinn nor sled.
+//! Under `/hooks/.well-known/`, which no hook's name can be, it passes on questions to the daemon
+//! itself; one that is not open is as unknown as any other path.
 
+pub mod allow;
 pub mod peer;
 mod receive;
 #[cfg(test)]
@@ -19,12 +22,14 @@ use http::{
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
+use self::allow::AllowList;
 use crate::{
     clock::Clock,
     event::Arrival,
-    metrics::{AnswerLabels, Metrics},
+    metrics::{AnswerLabels, HookLabels, Metrics},
     name::HookName,
-    queue::Queue,
+    network::Network,
+    queue::{Appended, Queue},
     server::{Answer, Peer, Service, answer, body},
     source::{Handshake, Refusal, Source},
 };
@@ -34,6 +39,20 @@ const RETRY: HeaderValue = HeaderValue::from_static("30");
 
 /// Called with each event that was stored, after it was.
 pub type OnStored = Arc<dyn Fn(&Arrival) + Send + Sync>;
+
+/// The answer to GET `/hooks/.well-known/{path}`; `None` is 404.
+pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What became of an event that was pushed.
+#[derive(Debug, Clone, Copy)]
+pub enum Push<'a> {
+    /// It is in the log, now or before.
+    Kept(&'a Arrival, Appended),
+    /// There was no room for it, or the store did not work.
+    Refused,
+}
+
+/// Called with what became of each push to a hook.
+pub type OnPush = Arc<dyn Fn(&HookName, Push<'_>) + Send + Sync>;
 
 /// All hooks.
 pub struct Hooks<Q> {
@@ -48,11 +67,17 @@ pub struct Hooks<Q> {
     /// For a body to come.
     pub body_timeout: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
+    /// Who may call; `None` for everyone.
+    pub allow_from: Option<AllowList>,
     /// Cancelled when new requests are to go elsewhere.
     pub stopping: CancellationToken,
     /// Told of what was stored.
     pub on_stored: OnStored,
+    /// What the daemon asks itself.
+    pub well_known: WellKnown,
+    /// Told of what was pushed.
+    pub on_push: OnPush,
     /// Counted in.
     pub metrics: Metrics,
     /// For the time of the last push.
@@ -69,12 +94,16 @@ impl<Q: Queue> Service for Hooks<Q> {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let (head, body) = request.into_parts();
         let Some((name, source)) = self.find(head.uri.path()) else {
-            tracing::debug!("no such hook");
-            return self.counted(None, &head, answer::empty(StatusCode::NOT_FOUND));
+            let answer = self.of_no_hook(&head);
+            return self.counted(None, &head, answer);
         };
-        let answer = self.of_hook(name, source.as_ref(), &head, body).await;
+        let peer = peer::address(peer, &head.headers, &self.trusted_proxies);
+        let answer = match not_for(source.as_ref(), &head) {
+            Some(answer) => answer,
+            None if !self.lets_in(name, peer) => answer::empty(StatusCode::FORBIDDEN),
+            None => self.of_hook(name, source.as_ref(), &head, body).await,
+        };
         if answer.status().is_client_error() || answer.status().is_server_error() {
-            let peer = peer::address(peer, &head.headers, &self.trusted_proxies);
             let status = answer.status().as_u16();
             tracing::warn!(hook = %name, status, peer = ?peer, "refused a request");
         }
@@ -84,9 +113,43 @@ impl<Q: Queue> Service for Hooks<Q> {
 
 impl<Q: Queue> Hooks<Q> {
     fn find(&self, path: &str) -> Option<(&HookName, &Arc<dyn Source>)> {
-        let under = path.strip_prefix(self.prefix.trim_end_matches('/'))?;
-        let name: HookName = under.strip_prefix("/hooks/")?.parse().ok()?;
+        let name: HookName = self.under_hooks(path)?.parse().ok()?;
         self.sources.get_key_value(&name)
+    }
+
+    fn under_hooks<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(self.prefix.trim_end_matches('/'))?.strip_prefix("/hooks/")
+    }
+
+    fn of_no_hook(&self, head: &Parts) -> Answer {
+        let path = self.under_hooks(head.uri.path());
+        let path = path.and_then(|path| path.strip_prefix(".well-known/"));
+        match path.and_then(|path| (self.well_known)(path)) {
+            Some(text) if head.method == Method::GET => {
+                answer::text(StatusCode::OK, "text/plain; charset=utf-8", text)
+            }
+            Some(_) => {
+                let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+                answer
+            }
+            None => {
+                tracing::debug!("no such hook");
+                answer::empty(StatusCode::NOT_FOUND)
+            }
+        }
+    }
+
+    /// Whether the allow list lets this peer in, or only reports it.
+    fn lets_in(&self, name: &HookName, peer: Option<IpAddr>) -> bool {
+        let Some(list) = self.allow_from.as_ref().filter(|list| !list.contains(peer)) else {
+            return true;
+        };
+        self.metrics.not_allowed.get_or_create(&HookLabels::new(name)).inc();
+        if !list.enforce {
+            tracing::warn!(hook = %name, ?peer, "a request from outside allow_from was let in");
+        }
+        !list.enforce
     }
 
     async fn of_hook(
@@ -96,8 +159,8 @@ impl<Q: Queue> Hooks<Q> {
         head: &Parts,
         body: Incoming,
     ) -> Answer {
-        if head.method != Method::POST {
-            return not_a_post(source, head);
+        if head.method == Method::OPTIONS {
+            return shaken(source, head);
         }
         if self.stopping.is_cancelled() {
             return closing(head, try_later());
@@ -119,22 +182,30 @@ impl<Q: Queue> Hooks<Q> {
     }
 }
 
-/// A handshake where the source has one; otherwise 405 with what it has.
-fn not_a_post(source: &dyn Source, head: &Parts) -> Answer {
-    let handshake = source.handshake(head);
-    let allow = if handshake.is_some() { "POST, OPTIONS" } else { "POST" };
-    match handshake.filter(|_| head.method == Method::OPTIONS) {
+/// 405 for what is neither a POST nor a handshake with a source that has one.
+fn not_for(source: &dyn Source, head: &Parts) -> Option<Answer> {
+    if head.method == Method::POST {
+        return None;
+    }
+    let shakes = source.handshake(head).is_some();
+    if shakes && head.method == Method::OPTIONS {
+        return None;
+    }
+    let allow = if shakes { "POST, OPTIONS" } else { "POST" };
+    let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    Some(answer)
+}
+
+/// The answer to a handshake.
+fn shaken(source: &dyn Source, head: &Parts) -> Answer {
+    match source.handshake(head) {
         Some(Handshake::Allowed(headers)) => {
             let mut answer = answer::empty(StatusCode::OK);
             answer.headers_mut().extend(headers);
             answer
         }
-        Some(Handshake::Denied) => answer::empty(StatusCode::FORBIDDEN),
-        None => {
-            let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-            answer
-        }
+        Some(Handshake::Denied) | None => answer::empty(StatusCode::FORBIDDEN),
     }
 }
 

@@ -4,17 +4,19 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
-use crate::server::Peer;
+use crate::{
+    network::{self, Network},
+    server::Peer,
+};
 
 /// What proxies say of whom they forward.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The last hop that is not a trusted proxy. What stands before it in `X-Forwarded-For` is the
 /// sender's own claim, and is not believed.
-pub fn address(peer: Peer, head: &HeaderMap, trusted: &[IpAddr]) -> Option<IpAddr> {
+pub fn address(peer: Peer, head: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     let nearest = peer.address.map(|address| address.ip().to_canonical());
-    let is_trusted =
-        |address: &IpAddr| trusted.iter().any(|proxy| proxy.to_canonical() == *address);
+    let is_trusted = |address: &IpAddr| network::any_contains(trusted, *address);
     // Over a Unix socket only a proxy comes, trusted if any is.
     let believed = nearest.map_or(!trusted.is_empty(), |address| is_trusted(&address));
     if !believed {
@@ -50,12 +52,14 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_are_believed_and_only_about_the_hop_before_them() {
-        // peer, X-Forwarded-For lines, expected; 10.0.0.1 and ::1 are trusted
+        // peer, X-Forwarded-For lines, expected; 10.0.0.0/30 and ::1 are trusted
         #[rustfmt::skip]
         let table: &[(Option<&str>, &[&str], Option<&str>)] = &[
             (Some("192.0.2.1:1"), &[], Some("192.0.2.1")),
             (Some("192.0.2.1:1"), &["198.51.100.7"], Some("192.0.2.1")),
             (Some("10.0.0.1:1"), &["198.51.100.7"], Some("198.51.100.7")),
+            (Some("10.0.0.2:1"), &["198.51.100.7, 10.0.0.3"], Some("198.51.100.7")),
+            (Some("10.0.0.4:1"), &["198.51.100.7"], Some("10.0.0.4")),
             (Some("[::ffff:10.0.0.1]:1"), &["198.51.100.7"], Some("198.51.100.7")),
             (Some("10.0.0.1:1"), &["203.0.113.9, 198.51.100.7"], Some("198.51.100.7")),
             (Some("10.0.0.1:1"), &["203.0.113.9, 198.51.100.7, ::1"], Some("198.51.100.7")),
@@ -69,7 +73,7 @@ mod tests {
             (None, &["198.51.100.7"], Some("198.51.100.7")),
             (None, &[], None),
         ];
-        let trusted = ["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        let trusted = ["10.0.0.0/30".parse().unwrap(), "::1".parse().unwrap()];
         for (peer, lines, expected) in table {
             let mut head = HeaderMap::new();
             for line in *lines {

@@ -17,7 +17,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Gauges, Limits, Peer, Service, answer};
+use super::{
+    Answer, Gauges, Limits, Peer, Service, answer,
+    proxy::{self, ProxyError},
+};
+use crate::network::{self, Network};
 
 /// A connection that is told to end may take this long over it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub(super) struct Shared<S> {
 /// A connection as it was accepted.
 pub(super) enum Stream {
     Tcp(TcpStream),
+    /// Begins with a PROXY header, if it comes from one of these.
+    Proxied(TcpStream, Arc<[Network]>),
     Unix(UnixStream),
 }
 
@@ -64,12 +70,55 @@ pub(super) async fn serve<S: Service>(
     let _open = Open(shared.gauges.clone());
     match stream {
         Stream::Unix(stream) => http1(stream, peer, &shared).await,
-        Stream::Tcp(stream) => match shared.tls.clone() {
-            None => http1(stream, peer, &shared).await,
-            Some(acceptor) => tls(acceptor, stream, peer, &shared).await,
-        },
+        Stream::Tcp(stream) => tcp(stream, peer, &shared).await,
+        Stream::Proxied(mut stream, from) => {
+            if let Some(peer) = behind(&mut stream, peer, &from, &shared).await {
+                tcp(stream, peer, &shared).await;
+            }
+        }
     }
     drop(slot);
+}
+
+async fn tcp<S: Service>(stream: TcpStream, peer: Peer, shared: &Arc<Shared<S>>) {
+    match shared.tls.clone() {
+        None => http1(stream, peer, shared).await,
+        Some(acceptor) => tls(acceptor, stream, peer, shared).await,
+    }
+}
+
+/// Who is behind the proxy; `None` if the connection is to be closed.
+async fn behind<S: Service>(
+    stream: &mut TcpStream,
+    proxy: Peer,
+    from: &[Network],
+    shared: &Arc<Shared<S>>,
+) -> Option<Peer> {
+    let known = proxy.address.is_some_and(|address| network::any_contains(from, address.ip()));
+    let header = async {
+        if known {
+            proxy::read(stream).await
+        } else {
+            Err(ProxyError::Malformed("no proxy of ours"))
+        }
+    };
+    let header = tokio::select! {
+        () = shared.stop.cancelled() => return None,
+        header = timeout(shared.limits.handshake_timeout, header) => header,
+    };
+    match header {
+        Ok(Ok(told)) => Some(Peer { address: told.or(proxy.address) }),
+        Ok(Err(error)) => {
+            shared.gauges.failed.inc();
+            tracing::debug!(peer = ?proxy.address, %error, "no PROXY header");
+            None
+        }
+        Err(_) => {
+            shared.gauges.failed.inc();
+            tracing::debug!(peer = ?proxy.address, "the PROXY header took too long");
+            None
+        }
+    }
 }
 
 async fn tls<S: Service>(

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod body;
 mod connection;
+pub mod proxy;
 pub mod tls;
 
 use std::{future::Future, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
@@ -22,6 +23,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::network::Network;
 
 /// How long to wait after a failed accept: out of file descriptors must not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +46,13 @@ pub struct Limits {
 pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
+    /// TCP, where each connection begins with a PROXY protocol header.
+    Proxied {
+        /// Where proxies connect to.
+        listener: TcpListener,
+        /// The proxies; connections from elsewhere are closed.
+        from: Arc<[Network]>,
+    },
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -50,7 +60,7 @@ pub enum Socket {
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// `None` on a Unix socket.
+    /// `None` on a Unix socket; on a proxied one the address that the proxy told.
     pub address: Option<SocketAddr>,
 }
 
@@ -164,6 +174,12 @@ impl Socket {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok((connection::Stream::Tcp(stream), Peer { address: Some(address) }))
+            }
+            Self::Proxied { listener, from } => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let stream = connection::Stream::Proxied(stream, Arc::clone(from));
+                Ok((stream, Peer { address: Some(address) }))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;

@@ -62,6 +62,10 @@ fn fault(state: &State) -> Option<Answer> {
     let mut tables = state.tables();
     match tables.faults.exchange? {
         ExchangeFault::Error => Some(answer::empty(StatusCode::INTERNAL_SERVER_ERROR)),
+        ExchangeFault::Unauthorized => {
+            drop(tables);
+            Some(unauthorized(state))
+        }
         ExchangeFault::UnauthorizedOnce => {
             tables.faults.exchange = None;
             drop(tables);

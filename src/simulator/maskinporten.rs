@@ -1,18 +1,28 @@
 //! Maskinporten: discovery, and the token endpoint with its checks in their order.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, DATE},
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
     answers,
     options::Client,
-    state::{State, TokenFault},
+    state::{MetadataFault, State, TokenFault},
     tokens::{self, Jwt},
 };
-use crate::server::{Answer, answer};
+use crate::{
+    clock::Timestamp,
+    server::{Answer, answer},
+};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const SYSTEM_USER: &str = "urn:altinn:systemuser";
@@ -80,7 +90,11 @@ impl Refusal {
 
 /// RFC 8414 metadata.
 pub(super) fn metadata(state: &State) -> Answer {
-    let issuer = state.issuer();
+    let issuer = match state.tables().faults.metadata {
+        Some(MetadataFault::Missing) => return answer::empty(StatusCode::NOT_FOUND),
+        Some(MetadataFault::Issuer) => "https://other.example/".to_owned(),
+        None => state.issuer(),
+    };
     let body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}token"),
@@ -90,7 +104,25 @@ pub(super) fn metadata(state: &State) -> Answer {
         "token_endpoint_auth_signing_alg_values_supported": ["RS256", "RS384", "RS512"],
         "authorization_details_types_supported": [SYSTEM_USER, "urn:altinn:consent"],
     });
-    answers::json(StatusCode::OK, &body)
+    dated(state, answers::json(StatusCode::OK, &body))
+}
+
+/// Maskinporten's clock, which may be wrong on purpose.
+fn now(state: &State) -> Timestamp {
+    let offset = state.tables().faults.clock_offset;
+    let by = Duration::from_secs(offset.unsigned_abs());
+    if offset < 0 { state.now().before(by) } else { state.now().after(by) }
+}
+
+/// With the clock's `Date`, if it is not everyone's.
+fn dated(state: &State, mut answer: Answer) -> Answer {
+    if state.tables().faults.clock_offset != 0 {
+        let date = UNIX_EPOCH + Duration::from_millis(now(state).as_millis());
+        if let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(date)) {
+            answer.headers_mut().insert(DATE, value);
+        }
+    }
+    answer
 }
 
 /// `POST token`.
@@ -109,13 +141,14 @@ pub(super) async fn token(state: &State, headers: &HeaderMap, form: &[u8]) -> An
         }
         Some(TokenFault::Tiny) | None => {}
     }
-    match grant(state, headers, form, fault == Some(TokenFault::Tiny)) {
+    let told = match grant(state, headers, form, fault == Some(TokenFault::Tiny)) {
         Ok(granted) => {
             state.tables().counts.tokens_issued += 1;
             answers::json(StatusCode::OK, &granted)
         }
         Err(refusal) => refusal.answer(&state.issuer()),
-    }
+    };
+    dated(state, told)
 }
 
 fn grant(state: &State, headers: &HeaderMap, form: &[u8], tiny: bool) -> Result<Value, Refusal> {
@@ -128,8 +161,13 @@ fn grant(state: &State, headers: &HeaderMap, form: &[u8], tiny: bool) -> Result<
     times_and_audience(state, &jwt)?;
     use_once(state, client, &jwt, &assertion)?;
     let scope = scopes(client, &jwt)?;
+    let consumer = consumer(client, &jwt, &scope)?;
+    let audience = audience(&jwt)?;
     let details = authorization_details(client, &jwt)?;
-    issue(state, &Granted { client, scope, details, tiny })
+    let withheld = state.tables().faults.withheld_scope.clone();
+    let kept = scope.split(' ').filter(|scope| Some(*scope) != withheld.as_deref());
+    let scope = kept.collect::<Vec<_>>().join(" ");
+    issue(state, &Granted { client, scope, consumer, audience, details, tiny })
 }
 
 fn assertion(headers: &HeaderMap, form: &[u8]) -> Result<String, Refusal> {
@@ -161,7 +199,7 @@ fn authenticate<'s>(state: &'s State, jwt: &Jwt<'_>) -> Result<&'s Client, Refus
     let client = state.options.clients.iter().find(|client| client.id == id);
     let client = client.ok_or_else(|| Refusal::authentication(Some("MP-100"), ""))?;
     if jwt.header.contains_key("x5c") && !jwt.header.contains_key("kid") {
-        return Err(Refusal::authentication(Some("MP-123"), "Invalid x5c."));
+        return by_certificate(state, client, jwt);
     }
     let no_key = "The client requires pre-registered jwk and no key identifier (kid) provided";
     let kid = jwt.header("kid").filter(|_| jwt.header("alg").is_some_and(tokens::accepted));
@@ -181,11 +219,31 @@ fn authenticate<'s>(state: &'s State, jwt: &Jwt<'_>) -> Result<&'s Client, Refus
     }
 }
 
+/// An enterprise certificate in place of a registered key.
+fn by_certificate<'s>(
+    state: &'s State,
+    client: &'s Client,
+    jwt: &Jwt<'_>,
+) -> Result<&'s Client, Refusal> {
+    let leaf = jwt.header.get("x5c").and_then(|chain| chain.get(0)).and_then(Value::as_str);
+    // Standard base64, unlike everything else in a JWT (RFC 7515 section 4.1.6).
+    let leaf = leaf.and_then(|leaf| STANDARD.decode(leaf).ok());
+    let leaf = leaf.ok_or_else(|| Refusal::authentication(Some("MP-123"), "Invalid x5c."))?;
+    let public = state.certificates.get(&(client.id.clone(), leaf));
+    let public =
+        public.ok_or_else(|| Refusal::authentication(Some("MP-120"), "Invalid certificate."))?;
+    if public.signed(jwt) {
+        Ok(client)
+    } else {
+        Err(Refusal::authentication(Some("MP-124"), "Invalid JWT signature"))
+    }
+}
+
 fn times_and_audience(state: &State, jwt: &Jwt<'_>) -> Result<(), Refusal> {
     if jwt.claim("aud") != Some(&state.issuer()) {
         return Err(Refusal::authentication(Some("MP-110"), "Invalid JWT claim aud"));
     }
-    let now = state.now().as_secs();
+    let now = now(state).as_secs();
     let (Some(iat), Some(exp)) = (jwt.number("iat"), jwt.number("exp")) else {
         return Err(Refusal::malformed());
     };
@@ -230,6 +288,43 @@ fn scopes(client: &Client, jwt: &Jwt<'_>) -> Result<String, Refusal> {
             Err(Refusal::new("invalid_scope", Some("MP-250"), &text))
         }
         None => Ok(wanted.to_owned()),
+    }
+}
+
+/// Who the token is for, if it is not the client's own organisation.
+fn consumer(client: &Client, jwt: &Jwt<'_>, scope: &str) -> Result<Option<String>, Refusal> {
+    let Some(claim) = jwt.claims.get("consumer_org") else { return Ok(None) };
+    let is_org = |org: &&str| org.len() == 9 && org.bytes().all(|c| c.is_ascii_digit());
+    let consumer = claim.as_str().filter(is_org).ok_or_else(Refusal::malformed)?;
+    if consumer == client.org {
+        let text = "Validation of JWT claim failed: The combination consumer_org in claim and \
+                    delegation scope on client is invalid";
+        return Err(Refusal::grant(None, text));
+    }
+    let delegated = |scope: &str| {
+        client.delegations.iter().any(|one| one.consumer == consumer && one.scope == scope)
+    };
+    match scope.split(' ').find(|scope| !delegated(scope)) {
+        None => Ok(Some(consumer.to_owned())),
+        Some(scope) => {
+            let supplier = &client.org;
+            let text = format!(
+                "Consumer {consumer} has not delegated access to the scope {scope} to supplier \
+                 {supplier}"
+            );
+            Err(Refusal::new("invalid_scope", Some("MP-251"), &text))
+        }
+    }
+}
+
+/// `resource`: an array or nothing.
+fn audience(jwt: &Jwt<'_>) -> Result<Option<Value>, Refusal> {
+    match jwt.claims.get("resource") {
+        None => Ok(None),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+            Ok(Some(Value::Array(items.clone())))
+        }
+        Some(_) => Err(Refusal::malformed()),
     }
 }
 
@@ -283,7 +378,7 @@ fn system_user(
             "type": SYSTEM_USER,
             "systemuser_org": { "authority": ORG_AUTHORITY, "ID": id },
             "systemuser_id": [user.uuid],
-            "system_id": format!("{}_brevdue", client.org),
+            "system_id": client.system_id(),
         }])
     })
 }
@@ -291,6 +386,8 @@ fn system_user(
 struct Granted<'c> {
     client: &'c Client,
     scope: String,
+    consumer: Option<String>,
+    audience: Option<Value>,
     details: Option<Value>,
     tiny: bool,
 }
@@ -304,12 +401,19 @@ fn issue(state: &State, granted: &Granted<'_>) -> Result<Value, Refusal> {
     let mut claim = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     claim("iss", state.issuer().into());
     claim("client_amr", "private_key_jwt".into());
+    let org = |org: &str| json!({ "authority": ORG_AUTHORITY, "ID": format!("0192:{org}") });
+    if let Some(consumer) = &granted.consumer {
+        claim("consumer", org(consumer));
+        claim("supplier", org(&granted.client.org));
+        claim("delegation_source", format!("{}/", state.base).into());
+    } else {
+        claim("consumer", org(&granted.client.org));
+    }
+    if let Some(audience) = &granted.audience {
+        claim("aud", audience.clone());
+    }
     claim("token_type", "Bearer".into());
     claim("client_id", granted.client.id.clone().into());
-    claim(
-        "consumer",
-        json!({ "authority": ORG_AUTHORITY, "ID": format!("0192:{}", granted.client.org) }),
-    );
     claim("scope", granted.scope.clone().into());
     claim("iat", now.into());
     claim("exp", (now + life).into());

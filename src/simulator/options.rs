@@ -87,8 +87,37 @@ pub struct Client {
     pub not_granted: Vec<String>,
     /// Its registered keys.
     pub keys: Vec<ClientKey>,
+    /// Its organisation's enterprise certificates, which it may show instead of a registered key.
+    pub certificates: Vec<EnterpriseCertificate>,
+    /// Scopes that other organisations have delegated to it.
+    pub delegations: Vec<Delegation>,
     /// System users it may act for.
     pub system_users: Vec<SystemUser>,
+}
+
+impl Client {
+    /// The id of its system in the system register.
+    pub(super) fn system_id(&self) -> String {
+        format!("{}_brevdue", self.org)
+    }
+}
+
+/// A certificate that Maskinporten takes for the client's.
+#[derive(Debug, Clone)]
+pub struct EnterpriseCertificate {
+    /// PEM; the first is the one that counts.
+    pub chain: String,
+    /// Its RSA public key: PEM (`PUBLIC KEY`) or a JWK.
+    pub public: String,
+}
+
+/// A scope that a consumer has delegated to a supplier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The consumer's organisation number.
+    pub consumer: String,
+    /// The scope.
+    pub scope: String,
 }
 
 /// A registered key.

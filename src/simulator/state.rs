@@ -5,14 +5,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     cloud_event::CloudEvent,
     options::{Decision, Engine, Options},
-    push::Pusher,
+    push::{Break, Pusher},
     tokens::{PublicKey, SigningKey},
 };
 use crate::clock::Timestamp;
@@ -31,6 +33,8 @@ pub(super) struct State {
     pub(super) base: String,
     /// The keys that clients have registered, by client and `kid`.
     pub(super) client_keys: HashMap<(String, String), PublicKey>,
+    /// Their enterprise certificates by client and the certificate's DER.
+    pub(super) certificates: HashMap<(String, Vec<u8>), PublicKey>,
     pub(super) maskinporten_key: SigningKey,
     pub(super) altinn_key: SigningKey,
     pub(super) pusher: Pusher,
@@ -45,15 +49,23 @@ impl State {
     /// Nothing has happened yet.
     pub(super) fn new(options: Options, base: String) -> anyhow::Result<Self> {
         let mut client_keys = HashMap::new();
+        let mut certificates = HashMap::new();
         for client in &options.clients {
             for key in &client.keys {
                 let name = (client.id.clone(), key.id.clone());
                 client_keys.insert(name, PublicKey::read(&key.public)?);
             }
+            for certificate in &client.certificates {
+                let leaf = CertificateDer::from_pem_slice(certificate.chain.as_bytes());
+                let leaf = leaf.map_err(|error| anyhow!("not a certificate: {error}"))?.to_vec();
+                let name = (client.id.clone(), leaf);
+                certificates.insert(name, PublicKey::read(&certificate.public)?);
+            }
         }
         Ok(Self {
             base,
             client_keys,
+            certificates,
             maskinporten_key: SigningKey::generate()?,
             altinn_key: SigningKey::generate()?,
             pusher: Pusher::new(&options)?,
@@ -214,6 +226,8 @@ pub(super) struct Counts {
     pub(super) feed_reads: u64,
     pub(super) publishes: u64,
     pub(super) unauthorized: u64,
+    /// Calls that are left without an answer on purpose.
+    pub(super) hanging: u64,
 }
 
 /// What goes wrong on purpose.
@@ -224,6 +238,15 @@ pub(super) struct Faults {
     pub(super) exchange: Option<ExchangeFault>,
     pub(super) events: Option<EventsFault>,
     pub(super) push: Option<PushFault>,
+    /// Maskinporten's clock is so many seconds ahead of ours, or behind.
+    pub(super) clock_offset: i64,
+    pub(super) metadata: Option<MetadataFault>,
+    /// A scope that is asked for and not granted, though nobody says no.
+    pub(super) withheld_scope: Option<String>,
+    pub(super) registry: Option<RegistryFault>,
+    pub(super) search: Option<SearchFault>,
+    pub(super) vendor: Option<VendorFault>,
+    pub(super) hang: Option<Hang>,
     /// Decisions that come before those of the options.
     pub(super) decisions: Vec<Decision>,
     /// All Altinn tokens issued so far stop holding, once.
@@ -250,6 +273,9 @@ pub(super) enum ExchangeFault {
     /// An outage told as 401, which heals.
     #[serde(rename = "401-once")]
     UnauthorizedOnce,
+    /// Another Altinn than the token is for.
+    #[serde(rename = "401")]
+    Unauthorized,
     #[serde(rename = "500")]
     Error,
 }
@@ -272,9 +298,64 @@ pub(super) enum EventsFault {
     ValidateFirst,
 }
 
-/// On the way to the subscriber.
+/// Of Maskinporten's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+pub(super) enum MetadataFault {
+    /// There are none.
+    Missing,
+    /// They are another issuer's.
+    Issuer,
+}
+
+/// In the resource registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RegistryFault {
+    /// No resource is known.
+    Missing,
+    /// Resources are of another type than Correspondence's.
+    Type,
+    /// No policy permits to subscribe.
+    NoSubscribe,
+}
+
+/// At Correspondence's search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SearchFault {
+    /// The caller lacks the right: 401 with an error code of its own.
+    #[serde(rename = "4001")]
+    NoAccess,
+    #[serde(rename = "500")]
+    Error,
+}
+
+/// In the system register and among system users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum VendorFault {
+    /// The system does not list the client.
+    Client,
+    /// The request for the system user was rejected.
+    Rejected,
+    /// There is no such system user.
+    Missing,
+}
+
+/// A call to the Events API that is never answered, whether it was carried out or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Hang {
+    List,
+    Post,
+    PostDone,
+    Delete,
+    DeleteDone,
+}
+
+/// On the way to the subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum PushFault {
     /// Stored, never pushed.
     Drop,
@@ -282,4 +363,22 @@ pub(super) enum PushFault {
     Duplicate,
     /// Pushed in any order.
     Shuffle,
+    /// At the first attempt the connection breaks off in the middle of the body.
+    HalfBody,
+    /// At the first attempt the connection breaks off when the body is sent.
+    Disconnect,
+    /// At the first attempt the answer is not read in time.
+    ReadTimeout,
+}
+
+impl PushFault {
+    /// How a first attempt breaks off.
+    pub(super) fn breaks(self) -> Option<Break> {
+        match self {
+            Self::HalfBody => Some(Break::InBody),
+            Self::Disconnect => Some(Break::AfterBody),
+            Self::ReadTimeout => Some(Break::Unread),
+            Self::Drop | Self::Duplicate | Self::Shuffle => None,
+        }
+    }
 }

@@ -57,6 +57,8 @@ impl Credentials {
                 public: self.key.public_pem.clone(),
                 expired: false,
             }],
+            certificates: Vec::new(),
+            delegations: Vec::new(),
             system_users: Vec::new(),
         }];
         Ok(options)

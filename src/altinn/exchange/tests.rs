@@ -72,6 +72,7 @@ async fn a_refusal_is_told_in_altinns_words() {
         (401, "", "(401): no reason given"),
         (410, r#"{"title":"Virksomhetsbruker is no longer available"}"#, "Virksomhetsbruker"),
         (400, "Invalid token provider: google.", "Invalid token provider"),
+        (401, "", "meaning: this Altinn does not take"),
         (500, "<html>", "an HTML page"),
     ] {
         let error = exchanged(status, body.to_owned()).await.unwrap_err().to_string();
@@ -102,4 +103,33 @@ async fn the_gateways_key_goes_to_the_platform_only() {
     rig.events.reload().unwrap_err();
     rig.events.list().await.unwrap();
     assert_eq!(rig.server.seen().last().and_then(key).as_deref(), Some("another-key"));
+}
+
+#[tokio::test]
+async fn a_401_is_repeated_before_it_is_believed_and_nothing_else_is() {
+    for (status, refusals, asked, good) in
+        [(401, 1, 2, true), (401, 2, 3, true), (401, 9, 3, false), (503, 9, 1, false)]
+    {
+        let clock = Clock::manual(START);
+        let left = std::sync::Mutex::new(refusals);
+        let answers = move |seen: &Seen| {
+            let mut left = left.lock().unwrap();
+            match seen.call.as_str() {
+                TOKEN => Reply::new(200, json!({"access_token": "opaque", "expires_in": 119})),
+                _ if *left > 0 => {
+                    *left -= 1;
+                    Reply::new(status, "")
+                }
+                _ => Reply::new(200, jwt(&json!({"exp": 1_800_001_800}))),
+            }
+        };
+        let rig = Rig::new(&clock, answers).await;
+        let told = rig.events.tokens().inner().token().await;
+        assert_eq!(told.is_ok(), good, "{status} {refusals}");
+        assert_eq!((rig.server.count(EXCHANGE), rig.server.count(TOKEN)), (asked, 1));
+        if let Err(error) = told {
+            let passing = error.kind() == crate::altinn::fault::Kind::Passing;
+            assert_eq!(passing, status == 503, "{error}");
+        }
+    }
 }

@@ -1,13 +1,14 @@
 use std::collections::BTreeSet;
 
-use jsonwebtoken::Validation;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     altinn::testing::{Reply, Rig, Seen, TOKEN, pem, pkcs8, public_key},
     clock::Clock,
-    config::SystemUser,
+    config::KeyName,
 };
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_500);
@@ -84,7 +85,7 @@ async fn a_system_user_is_named_as_documented() {
         [(None, json!({})), (Some("ref-1"), json!({"externalRef": "ref-1"}))]
     {
         let external_ref = external_ref.map(str::to_owned);
-        let user = SystemUser { org: "999888777".to_owned(), external_ref };
+        let user = SystemUser { org: "999888777".to_owned(), external_ref, system_id: None };
         let rig = rig(granted, Some(user)).await;
         ask(&rig).await.unwrap();
         let mut detail = json!({
@@ -133,7 +134,9 @@ async fn what_maskinporten_refuses_with_is_kept() {
     assert_eq!(
         error.to_string(),
         "Maskinporten refused (400 invalid_grant MP-121): \
-         Invalid assertion. Client authentication failed. Expired key."
+         Invalid assertion. Client authentication failed. Expired key. \
+         (meaning: the key is expired: a key lives a year on a client; what to do: register the \
+         public key with the client again, or a new one and its key_id)"
     );
     let TokenError::Refused(refused) = error else { panic!("{error}") };
     assert_eq!(refused.uri.as_deref(), Some("https://maskinporten.no/errors/MP-121"));
@@ -150,7 +153,7 @@ async fn a_clock_that_is_off_is_told() {
             json!({"error": "invalid_grant", "error_description": "Issue time is after now"});
         let rig = rig(move |_| Reply::new(400, body.clone()).header("Date", date), None).await;
         let error = ask(&rig).await.unwrap_err().to_string();
-        assert_eq!(hint.is_some(), error.contains("clock"), "{error}");
+        assert_eq!(hint.is_some(), error.contains("theirs)"), "{error}");
         assert!(error.contains(hint.unwrap_or_default()), "{error}");
     }
 }
@@ -170,4 +173,107 @@ async fn answers_that_are_no_grant_are_failures() {
         let error = ask(&rig).await.unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_supplier_names_the_consumer_and_the_audience_is_an_array() {
+    let clock = Clock::manual(START);
+    let rig = Rig::with(&clock, granted, |config, _| {
+        config.maskinporten.consumer_org = Some("910753614".to_owned());
+        config.maskinporten.resource = vec!["https://api.example.no/".to_owned()];
+    });
+    let rig = rig.await;
+    ask(&rig).await.unwrap();
+    let (claims, _) = assertion(&rig);
+    assert_eq!(claims["consumer_org"], "910753614");
+    assert_eq!(claims["resource"], json!(["https://api.example.no/"]));
+}
+
+/// A chain of two whose leaf has this key, in PEM.
+fn chain(private: &str) -> (String, Vec<Vec<u8>>) {
+    let authority = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.clone().self_signed(&authority).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority);
+    let key =
+        rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(private, &rcgen::PKCS_RSA_SHA256).unwrap();
+    let leaf = rcgen::CertificateParams::new(Vec::new()).unwrap().signed_by(&key, &issuer).unwrap();
+    let ders = [&leaf, &root].map(|certificate| certificate.der().to_vec());
+    (leaf.pem() + &root.pem(), ders.to_vec())
+}
+
+#[tokio::test]
+async fn an_enterprise_certificate_goes_along_with_its_chain_and_without_a_key_id() {
+    let (text, ders) = chain(&pem("PRIVATE KEY", &pkcs8()));
+    let clock = Clock::manual(START);
+    let rig = Rig::with(&clock, granted, |config, folder| {
+        let file = folder.join("chain.pem");
+        std::fs::write(&file, text).unwrap();
+        config.maskinporten.key_name = KeyName::Certificate(file);
+    });
+    let rig = rig.await;
+    ask(&rig).await.unwrap();
+    let x5c: Vec<_> = ders.iter().map(|der| STANDARD.encode(der)).collect();
+    assert_eq!(assertion(&rig).1, json!({"alg": "RS256", "x5c": x5c}));
+
+    let file = rig.folder.path().join("chain.pem");
+    let others = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+    let nonsense = pem("CERTIFICATE", b"nonsense");
+    for (content, words) in [
+        ("", "has no certificate"),
+        (others.as_str(), "another key"),
+        (nonsense.as_str(), "no X.509"),
+        ("-----BEGIN CERTIFICATE-----\n!", "PEM"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = rig.events.reload().unwrap_err().to_string();
+        assert!(error.contains("chain.pem") && error.contains(words), "{error}");
+        ask(&rig).await.expect("the old one stays in use");
+    }
+}
+
+#[tokio::test]
+async fn the_token_endpoint_is_where_the_metadata_say() {
+    let rig = rig(granted, None).await;
+    let url = rig.server.url.clone();
+    let metadata = |issuer: &str, endpoint: &str| {
+        let body = json!({"issuer": issuer, "token_endpoint": endpoint}).to_string();
+        *rig.server.metadata.lock().unwrap() = Some(body);
+    };
+    metadata(url.as_str(), url.join("elsewhere").unwrap().as_str());
+    ask(&rig).await.unwrap();
+    assert_eq!(rig.server.calls(), ["POST /elsewhere"]);
+    // For a day nobody asks again, whatever the metadata say then.
+    metadata("https://other.example/", url.as_str());
+    ask(&rig).await.unwrap();
+    assert_eq!(rig.server.count("POST /elsewhere"), 2);
+}
+
+#[tokio::test]
+async fn metadata_that_cannot_be_believed_leave_the_known_endpoint_in_use() {
+    let bodies = [
+        r#"{"issuer":"https://other.example/","token_endpoint":"BASEelsewhere"}"#,
+        r#"{"issuer":"BASE","token_endpoint":"http://192.0.2.1/token"}"#,
+        r#"{"issuer":"BASE","token_endpoint":"elsewhere"}"#,
+        r#"{"issuer":"BASE"}"#,
+        "<html>",
+    ];
+    for body in bodies {
+        let rig = rig(granted, None).await;
+        let body = body.replace("BASE", rig.server.url.as_str());
+        *rig.server.metadata.lock().unwrap() = Some(body.clone());
+        ask(&rig).await.unwrap();
+        assert_eq!(rig.server.calls(), [TOKEN], "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_clocks_difference_is_measured_with_every_token() {
+    let at = |seen: &Seen| granted(seen).header("Date", "Fri, 15 Jan 2027 07:59:30 GMT");
+    let rig = rig(at, None).await;
+    ask(&rig).await.unwrap();
+    // 2027-01-15T08:00:00.5 here; `Date` has whole seconds.
+    let skew = rig.metrics.clock_skew_seconds.get();
+    assert!((skew - 30.0).abs() < 0.01, "{skew}");
 }

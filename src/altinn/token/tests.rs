@@ -16,6 +16,7 @@ struct Scripted {
     clock: Clock,
     life: Duration,
     made: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
     failing: Arc<SyncMutex<bool>>,
 }
 
@@ -23,7 +24,8 @@ impl Scripted {
     fn cached(life: Duration) -> (Cached<Self>, Self, Clock) {
         let clock = Clock::manual(START);
         let made = Arc::default();
-        let source = Self { clock: clock.clone(), life, made, failing: Arc::default() };
+        let (asked, failing) = (Arc::default(), Arc::default());
+        let source = Self { clock: clock.clone(), life, made, asked, failing };
         (Cached::new(source.clone(), clock.clone()), source, clock)
     }
 }
@@ -31,6 +33,7 @@ impl Scripted {
 impl TokenSource for Scripted {
     async fn token(&self) -> Result<AccessToken, TokenError> {
         yield_now().await;
+        self.asked.fetch_add(1, Ordering::SeqCst);
         if *self.failing.lock().unwrap() {
             return Err(TokenError::Malformed { who: "the test", fault: "it is failing" });
         }
@@ -90,11 +93,39 @@ async fn ten_callers_refused_with_one_token_make_one_renewal() {
 }
 
 #[tokio::test]
-async fn a_failure_is_not_kept() {
+async fn a_failure_is_told_again_for_a_while_and_then_it_is_tried_again() {
+    tokio::time::pause();
+    let (cached, source, _) = Scripted::cached(Duration::from_secs(1800));
+    *source.failing.lock().unwrap() = true;
+    let error = cached.token().await.unwrap_err();
+    assert_eq!(error.to_string(), "the test answered without a usable token: it is failing");
+    assert_eq!(error.kind(), Kind::Passing);
+    *source.failing.lock().unwrap() = false;
+    assert!(cached.token().await.is_err(), "asked too early");
+    tokio::time::advance(FIRST_PAUSE).await;
+    assert_eq!(text(&cached).await, "t1");
+}
+
+#[tokio::test]
+async fn many_callers_make_no_storm_of_failures() {
+    tokio::time::pause();
+    let (cached, source, _) = Scripted::cached(Duration::from_secs(1800));
+    *source.failing.lock().unwrap() = true;
+    for _ in 0..36_000 {
+        assert!(cached.token().await.is_err());
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    let asked = source.asked.load(Ordering::SeqCst);
+    assert!((60..140).contains(&asked), "{asked} in an hour");
+}
+
+#[tokio::test]
+async fn a_new_key_is_tried_at_once() {
     let (cached, source, _) = Scripted::cached(Duration::from_secs(1800));
     *source.failing.lock().unwrap() = true;
     assert!(cached.token().await.is_err());
     *source.failing.lock().unwrap() = false;
+    cached.forgive();
     assert_eq!(text(&cached).await, "t1");
 }
 

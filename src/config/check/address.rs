@@ -20,7 +20,7 @@ pub(super) fn bare(url: &Url) -> Result<(), String> {
 }
 
 /// https, or http on this machine.
-pub(super) fn encrypted_or_local(url: Url) -> Result<Url, String> {
+pub(crate) fn encrypted_or_local(url: Url) -> Result<Url, String> {
     bare(&url)?;
     match url.scheme() {
         "https" => Ok(url),

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{address, interval};
 use crate::config::{
-    Altinn, Maskinporten, SystemUser,
+    Altinn, KeyName, Maskinporten, SystemUser,
     reader::{Reported, Section},
 };
 
@@ -46,6 +46,7 @@ pub(super) fn altinn(mut section: Section<'_>) -> Result<Altinn, Reported> {
     let reconcile_interval = section.optional_as("reconcile_interval", interval);
     let feed_interval = section.optional_as("feed_interval", interval);
     let overlap = section.or("overlap", minutes(65));
+    let self_proof = section.or("self_proof", true);
     let api_key_file = section.secret("api_key_file");
     let maskinporten = match section.section("maskinporten") {
         Ok(Some(table)) => maskinporten(table),
@@ -64,6 +65,7 @@ pub(super) fn altinn(mut section: Section<'_>) -> Result<Altinn, Reported> {
         reconcile_interval: reconcile_interval?.unwrap_or(minutes(10)),
         feed_interval: feed_interval?.unwrap_or(minutes(10)),
         overlap: overlap?,
+        self_proof: self_proof?,
         api_key_file: api_key_file?,
         maskinporten: maskinporten?,
     })
@@ -115,26 +117,45 @@ fn issuer(text: String) -> Result<String, String> {
 }
 
 fn maskinporten(mut section: Section<'_>) -> Result<Maskinporten, Reported> {
-    section.refuse(&[(
-        "certificate_file",
-        "certificate_file (x5c) is not built yet: register the key and name it in key_id",
-    )]);
     let client_id = section.need("client_id");
     let key_file = section.secret("key_file");
     let key_file =
         key_file.and_then(|file| file.ok_or_else(|| section.fault("key_file", "is missing")));
-    let key_id = section.need("key_id");
+    let key_name = key_name(&mut section);
     let scopes = section.optional_as("scopes", scopes);
     let system_user =
         section.section("system_user").and_then(|table| table.map(system_user).transpose());
+    let consumer_org = section.optional_as("consumer_org", org);
+    let resource = section.optional("resource");
     section.finish();
     Ok(Maskinporten {
         client_id: client_id?,
         key_file: key_file?,
-        key_id: key_id?,
+        key_name: key_name?,
         scopes: scopes?.unwrap_or_else(|| vec![SUBSCRIBE.to_owned()]),
         system_user: system_user?,
+        consumer_org: consumer_org?,
+        resource: resource?.unwrap_or_default(),
     })
+}
+
+/// Maskinporten takes exactly one of the two.
+fn key_name(section: &mut Section<'_>) -> Result<KeyName, Reported> {
+    let id = section.optional("key_id");
+    let certificate = section.path("certificate_file");
+    match (id?, certificate?) {
+        (Some(id), None) => Ok(KeyName::Id(id)),
+        (None, Some(file)) => Ok(KeyName::Certificate(file)),
+        (None, None) => Err(section.fault(
+            "key_id",
+            "is missing: the key's id as registered, or certificate_file with an enterprise \
+             certificate",
+        )),
+        (Some(_), Some(_)) => Err(section.fault(
+            "certificate_file",
+            "cannot be beside key_id: a key is registered, or shown by a certificate",
+        )),
+    }
 }
 
 fn scopes(scopes: Vec<String>) -> Result<Vec<String>, String> {
@@ -148,14 +169,17 @@ fn scopes(scopes: Vec<String>) -> Result<Vec<String>, String> {
 }
 
 fn system_user(mut section: Section<'_>) -> Result<SystemUser, Reported> {
-    let org = section.need_as("org", |org: String| {
-        if org.len() == 9 && org.bytes().all(|c| c.is_ascii_digit()) {
-            Ok(org)
-        } else {
-            Err("must be an organisation number: nine digits, without 0192:".to_owned())
-        }
-    });
+    let org = section.need_as("org", org);
     let external_ref = section.optional("external_ref");
+    let system_id = section.optional("system_id");
     section.finish();
-    Ok(SystemUser { org: org?, external_ref: external_ref? })
+    Ok(SystemUser { org: org?, external_ref: external_ref?, system_id: system_id? })
+}
+
+fn org(org: String) -> Result<String, String> {
+    if org.len() == 9 && org.bytes().all(|c| c.is_ascii_digit()) {
+        Ok(org)
+    } else {
+        Err("must be an organisation number: nine digits, without 0192:".to_owned())
+    }
 }

@@ -12,6 +12,8 @@ mod subscription;
 
 use std::time::Duration;
 
+pub(crate) use address::encrypted_or_local;
+
 /// A handshake or request that takes longer holds a connection for nobody.
 const LONGEST_REQUEST: Duration = Duration::from_secs(600);
 

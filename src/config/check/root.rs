@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{LONGEST_REQUEST, ZERO, altinn, at_most, handler, server, source, subscription};
 use crate::{
     config::{
-        Config, Log, LogFormat, Queue,
+        AllowFromMode, Config, Log, LogFormat, Queue, Server,
         leaf::Size,
         reader::{Reported, Section},
     },
@@ -41,7 +41,9 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         }
     }
     let subscriptions = all(subscriptions, subscription::subscription);
-    let sources = all(sources, source::source);
+    // A server that could not be read has been told; it is no reason for another fault.
+    let guarded = server.as_ref().map_or(true, enforces);
+    let sources = all(sources, |section| source::source(section, guarded));
     let handlers = root.named::<HandlerName>("handlers");
     for (_, section) in handlers.iter().filter(|(name, _)| name.as_str() == queue::RAW) {
         section.fault_here("cannot be a handler's name: undecodable pushes are listed under it");
@@ -60,6 +62,11 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         sources: sources?,
         handlers: handlers?,
     })
+}
+
+/// Whether only those are let in who are listed.
+fn enforces(server: &Server) -> bool {
+    server.allow_from.as_ref().is_some_and(|list| list.mode == AllowFromMode::Enforce)
 }
 
 fn all<'a, N: Ord, T>(

@@ -6,10 +6,14 @@ use ::config::ValueKind;
 use url::Url;
 
 use super::{LONGEST_REQUEST, above_zero, address};
-use crate::config::{
-    Admin, Server, Tls,
-    leaf::Size,
-    reader::{Reported, Section},
+use crate::{
+    config::{
+        Admin, AllowFrom, AllowFromMode, Server, Tls,
+        egress::SETS,
+        leaf::Size,
+        reader::{Reported, Section},
+    },
+    network::{InvalidNetwork, Network},
 };
 
 /// What is sure to fit into the store, however it is encoded.
@@ -17,11 +21,8 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// `sun_path` has 108 bytes, the last of them NUL.
 pub(super) const LONGEST_SOCKET: usize = 107;
 
-const NOT_BUILT: [(&str, &str); 3] = [
-    ("allow_from", "allow_from is not built yet: allow addresses in the firewall instead"),
-    ("allow_from_mode", "allow_from_mode is not built yet, as allow_from is not"),
-    ("client_ca_file", "client_ca_file is not built yet: clients cannot show certificates"),
-];
+const NOT_BUILT: [(&str, &str); 1] =
+    [("client_ca_file", "client_ca_file is not built yet: clients cannot show certificates")];
 
 pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
     section.refuse(&NOT_BUILT);
@@ -34,6 +35,12 @@ pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
                        sender is known";
         section.fault("trusted_proxies", message);
     }
+    let proxy_protocol = section.need("proxy_protocol");
+    if let (Ok(true), Ok(true)) = (&proxy_protocol, trusted_proxies.as_ref().map(Vec::is_empty)) {
+        let message = "needs trusted_proxies: only they may say who is behind them";
+        section.fault("proxy_protocol", message);
+    }
+    let allow_from = allow_from(&mut section);
     let max_connections = section.need_as("max_connections", within(100_000));
     let max_body = section.need_as("max_body", max_body);
     let handshake_timeout = section.need_as("handshake_timeout", above_zero(LONGEST_REQUEST));
@@ -44,6 +51,8 @@ pub(super) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
         public_url: public_url?,
         tls: tls?,
         trusted_proxies: trusted_proxies?,
+        proxy_protocol: proxy_protocol?,
+        allow_from: allow_from?,
         max_connections: max_connections?,
         max_body: max_body?,
         handshake_timeout: handshake_timeout?,
@@ -58,6 +67,43 @@ pub(super) fn admin(mut section: Section<'_>) -> Result<Admin, Reported> {
     let token_file = section.secret("token_file");
     section.finish();
     Ok(Admin { socket: socket?, listen: listen?, token_file: token_file? })
+}
+
+fn allow_from(section: &mut Section<'_>) -> Result<Option<AllowFrom>, Reported> {
+    let networks = section.optional_as("allow_from", networks);
+    let modes = [("enforce", AllowFromMode::Enforce), ("report", AllowFromMode::Report)];
+    let mode = section.choice("allow_from_mode", &modes);
+    let (networks, mode) = (networks?, mode?);
+    match networks {
+        Some(networks) => {
+            let mode = mode.unwrap_or(AllowFromMode::Enforce);
+            Ok(Some(AllowFrom { networks, mode }))
+        }
+        None if mode.is_some() => {
+            Err(section.fault("allow_from_mode", "is nothing without allow_from"))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Networks, and the names of published sets in place of theirs.
+fn networks(items: Vec<String>) -> Result<Vec<Network>, String> {
+    if items.is_empty() {
+        return Err("lets nobody in; leave it out to let everyone in".to_owned());
+    }
+    let names: Vec<_> = SETS.iter().map(|(name, _)| *name).collect();
+    let mut networks = Vec::new();
+    for (place, item) in (1..).zip(&items) {
+        let set = SETS.iter().find(|(name, _)| name == item);
+        let texts = set.map_or_else(|| vec![item.as_str()], |(_, texts)| texts.to_vec());
+        for text in texts {
+            let parsed = text.parse().map_err(|fault: InvalidNetwork| {
+                format!("item {place} {fault}; {} are known by name", names.join(" and "))
+            });
+            networks.push(parsed?);
+        }
+    }
+    Ok(networks)
 }
 
 /// From 1 to `most`.

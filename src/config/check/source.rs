@@ -17,27 +17,33 @@ use crate::{
 const LARGEST_TOLERANCE: Duration = Duration::from_secs(3600);
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
-const RIGHT: &str = "must be { bearer_file = \"…\" } or { standard_webhooks_file = \"…\" }";
+const RIGHT: &str = "must be { bearer_file = \"…\" } or { standard_webhooks_file = \"…\" }, or \
+                     \"allow_from\"";
 
 const NOT_BUILT: [(&str, &str); 1] = [(
     "client_certificate_names",
     "client_certificate_names is not built yet: use bearer_file or standard_webhooks_file",
 )];
 
-pub(super) fn source(mut section: Section<'_>) -> Result<Source, Reported> {
+/// `guarded` is whether `server.allow_from` keeps others out.
+pub(super) fn source(mut section: Section<'_>, guarded: bool) -> Result<Source, Reported> {
     section.refuse(&[("allowed_callbacks", "allowed_callbacks is not built yet")]);
-    let auth = auth(&mut section);
+    let auth = auth(&mut section, guarded);
     let allowed_origins = section.optional_as("allowed_origins", origins);
     section.finish();
     Ok(Source { auth: auth?, allowed_origins: allowed_origins?.unwrap_or_default() })
 }
 
-fn auth(section: &mut Section<'_>) -> Result<SourceAuth, Reported> {
+fn auth(section: &mut Section<'_>, guarded: bool) -> Result<SourceAuth, Reported> {
     let Some(value) = section.take("auth") else {
         return Err(section.fault("auth", format!("is missing: {RIGHT}")));
     };
     if matches!(&value.kind, ValueKind::String(word) if word == "allow_from") {
-        return Err(section.fault("auth", format!("allow_from is not built yet; {RIGHT}")));
+        if guarded {
+            return Ok(SourceAuth::AllowFrom);
+        }
+        let message = "allow_from needs server.allow_from, and allow_from_mode = \"enforce\"";
+        return Err(section.fault("auth", message));
     }
     if !matches!(value.kind, ValueKind::Table(_)) {
         return Err(section.fault("auth", RIGHT));

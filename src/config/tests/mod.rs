@@ -70,8 +70,12 @@ fn the_shipped_files_load_as_they_are_and_with_every_setting_switched_on() {
 #[test]
 fn what_is_commented_out_as_a_default_is_the_default() {
     // Examples stand where there is no default; they are taken out of the comparison.
-    const EXAMPLES: [&str; 14] = [
+    const EXAMPLES: [&str; 18] = [
         "trusted_proxies",
+        "allow_from =",
+        "allow_from_mode",
+        "consumer_org",
+        "resource =",
         "listen = \"127",
         "token_file",
         "api_key_file",
@@ -198,6 +202,38 @@ fn an_environment_of_altinn_says_where_it_is() {
     assert_eq!(altinn.platform_url.as_str(), "http://127.0.0.1:5101/x");
     assert_eq!(altinn.maskinporten_issuer, "http://[::1]:5102/");
     assert_eq!(altinn.ca_file.unwrap(), Path::new("/etc/brevdue/ca.pem"));
+}
+
+#[test]
+fn named_sets_of_networks_are_taken_apart() {
+    let with = |lines: &str| MINIMAL.replace("[server]", &format!("[server]\n{lines}"));
+    let server = good(from(&with("allow_from = [\"altinn-tt02\", \"10.0.0.0/8\"]"))).server;
+    let list = server.allow_from.unwrap();
+    let shown: Vec<_> = list.networks.iter().map(ToString::to_string).collect();
+    let tt02 = ["20.100.48.118/31", "20.100.48.120/31", "20.100.24.41/32", "10.0.0.0/8"];
+    assert_eq!((list.mode, shown), (AllowFromMode::Enforce, tt02.map(str::to_owned).to_vec()));
+    let report = "allow_from = [\"altinn-prod\"]\nallow_from_mode = \"report\"";
+    let server = good(from(&with(report))).server;
+    assert_eq!(server.allow_from.unwrap().mode, AllowFromMode::Report);
+    let source = "[sources.a]\nauth = \"allow_from\"\n";
+    let whole = format!("{}\n{source}", with("allow_from = [\"10.0.0.0/8\"]"));
+    let sources = good(from(&whole)).sources;
+    assert!(matches!(sources.values().next().unwrap().auth, SourceAuth::AllowFrom));
+    // Who is only reported is let in, so that it proves nothing.
+    let found = problems(from(&format!("{}\n{source}", with(report))));
+    assert!(matches!(&found[..], [one] if one.key == "sources.a.auth"), "{found:?}");
+}
+
+#[test]
+fn a_key_is_named_by_its_id_or_by_a_certificate() {
+    let config = good(from(MINIMAL)).altinn.unwrap().maskinporten;
+    assert!(matches!(config.key_name, KeyName::Id(_)));
+    let lines = MINIMAL.lines().map(|line| {
+        if line.starts_with("key_id") { "certificate_file = \"chain.pem\"" } else { line }
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let config = good(from(&text)).altinn.unwrap().maskinporten;
+    assert_eq!(config.key_name, KeyName::Certificate("/etc/brevdue/chain.pem".into()));
 }
 
 #[test]

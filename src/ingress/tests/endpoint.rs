@@ -86,15 +86,18 @@ pub(super) async fn start() -> Endpoint {
     let count = Arc::clone(&stored);
     let hooks = Hooks {
         prefix: "/events/".to_owned(),
+        well_known: Arc::new(|path| (path == "question").then(|| "answer".to_owned())),
         sources,
         queue: log.clone(),
         max_body: MAX_BODY,
         body_timeout: Duration::from_millis(300),
         trusted_proxies: vec![],
+        allow_from: None,
         stopping: stopping.clone(),
         on_stored: Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         }),
+        on_push: Arc::new(|_, _| {}),
         metrics: metrics.clone(),
         clock: Clock::manual(Timestamp::from_millis(1_500)),
     };

@@ -8,38 +8,33 @@ use sled::Db;
 
 use super::{
     dedup::{Dedup, Ids},
-    entry::{Cursor, Tried, Undecodable, encode_number},
+    effect::Effect,
+    entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number, encode_place},
     keys,
     long::{self, MAX_VALUE, size},
     op::Answer,
     reader::{Receipt, Shared},
     record::{Head, Id, MAX_EVENT, Packing, encode_event},
-    state,
+    tail,
     wire::Kind,
     writer::Entries,
 };
 use crate::{
     clock::Timestamp,
     event::Arrival,
-    name::HandlerName,
-    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
+    name::{HandlerName, HookName},
+    queue::{
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
+    },
 };
 
-/// An answer that waits for the sync.
+/// An answer that waits for the sync. A refusal waits, too: whoever hears of it may go on, and
+/// what is asked for then must not get into this group, whose time is already told.
 #[derive(Debug)]
 enum Pending {
     Appended(Answer<Vec<Appended>>, Vec<Appended>),
     Done(Answer<()>),
-}
-
-/// What is true once it is synced.
-#[derive(Debug)]
-enum Effect {
-    Retried { receipt: Box<Receipt>, due: u64, bytes: u64 },
-    Buried { receipt: Box<Receipt>, at: Timestamp, bytes: u64 },
-    RawBuried { number: u64, at: Timestamp, bytes: u64 },
-    Revived { handler: HandlerName, seq: Seq, due: u64, bytes: u64 },
-    Discarded(DeadLetterId),
+    Refused(Answer<()>, QueueError),
 }
 
 /// An event that will be stored.
@@ -57,6 +52,8 @@ pub(super) struct Group {
     next: u64,
     next_raw: u64,
     new: Vec<New>,
+    /// Hooks that no id was made with before.
+    hooks: BTreeSet<HookName>,
     /// Ids of `new`: a second arrival of one of them waits for the same sync.
     ids: Ids,
     cursors: BTreeMap<HandlerName, Cursor>,
@@ -73,7 +70,8 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) heads: Vec<Head>,
-    groups: Vec<state::Group>,
+    pub(super) hooks: BTreeSet<HookName>,
+    groups: Vec<tail::Group>,
     event_bytes: u64,
     next: u64,
     next_raw: u64,
@@ -89,6 +87,7 @@ impl Group {
             next: state.next,
             next_raw: state.next_raw,
             new: Vec::new(),
+            hooks: BTreeSet::new(),
             ids: Ids::default(),
             cursors: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -104,17 +103,20 @@ impl Group {
         self.new.len() + self.effects.len() + self.answers.len()
     }
 
-    /// All of the arrivals, or none.
+    /// All of the arrivals and the bookmark, or nothing.
     pub(super) fn append(
         &mut self,
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
         answer: Answer<Vec<Appended>>,
     ) {
         if arrivals.iter().any(|arrival| !fits(arrival)) {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
+        let entry = |b: Bookmark| (keys::bookmark(&b.name), Some(encode_place(&b.place)));
+        self.entries.extend(bookmark.map(entry));
         let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
         self.answers.push(Pending::Appended(answer, results));
     }
@@ -130,13 +132,20 @@ impl Group {
         }
         let ids: Vec<Id> =
             [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+        let new_hook = only_by_hook.clone().filter(|hook| !dedup.hooks.contains(hook));
         let (from, already) = match only_by_hook {
             Some(hook) if known(&main) => {
-                let others = from.into_iter().filter(|name| *name != hook).collect();
-                (vec![hook], others)
+                let by = |name: &HookName| dedup.id(&origin, event.attributes(), Some(name));
+                let came_by = dedup.hooks.union(&self.hooks).filter(|name| known(&by(name)));
+                let already: BTreeSet<_> = from.iter().chain(came_by).collect();
+                let already = already.into_iter().filter(|name| **name != hook).cloned().collect();
+                (vec![hook], already)
             }
             Some(_) | None => (from, Vec::new()),
         };
+        if let Some(hook) = new_hook {
+            self.hooks.insert(hook);
+        }
         let seq = Seq(self.next);
         self.next += 1;
         self.ids.extend(&ids);
@@ -224,7 +233,7 @@ impl Group {
         answer: Answer<()>,
     ) {
         let planned = match &id {
-            DeadLetterId::Raw(_) => Err(QueueError::Undeliverable),
+            DeadLetterId::Raw(_) => self.find(shared, &id).and(Err(QueueError::Undeliverable)),
             DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
         };
         match planned {
@@ -233,7 +242,7 @@ impl Group {
                 self.effects.push(effect);
                 self.answers.push(Pending::Done(answer));
             }
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => self.answers.push(Pending::Refused(answer, error)),
         }
     }
 
@@ -263,7 +272,7 @@ impl Group {
 
     pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId, answer: Answer<()>) {
         if let Err(error) = self.find(shared, &id) {
-            drop(answer.send(Err(error)));
+            self.answers.push(Pending::Refused(answer, error));
             return;
         }
         self.entries.push((keys::dead_key(&id), None));
@@ -278,9 +287,14 @@ impl Group {
     }
 
     /// The entries to write, and what to make known after the sync.
-    pub(super) fn seal(mut self) -> (Entries, Written) {
+    pub(super) fn seal(mut self, dedup: &Dedup) -> (Entries, Written) {
+        if !self.hooks.is_empty() {
+            let hooks = encode_hooks(dedup.hooks.union(&self.hooks));
+            self.entries.push((keys::HOOKS.to_vec(), Some(hooks)));
+        }
         let mut written = Written {
             heads: Vec::new(),
+            hooks: self.hooks,
             groups: Vec::new(),
             event_bytes: 0,
             next: self.next,
@@ -291,14 +305,14 @@ impl Group {
         for (handler, cursor) in self.cursors {
             self.entries.push((keys::cursor(&handler), Some(cursor.encode())));
         }
-        let mut packing: Option<(Packing, state::Group)> = None;
+        let mut packing: Option<(Packing, tail::Group)> = None;
         for New { stored, encoded, ids } in self.new {
             if packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, &ids)) {
                 written.record(packing.take(), &mut self.entries);
             }
             let first = stored.seq.0;
             let (packing, group) = packing.get_or_insert_with(|| {
-                (Packing::new(first, self.now), state::Group { first, events: Vec::new() })
+                (Packing::new(first, self.now), tail::Group { first, events: Vec::new() })
             });
             packing.push(&encoded, &ids);
             group.events.push(stored.into());
@@ -317,7 +331,7 @@ fn fits(arrival: &Arrival) -> bool {
 }
 
 impl Written {
-    fn record(&mut self, packed: Option<(Packing, state::Group)>, entries: &mut Entries) {
+    fn record(&mut self, packed: Option<(Packing, tail::Group)>, entries: &mut Entries) {
         let Some((packing, group)) = packed else { return };
         let (head, value) = packing.seal();
         let key = keys::event(head.first);
@@ -348,6 +362,7 @@ impl Written {
             match pending {
                 Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
                 Pending::Done(answer) => drop(answer.send(Ok(()))),
+                Pending::Refused(answer, error) => drop(answer.send(Err(error))),
             }
         }
     }
@@ -357,41 +372,10 @@ impl Written {
         for pending in self.answers {
             match pending {
                 Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
+                Pending::Done(answer) | Pending::Refused(answer, _) => {
+                    drop(answer.send(Err(error.clone())));
+                }
             }
-        }
-    }
-}
-
-impl Effect {
-    fn make_known(self, state: &mut state::State) {
-        match self {
-            Self::Retried { receipt, due, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.retries(&lease.handler, lease.seq, due, bytes);
-                lease.end();
-            }
-            Self::Buried { receipt, at, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.bury(
-                    DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)),
-                    at,
-                    bytes,
-                );
-                state.live_bytes += bytes;
-                lease.end();
-            }
-            Self::RawBuried { number, at, bytes } => {
-                state.bury(DeadLetterId::Raw(number), at, bytes);
-                state.live_bytes += bytes;
-            }
-            Self::Revived { handler, seq, due, bytes } => {
-                state.unbury(&DeadLetterId::Delivery(handler.clone(), seq));
-                state.retries(&handler, seq.0, due, bytes);
-            }
-            Self::Discarded(id) => state.unbury(&id),
         }
     }
 }

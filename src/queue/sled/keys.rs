@@ -5,7 +5,10 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use crate::{name::HandlerName, queue::DeadLetterId};
+use crate::{
+    name::HandlerName,
+    queue::{BookmarkName, DeadLetterId},
+};
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
@@ -30,8 +33,13 @@ pub(super) const NEXT: &[u8] = b"m|next";
 pub(super) const OLDEST: &[u8] = b"m|oldest";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
+/// The hooks that an event came by that could be told only by its hook.
+pub(super) const HOOKS: &[u8] = b"m|hooks";
 /// Written at each start, to see that a write is synced.
 pub(super) const STARTED: &[u8] = b"m|started";
+
+/// Prefix of what others keep here beside the log.
+const BOOKMARK: &[u8] = b"m|bookmark|";
 
 /// Ends a handler's name, which holds no such byte.
 const END: u8 = 0;
@@ -92,6 +100,11 @@ pub(super) fn parts(of: &[u8]) -> RangeInclusive<Vec<u8>> {
 pub(super) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
     let (of, index) = key.get(2..)?.split_last_chunk()?;
     Some((of, u32::from_be_bytes(*index)))
+}
+
+/// A bookmark.
+pub(super) fn bookmark(name: &BookmarkName) -> Vec<u8> {
+    [BOOKMARK, name.as_str().as_bytes()].concat()
 }
 
 /// Where a dead letter stands.

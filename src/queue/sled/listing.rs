@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use sled::{Db, IVec};
 
 use super::{
-    entry::{Tried, Undecodable},
+    entry::{Tried, Undecodable, decode_place},
     keys, long,
     reader::{ReadError, Shared, group_of},
     record::{Head, decode_group},
@@ -16,7 +17,8 @@ use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{
-        Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError, Seq, StoredEvent,
+        BookmarkName, Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError,
+        Seq, StoredEvent,
     },
 };
 
@@ -62,6 +64,17 @@ fn group(db: &Db, (key, value): (IVec, IVec)) -> Result<Vec<StoredEvent>, ReadEr
     Ok(whole.map(|value| decode_group(&value)).transpose()?.map_or_else(Vec::new, |group| group.1))
 }
 
+/// What a bookmark says.
+pub(super) async fn bookmark(
+    shared: &Arc<Shared>,
+    name: &BookmarkName,
+) -> Result<Option<Bytes>, QueueError> {
+    open(shared)?;
+    let key = keys::bookmark(name);
+    let read = move |db: &Db| Ok(db.get(key)?.map(|value| decode_place(&value)).transpose()?);
+    shared.read(read).await
+}
+
 /// One event of the log.
 pub(super) async fn event(shared: &Arc<Shared>, seq: Seq) -> Result<StoredEvent, QueueError> {
     open(shared)?;
@@ -79,6 +92,9 @@ pub(super) async fn dead_letters(
     open(shared)?;
     let ids = {
         let state = shared.state();
+        if handler.is_some_and(|handler| !state.places.contains_key(handler)) {
+            return Err(QueueError::NotFound);
+        }
         let ours = state.dead.by_age.iter().map(|(_, id)| id).filter(|id| match id {
             DeadLetterId::Raw(_) => handler.is_none(),
             DeadLetterId::Delivery(of, _) => handler.is_none_or(|handler| handler == of),
@@ -164,8 +180,8 @@ fn one(state: &State, name: &HandlerName, place: &Place) -> HandlerCensus {
     HandlerCensus {
         name: name.clone(),
         configured: place.configured,
-        pending: place.pending(state.next).min(state.next.saturating_sub(state.oldest)),
-        retrying: number(place.retries.len()),
+        pending: place.pending(state.oldest, state.next),
+        retrying: number(place.retries.waiting()),
         in_flight: number(place.leased.len()),
         dead_letters: place.dead,
         oldest: None,

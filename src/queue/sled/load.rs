@@ -10,7 +10,8 @@ use super::{
     OpenError, Options,
     dedup::Dedup,
     disk,
-    entry::{Cursor, Identity, decided_at, decode_number},
+    entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
+    ids::Packed,
     keys,
     long::{self, size},
     reader::ReadError,
@@ -57,6 +58,9 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
         retries: Vec::new(),
         dead: Vec::new(),
     };
+    if let Some(value) = db.get(keys::HOOKS)? {
+        loaded.dedup.hooks = decode_hooks(&value).map_err(|e| damaged(keys::HOOKS, e))?;
+    }
     loaded.places(db)?;
     loaded.log(db, options, now)?;
     loaded.nothing_is_settled_that_is_missing()?;
@@ -174,10 +178,12 @@ impl Loaded {
             let (key, value) = entry?;
             let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
             self.next = self.next.max(head.end());
-            let first = head.first;
+            let (first, packed) = (head.first, Packed::from(&head));
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
             if !window_open {
                 self.expired.push(first);
+            } else {
+                self.dedup.packed.push_front(packed);
             }
         }
         Ok(())

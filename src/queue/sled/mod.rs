@@ -6,10 +6,13 @@ mod ballast;
 mod dedup;
 mod disk;
 mod durable_flush;
+mod effect;
 mod entry;
 mod error;
 mod forget;
+mod fuzzing;
 mod group;
+mod ids;
 mod keys;
 mod listing;
 mod load;
@@ -21,6 +24,7 @@ mod record;
 mod recovery;
 mod room;
 mod state;
+mod tail;
 mod upkeep;
 pub mod verify;
 mod watchdog;
@@ -33,8 +37,11 @@ mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+#[doc(hidden)]
+pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
 pub use self::{error::OpenError, reader::Receipt};
 use self::{
     op::Op,
@@ -43,8 +50,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
-    RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
 
@@ -169,11 +176,22 @@ impl SledQueue {
 impl Queue for SledQueue {
     type Receipt = Receipt;
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         self.works()?;
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
+            return Err(QueueError::Full("a bookmark's place is too long"));
+        }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Op::Append { arrivals, answer, room }).await
+        self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await
+    }
+
+    async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        listing::bookmark(&self.shared, name).await
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {

@@ -16,7 +16,8 @@ use super::{
     entry::Tried,
     keys, long,
     record::decode_group,
-    state::{Group, Job, State},
+    state::{Job, State},
+    tail::Group,
     watchdog::Watchdog,
     wire::{Kind, Malformed},
 };
@@ -209,11 +210,17 @@ async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError>
     if let Some(stored) = shared.state().recent(&lease.handler, seq) {
         return Ok(Some(stored));
     }
+    // One reads the group, and those who need it, too, find it then.
+    let turn = Arc::clone(&shared.state().place(&lease.handler)?.turn);
+    let _turn = turn.lock().await;
+    if let Some(stored) = shared.state().recent(&lease.handler, seq) {
+        return Ok(Some(stored));
+    }
     let group = shared.read(move |db| group_of(db, seq)).await?;
     let stored = group.as_ref().and_then(|group| group.event(seq));
     let lost = group.as_ref().is_some_and(|group| group.events.is_empty());
-    if let Ok(place) = shared.state().place(&lease.handler) {
-        place.reading = group.map(Arc::new);
+    if let (Ok(place), Some(group)) = (shared.state().place(&lease.handler), group) {
+        place.read(group);
     }
     if stored.is_none() && !lost {
         return Err(QueueError::Unavailable(format!("event {seq} is missing")));

@@ -191,14 +191,14 @@ pub(super) fn get_event(
     Ok(StoredEvent { seq, received, origin, from, already, event })
 }
 
-fn put_names(put: &mut Put, names: &[HookName]) {
+pub(super) fn put_names(put: &mut Put, names: &[HookName]) {
     put.u32(u32::try_from(names.len()).unwrap_or(u32::MAX));
     for name in names {
         put.bytes(name.as_str().as_bytes());
     }
 }
 
-fn get_names(get: &mut Get<'_>) -> Result<Vec<HookName>, Malformed> {
+pub(super) fn get_names(get: &mut Get<'_>) -> Result<Vec<HookName>, Malformed> {
     let count = get.count(4)?;
     (0..count).map(|_| get.text()?.parse().map_err(|_| Malformed("a hook's name"))).collect()
 }

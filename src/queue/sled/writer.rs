@@ -62,8 +62,10 @@ pub(super) struct Writer {
     pub(super) room: Room,
     /// The last error said that the disk is full.
     pub(super) disk_full: bool,
-    mark: MarkFile,
-    store: [u8; 16],
+    pub(super) mark: MarkFile,
+    /// Something was written since the high-water file was.
+    pub(super) unnoted: bool,
+    pub(super) store: [u8; 16],
     /// To be said when all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
@@ -103,6 +105,7 @@ impl Writer {
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
             disk_full: false,
             mark,
+            unnoted: true,
             store: [0; 16],
             farewell: None,
             shared,
@@ -139,8 +142,7 @@ impl Writer {
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
         self.store = loaded.identity.store;
-        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
-        self.mark.check(&mark)?;
+        self.mark.check(&Mark::of(&loaded, &db)?)?;
         self.any_parts = db.range(keys::all(keys::PARTS)).next().is_some();
         self.db = Some(db.clone());
         let forgotten = forget(&mut loaded, &self.shared.options, now);
@@ -263,8 +265,8 @@ impl Writer {
             return;
         }
         match op {
-            Op::Append { arrivals, answer, room } => {
-                group.append(&self.dedup, arrivals, answer);
+            Op::Append { arrivals, bookmark, answer, room } => {
+                group.append(&self.dedup, arrivals, bookmark, answer);
                 drop(room);
             }
             Op::BuryRaw { push, failure, answer, room } => {
@@ -276,7 +278,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: Group) -> Result<(), Broken> {
-        let (entries, mut written) = group.seal();
+        let (entries, mut written) = group.seal(&self.dedup);
         if let Err(broken) = self.commit(entries) {
             written.refuse(&QueueError::Unavailable(broken.0.clone()));
             return Err(broken);
@@ -284,6 +286,7 @@ impl Writer {
         for head in mem::take(&mut written.heads) {
             self.dedup.remember(head);
         }
+        self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();
         Ok(())
@@ -295,6 +298,7 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
+        self.unnoted = true;
         let began = Instant::now();
         let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
         let write = || {
@@ -335,16 +339,6 @@ impl Writer {
         self.tidy()?;
         self.gauge();
         self.note(false)
-    }
-
-    /// How far the store is, outside of it.
-    fn note(&mut self, must: bool) -> Result<(), Broken> {
-        let mark = {
-            let state = self.shared.state();
-            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
-        };
-        let written = self.mark.write(mark, must);
-        written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }
 
     fn gauge(&self) {

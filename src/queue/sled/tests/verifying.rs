@@ -4,6 +4,7 @@ use super::*;
 use crate::queue::{
     DeadLetterId, Letter, RawPush, Verdict,
     sled::{
+        entry::encode_number,
         keys,
         verify::{Report, repair, verify},
     },
@@ -136,6 +137,12 @@ const DAMAGES: &[Damage] = &[
     ("a push", |db| flip(db, &first_key(db, keys::RAW)), "undecodable push raw:1", |_| true),
     ("the identity", |db| flip(db, keys::STORE), "the store's identity", |_| true),
     ("no identity", |db| remove(db, keys::STORE), "the store's identity is missing", |_| true),
+    (
+        "the last changes",
+        |db| drop(db.insert(keys::STARTED, encode_number(0)).unwrap()),
+        "the last changes are missing",
+        |_| true,
+    ),
     (
         "a stranger",
         |db| drop(db.insert(b"z|what", b"".to_vec()).unwrap()),

@@ -112,7 +112,7 @@ fn put_in_place(directory: &Path, work: &Path, aside: &Path) -> io::Result<()> {
 fn note(directory: &Path, mark: Mark) -> io::Result<()> {
     let mut file = MarkFile::open(directory)?;
     file.empty()?;
-    file.write(mark, true)
+    file.write(mark)
 }
 
 impl Carrier<'_> {
@@ -195,7 +195,7 @@ impl Carrier<'_> {
         self.put(keys::NEXT.to_vec(), encode_number(next))?;
         self.put(keys::OLDEST.to_vec(), encode_number(oldest))?;
         self.put(keys::NEXT_RAW.to_vec(), encode_number(next_raw))?;
-        Ok(Mark { store: identity.store, next, low: oldest })
+        Ok(Mark { store: identity.store, next, low: oldest, count: 0 })
     }
 
     fn database(

@@ -33,6 +33,8 @@ pub(super) struct Found {
     /// Numbers that are in no record: first, and the one after the last.
     pub(super) holes: Vec<(u64, u64)>,
     pub(super) next_raw: u64,
+    /// The count that the high-water file has as well, or less of.
+    pub(super) count: u64,
     /// Numbers whose events a former repair could not find.
     lost: Vec<(u64, u64)>,
     pub(super) faults: Report,
@@ -110,6 +112,7 @@ impl Found {
                 Ok(number) if key == keys::NEXT => self.noted_next = number,
                 Ok(number) if key == keys::OLDEST => self.noted_oldest = Some(number),
                 Ok(number) if key == keys::NEXT_RAW => self.next_raw = number,
+                Ok(number) if key == keys::STARTED => self.count = number,
                 Ok(_) => {}
                 Err(error) => self.fault(format!("{}: {error}", key.escape_ascii())),
             }

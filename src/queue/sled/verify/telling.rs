@@ -14,6 +14,10 @@ impl Found {
         {
             report.fault("the high-water file is of another store than the database".to_owned());
         }
+        if mark.is_some_and(|mark| mark.count > self.count) {
+            let what = "deliveries that were settled, retries and dead letters may be as they were";
+            report.fault(format!("the last changes are missing: {what} before"));
+        }
         if let Some(mark) = mark.filter(|mark| mark.next > self.holds.next) {
             let missing = numbers(self.holds.next, mark.next);
             report.fault(format!("{missing} missing: the high-water file knew of more"));
