@@ -7,5 +7,6 @@ mod life;
 mod operator;
 mod replace;
 mod rotate;
+mod store;
 mod subscriptions;
 mod trace;

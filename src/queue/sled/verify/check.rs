@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sled::Db;
 
-use super::{HandlerPlace, Holds, Report, scan::Pieces};
+use super::{HandlerPlace, Holds, Report, telling::numbers};
 use crate::{
     name::HandlerName,
     queue::{
@@ -15,7 +15,6 @@ use crate::{
             disk,
             entry::{Cursor, Identity, Tried, Undecodable, decode_number},
             keys, long,
-            mark::Mark,
             reader::ReadError,
             record::{Head, Id, MAX_RECORD, decode_group},
             wire::{Kind, Malformed, Stub},
@@ -36,11 +35,11 @@ pub(super) struct Found {
     pub(super) next_raw: u64,
     /// Numbers whose events a former repair could not find.
     lost: Vec<(u64, u64)>,
-    faults: Report,
+    pub(super) faults: Report,
     /// The number after the last event so far.
     end: Option<u64>,
     noted_next: u64,
-    noted_oldest: Option<u64>,
+    pub(super) noted_oldest: Option<u64>,
     dedup: Option<Dedup>,
 }
 
@@ -327,77 +326,6 @@ impl Found {
         }
         Ok(())
     }
-
-    /// Says it, with what the high-water file knows.
-    pub(super) fn tell(&self, mark: Option<&Mark>, report: &mut Report) {
-        report.holds = self.holds.clone();
-        self.faults.faults.iter().for_each(|fault| report.fault(fault.clone()));
-        report.more_faults += self.faults.more_faults;
-        if let (Some(mark), Some(identity)) = (mark, &self.identity)
-            && mark.store != identity.store
-        {
-            report.fault("the high-water file is of another store than the database".to_owned());
-        }
-        if let Some(mark) = mark.filter(|mark| mark.next > self.holds.next) {
-            let missing = numbers(self.holds.next, mark.next);
-            report.fault(format!("{missing} missing: the high-water file knew of more"));
-        }
-    }
-
-    /// Nothing was found.
-    pub(super) fn is_empty(&self) -> bool {
-        self.identity.is_none() && self.holds == Holds { oldest: 1, next: 1, ..Holds::default() }
-    }
-
-    /// Numbers that are missing: first, and the one after the last. The high-water file knows the end.
-    fn missing(&self, mark: Option<&Mark>) -> Vec<(u64, u64)> {
-        let (oldest, next) = (self.holds.oldest, self.holds.next);
-        let end = mark.map_or(next, |mark| mark.next);
-        let head = (self.first(), oldest);
-        let all = [head].into_iter().chain(self.holes.iter().copied()).chain([(next, end)]);
-        all.filter(|(first, end)| first < end).collect()
-    }
-
-    /// The first number that is, or should be, in the log.
-    pub(super) fn first(&self) -> u64 {
-        self.noted_oldest.map_or(self.holds.oldest, |noted| noted.min(self.holds.oldest))
-    }
-
-    /// Says what a repair would do.
-    pub(super) fn plan(&self, spare: &Pieces, mark: Option<&Mark>, report: &mut Report) {
-        let holds = &self.holds;
-        report.repair = vec![
-            "keep the database as it is aside, with the high-water file".to_owned(),
-            format!(
-                "carry over {} events, {} identities, {} retries, {} dead letters, {} undecodable \
-                 pushes and the places of {} handlers",
-                holds.events,
-                holds.dedup_ids,
-                holds.retries,
-                holds.dead_letters,
-                holds.undecodable,
-                holds.handlers.len()
-            ),
-            format!("leave out {} entries that are not whole", self.bad.len()),
-        ];
-        for (first, end) in self.missing(mark) {
-            let found = spare.count_between(first, end);
-            if found > 0 {
-                let again = format!("put back {found} of the events {first} to {}", end - 1);
-                report.repair.push(format!("{again}: the file still has them"));
-            }
-            if found < end - first {
-                let lost = numbers(first, end);
-                report
-                    .repair
-                    .push(format!("note that {lost} lost, as far as they are not put back"));
-            }
-        }
-        if self.identity.is_none() && spare.identity.is_none() {
-            let words = "forget the identities: an event that is sent again is stored again";
-            report.repair.push(words.to_owned());
-        }
-    }
 }
 
 /// Parts of a whole value were read with it; here only those are found that belong to none.
@@ -408,14 +336,4 @@ fn part(db: &Db, key: &[u8]) -> sled::Result<Result<(), Malformed>> {
     let parts = stub.map_or(0, |stub| stub.len.saturating_sub(1) / long::CHUNK);
     let belongs = (1..=parts).contains(&usize::try_from(index).unwrap_or(0));
     if belongs { Ok(Ok(())) } else { Ok(Err(Malformed("it belongs to nothing"))) }
-}
-
-/// A range of events, up to but not with `end`, and its verb.
-pub(super) fn numbers(first: u64, end: u64) -> String {
-    let last = end.saturating_sub(1);
-    if first == last {
-        format!("event {first} is")
-    } else {
-        format!("events {first} to {last} are")
-    }
 }

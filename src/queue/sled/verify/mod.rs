@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod salvage;
 mod scan;
+mod telling;
 
 use std::{
     io,

@@ -2,8 +2,8 @@
 
 use super::{
     HandlerPlace, Report,
-    check::numbers,
     scan::{Pieces, Spot},
+    telling::numbers,
 };
 use crate::{
     name::HandlerName,
