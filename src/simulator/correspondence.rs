@@ -53,11 +53,9 @@ fn decided(state: &State, caller: &Caller, resource: &str) -> Answer {
     let question = Question { consumer: &caller.consumer, resource, subject: Some("") };
     let permitted = policy::permits(&state.options, &decisions, question);
     match fault {
-        Some(SearchFault::Error) => answers::problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Internal Server Error",
-            None,
-        ),
+        Some(SearchFault::Error) => {
+            answers::problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", None)
+        }
         None if permitted => answers::json(StatusCode::OK, &json!({ "ids": [] })),
         Some(SearchFault::NoAccess) | None => {
             let detail = "You must use an Altinn token, DialogToken or log in to IDPorten as \

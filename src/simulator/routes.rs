@@ -50,7 +50,9 @@ async fn route(state: &Arc<State>, parts: &Parts, body: &Bytes) -> Answer {
         ("POST", ["maskinporten", "token"]) => {
             maskinporten::token(state, &parts.headers, body).await
         }
-        (_, ["authentication" | "correspondence" | "events" | "resourceregistry", ..]) => platform(state, parts, &path, body).await,
+        (_, ["authentication" | "correspondence" | "events" | "resourceregistry", ..]) => {
+            platform(state, parts, &path, body).await
+        }
         _ => answer::empty(StatusCode::NOT_FOUND),
     }
 }

@@ -44,7 +44,8 @@ pub(super) fn route(
     let body = match path {
         ["systemregister", "vendor", id] => system(state, id),
         ["systemuser", "request", "vendor", "byexternalref", id, org, external_ref] => {
-            request(state, id, org, external_ref)
+            let external_ref = percent_encoding::percent_decode_str(external_ref);
+            request(state, id, org, &external_ref.decode_utf8_lossy())
         }
         _ => {
             let (id, org) = (parameter("system-id")?, parameter("orgno")?);
@@ -104,12 +105,7 @@ fn system_user(
     }))
 }
 
-fn request(
-    state: &State,
-    id: &str,
-    org: &str,
-    external_ref: &str,
-) -> Option<serde_json::Value> {
+fn request(state: &State, id: &str, org: &str, external_ref: &str) -> Option<serde_json::Value> {
     let user = user(state, client(state, id)?, org, external_ref)?;
     let rejected = state.tables().faults.vendor == Some(VendorFault::Rejected);
     Some(json!({

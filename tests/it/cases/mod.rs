@@ -2,6 +2,7 @@
 
 mod crash;
 mod delivery;
+mod doctor;
 mod hooks;
 mod life;
 mod operator;
