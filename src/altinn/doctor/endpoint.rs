@@ -95,9 +95,13 @@ fn failed(error: &reqwest::Error, url: &str, daemon_runs: bool, report: &mut Rep
 /// Expiry; whether it is trusted was decided by the connection.
 fn certificate(answer: &Response, now: Timestamp) -> Finding {
     let leaf = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
-    let Some(leaf) = leaf.and_then(Certificate::read) else {
-        return Finding::skipped(CERTIFICATE, "the connection does not show it");
-    };
+    match leaf.and_then(Certificate::read) {
+        Some(leaf) => expiry(&leaf, now),
+        None => Finding::skipped(CERTIFICATE, "the connection does not show it"),
+    }
+}
+
+fn expiry(leaf: &Certificate, now: Timestamp) -> Finding {
     let (left, life) = (leaf.not_after.since(now), leaf.not_after.since(leaf.not_before));
     let seen = format!("trusted, until {} ({} days)", leaf.not_after, left.as_secs() / DAY);
     if left < LATE.min(life / 6) {
@@ -125,4 +129,35 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
         matches!(direct.or_else(wrapped), Some(rustls::Error::InvalidCertificate(_)))
     };
     causes(error).any(of_rustls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::altinn::doctor::report::Outcome;
+
+    #[test]
+    fn a_certificate_that_should_have_been_renewed_is_bad() {
+        let start = Timestamp::from_millis(1_800_000_000_000);
+        let days = |days| Duration::from_secs(days * DAY);
+        // Its life and its age in days.
+        for (life, age, outcome) in [
+            (90, 0, Outcome::Good),
+            (90, 75, Outcome::Good),
+            (90, 77, Outcome::Bad),
+            (365, 350, Outcome::Good),
+            (365, 352, Outcome::Bad),
+            (6, 4, Outcome::Good),
+            (6, 6, Outcome::Bad),
+            (90, 100, Outcome::Bad),
+        ] {
+            let leaf = Certificate {
+                not_before: start,
+                not_after: start.after(days(life)),
+                public_key_info: Vec::new(),
+            };
+            let found = expiry(&leaf, start.after(days(age))).outcome;
+            assert_eq!(found, outcome, "{life} {age}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What is tested, by subject.
 
+mod callers;
 mod crash;
 mod delivery;
 mod doctor;
