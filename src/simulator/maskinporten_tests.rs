@@ -314,7 +314,8 @@ async fn an_enterprise_certificate_stands_in_for_a_registered_key() {
     let registered = [certificate.clone(), other.clone()];
     let state = state(|options| options.clients[0].certificates = registered.to_vec());
     let x5c = |pem: &str| -> Value {
-        let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let leaf = pem.lines().skip(1).take_while(|line| !line.starts_with("-----"));
+        let lines: String = leaf.collect();
         json!({ "alg": "RS256", "x5c": [lines] })
     };
     let (status, body) = under(&state, &x5c(&certificate.chain), &claims(&state)).await;
