@@ -43,10 +43,19 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// A subscription, and why an item of its feed was not taken in.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SkipLabels {
+    /// The subscription's name.
+    pub hook: String,
+    /// `old`, `other` or `unreadable`.
+    pub reason: &'static str,
+}
+
 /// A call to Altinn or Maskinporten.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CallLabels {
-    /// `metadata`, `token`, `exchange`, `list`, `create`, `delete`, `doctor`.
+    /// `metadata`, `token`, `exchange`, `list`, `create`, `delete`, `feed`, `doctor`.
     pub call: &'static str,
     /// `ok` or `failed`.
     pub result: &'static str,
@@ -91,6 +100,10 @@ pub struct Metrics {
     pub queue_events: Gauge,
     /// Live bytes of the store.
     pub queue_bytes: Gauge,
+    /// 1 while new events are refused for want of room.
+    pub queue_full: Gauge,
+    /// Dead letters dropped because they were too many, too large or too old.
+    pub dead_letters_dropped: Counter,
     /// Ids in the dedup window.
     pub dedup_ids: Gauge,
     /// 1 while the store takes writes.
@@ -107,6 +120,20 @@ pub struct Metrics {
     pub subscription_validated: Family<HookLabels, Gauge>,
     /// When an event was last pushed, in seconds since 1970.
     pub last_push_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// 1 while something is wrong with a subscription.
+    pub subscription_degraded: Family<HookLabels, Gauge>,
+    /// Pages of the feed read.
+    pub feed_pages: Family<HookLabels, Counter>,
+    /// Events that the feed brought before any push did.
+    pub feed_events: Family<HookLabels, Counter>,
+    /// Of these, events that were pushed after all.
+    pub feed_pushed_later: Family<HookLabels, Counter>,
+    /// Items of the feed that were not taken in.
+    pub feed_skipped: Family<SkipLabels, Counter>,
+    /// When the feed was last read to its end, in seconds since 1970.
+    pub feed_read_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
+    /// How old the item is that the reader is at; 0 at the feed's end.
+    pub feed_lag_seconds: Family<HookLabels, Gauge<f64, AtomicU64>>,
 }
 
 fn seconds() -> Histogram {
@@ -134,6 +161,8 @@ impl Default for Metrics {
             oldest_seconds: Family::default(),
             queue_events: Gauge::default(),
             queue_bytes: Gauge::default(),
+            queue_full: Gauge::default(),
+            dead_letters_dropped: Counter::default(),
             dedup_ids: Gauge::default(),
             store_writable: Gauge::default(),
             commits: Counter::default(),
@@ -142,6 +171,13 @@ impl Default for Metrics {
             clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
             last_push_seconds: Family::default(),
+            subscription_degraded: Family::default(),
+            feed_pages: Family::default(),
+            feed_events: Family::default(),
+            feed_pushed_later: Family::default(),
+            feed_skipped: Family::default(),
+            feed_read_seconds: Family::default(),
+            feed_lag_seconds: Family::default(),
         }
     }
 }
@@ -175,6 +211,8 @@ impl Metrics {
         r.register_with_unit("handler_oldest", "Age of a handler's oldest unsettled event", Unit::Seconds, self.oldest_seconds.clone());
         r.register("queue_events", "Events in the log", self.queue_events.clone());
         r.register_with_unit("queue_live", "Live bytes of the store", Unit::Bytes, self.queue_bytes.clone());
+        r.register("queue_full", "1 while new events are refused for want of room", self.queue_full.clone());
+        r.register("dead_letters_dropped", "Dead letters dropped: too many, too large or too old", self.dead_letters_dropped.clone());
         r.register("dedup_ids", "Identities remembered", self.dedup_ids.clone());
         r.register("store_writable", "1 while the store takes writes", self.store_writable.clone());
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
@@ -183,6 +221,13 @@ impl Metrics {
         r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
         r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());
+        r.register("subscription_degraded", "1 while something is wrong with a subscription", self.subscription_degraded.clone());
+        r.register("feed_pages", "Pages of Altinn's feed read", self.feed_pages.clone());
+        r.register("feed_events", "Events that the feed brought before any push did", self.feed_events.clone());
+        r.register("feed_events_pushed_later", "Of these, events that were pushed after all", self.feed_pushed_later.clone());
+        r.register("feed_items_skipped", "Items of the feed that were not taken in", self.feed_skipped.clone());
+        r.register_with_unit("feed_read_to_end", "When the feed was last read to its end, since 1970", Unit::Seconds, self.feed_read_seconds.clone());
+        r.register_with_unit("feed_lag", "How old the item is that the feed's reader is at", Unit::Seconds, self.feed_lag_seconds.clone());
         r
     }
 }

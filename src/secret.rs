@@ -8,6 +8,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 /// A secret file larger than this is a mistake.
 const MAX_FILE: u64 = 64 * 1024;
@@ -19,6 +20,9 @@ pub const MIN_SHARED_LEN: usize = 16;
 pub struct SecretFile {
     written: String,
     path: PathBuf,
+    /// False for a credential in a process that systemd gave none: commands beside the daemon can
+    /// do without its secrets.
+    located: bool,
 }
 
 /// Why a secret cannot be had.
@@ -64,12 +68,24 @@ impl SecretFile {
             Some(name) if name.is_empty() || name.contains('/') || name == ".." || name == "." => {
                 return Err(SecretError::CredentialName(name.to_owned()));
             }
-            Some(name) => match env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(directory) => Path::new(&directory).join(name),
-                None => return Err(SecretError::NoCredentials(written.to_owned())),
-            },
+            Some(name) => {
+                let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
+                    let (written, path) = (written.to_owned(), PathBuf::from(written));
+                    return Ok(Self { written, path, located: false });
+                };
+                Path::new(&directory).join(name)
+            }
         };
-        Ok(Self { written: written.to_owned(), path })
+        Ok(Self { written: written.to_owned(), path, located: true })
+    }
+
+    /// The file, or why this process cannot know where it is.
+    pub fn locate(&self) -> Result<&Path, SecretError> {
+        if self.located {
+            Ok(&self.path)
+        } else {
+            Err(SecretError::NoCredentials(self.written.clone()))
+        }
     }
 
     /// The file that is read.
@@ -82,7 +98,7 @@ impl SecretFile {
         let fail = |source| SecretError::Read { path: self.path.clone(), source };
         let content = |fault| SecretError::Content { path: self.path.clone(), fault };
         let mut bytes = Vec::new();
-        let file = File::open(&self.path).map_err(fail)?;
+        let file = File::open(self.locate()?).map_err(fail)?;
         file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
             return Err(content("is larger than 64 KiB"));
@@ -139,6 +155,19 @@ pub fn matches_any(secrets: &[SecretString], offered: &str) -> bool {
     secrets.iter().fold(false, |found, secret| matches(secret, offered) | found)
 }
 
+/// Tells one secret from another without keeping it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// SHA-256, in hexadecimal.
+    pub fn of(secret: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
+        Self(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +196,13 @@ mod tests {
             let error = file.read_shared().unwrap_err().to_string();
             assert!(content.trim().is_empty() || !error.contains(content), "{error}");
         }
+    }
+
+    #[test]
+    fn a_credential_that_systemd_did_not_pass_is_an_error_only_when_it_is_read() {
+        let file = SecretFile::resolve("credential:no-such-credential", Path::new("/")).unwrap();
+        assert!(file.read().is_err());
+        assert_eq!(file.to_string(), "credential:no-such-credential");
     }
 
     #[test]

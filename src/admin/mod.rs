@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use crate::{
     clock::Clock,
     metrics::{HandlerLabels, Metrics},
-    name::HandlerName,
+    name::{HandlerName, HookName},
     queue::{Census, DeadLetterId, Health, Page, Queue, QueueError, Seq},
     secret,
     server::{Answer, Peer, Service, answer},
@@ -26,6 +26,23 @@ const DEFAULT_LIMIT: usize = 100;
 /// And never more than these.
 const MAX_LIMIT: usize = 1000;
 
+/// Makes a new secret for a subscription's hook. It reads and writes files.
+pub type RotateFn = Arc<dyn Fn(&HookName) -> Result<(), RotateError> + Send + Sync>;
+
+/// Why there is no new secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RotateError {
+    /// No subscription has this name.
+    #[error("no subscription has this name")]
+    Unknown,
+    /// The secret is the operator's; with what to do.
+    #[error("{0}")]
+    Operator(String),
+    /// It cannot be read or written.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// What the admin API cannot see by itself.
 pub struct Outside {
     /// The subscriptions as Altinn has them.
@@ -34,6 +51,8 @@ pub struct Outside {
     pub unmatched: Box<dyn Fn() -> view::Unmatched + Send + Sync>,
     /// False from the moment that stopping begins.
     pub accepting: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Makes a new secret.
+    pub rotate: RotateFn,
 }
 
 impl fmt::Debug for Outside {
@@ -98,6 +117,7 @@ enum Fault {
     Method,
     Bad(String),
     Queue(QueueError),
+    Rotate(RotateError),
 }
 
 impl From<QueueError> for Fault {
@@ -212,6 +232,7 @@ impl<Q: Queue> Admin<Q> {
         match (asked.method.as_str(), path) {
             ("GET", ["status"]) => self.status().await,
             ("GET", ["subscriptions"]) => Ok(ok(&(self.outside.subscriptions)())),
+            ("POST", ["subscriptions", name, "rotate"]) => self.rotate(name).await,
             ("GET", ["events"]) => {
                 let events = self.queue.events(asked.page()?).await?;
                 Ok(ok(&events.iter().map(view::Event::summary).collect::<Vec<_>>()))
@@ -238,6 +259,17 @@ impl<Q: Queue> Admin<Q> {
             }
             (_, ["status" | "subscriptions" | "events" | "dead-letters", ..]) => Err(Fault::Method),
             _ => Err(Fault::NotFound),
+        }
+    }
+
+    async fn rotate(&self, name: &str) -> Result<Answer, Fault> {
+        let name: HookName = name.parse().map_err(|_| Fault::NotFound)?;
+        let rotate = Arc::clone(&self.outside.rotate);
+        let rotated = tokio::task::spawn_blocking(move || rotate(&name)).await;
+        match rotated {
+            Ok(Ok(())) => Ok(answer::empty(StatusCode::NO_CONTENT)),
+            Ok(Err(error)) => Err(Fault::Rotate(error)),
+            Err(error) => Err(Fault::Rotate(RotateError::Failed(error.to_string()))),
         }
     }
 
@@ -274,6 +306,13 @@ fn failed(fault: Fault) -> Answer {
             (StatusCode::CONFLICT, error.to_string())
         }
         Fault::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Fault::Rotate(error @ RotateError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
+        Fault::Rotate(error @ RotateError::Operator(_)) => {
+            (StatusCode::CONFLICT, error.to_string())
+        }
+        Fault::Rotate(error @ RotateError::Failed(_)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }
     };
     answer::json(status, &view::Error { error: message })
 }

@@ -56,6 +56,21 @@ pub struct Subscription {
     pub last_push: Option<Timestamp>,
     /// What went wrong last, if it has not gone right since.
     pub last_error: Option<String>,
+    /// When the feed last had something that its reader had not read.
+    #[serde(default)]
+    pub last_feed_event: Option<Timestamp>,
+    /// When the feed was last read to its end.
+    #[serde(default)]
+    pub last_feed_read: Option<Timestamp>,
+    /// Events that a push brought first, since the start.
+    #[serde(default)]
+    pub events_by_push: u64,
+    /// Events that the feed brought first, since the start.
+    #[serde(default)]
+    pub events_by_feed: u64,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub troubles: Vec<String>,
 }
 
 /// The stored events.
@@ -171,7 +186,9 @@ impl Status {
         unmatched: Unmatched,
         not_ready: Option<String>,
     ) -> Self {
-        let well = |s: &Subscription| s.state == "validated" && s.last_error.is_none();
+        let well = |s: &Subscription| {
+            s.state == "validated" && s.last_error.is_none() && s.troubles.is_empty()
+        };
         let degraded = not_ready.is_some() || !subscriptions.iter().all(well);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

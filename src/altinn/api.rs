@@ -11,11 +11,11 @@ use url::Url;
 
 use super::{
     call::{Answer, LARGE, Platform},
-    plan::redacted,
+    endpoint::redacted,
     problem::Words,
     token::{AccessToken, Cached, TokenError, TokenSource},
 };
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{clock::Clock, http_client::BodyError, metrics::Metrics};
 
 const PATH: &str = "/events/api/v1/subscriptions";
 
@@ -118,12 +118,18 @@ pub enum ApiError {
     /// 401, also with a new token.
     #[error("Altinn refuses the token (401): {0}")]
     Unauthorized(Words),
-    /// 403 without a word: the token lacks a scope, or the subscription is another identity's.
+    /// 403 without a word, where no subscription is named.
     #[error(
-        "Altinn says 403 without a reason: the token lacks the scope altinn:events.subscribe, \
-         or the subscription was made by another identity"
+        "Altinn says 403 without a reason: the token lacks the scope altinn:events.subscribe; \
+         have it granted to the organisation and the client"
     )]
     MissingScope,
+    /// 403 about a subscription that is there.
+    #[error(
+        "the subscription was made by another identity (403): remove it with the client, system \
+         user or scopes that it was made with"
+    )]
+    OtherOwner,
     /// 403 with a reason: the resource's policy does not permit it.
     #[error("not authorised by the resource's policy (403): {0}")]
     NotAuthorized(Words),
@@ -161,6 +167,7 @@ impl ApiError {
     pub fn concerns_one(&self) -> bool {
         match self {
             Self::MissingScope
+            | Self::OtherOwner
             | Self::NotAuthorized(_)
             | Self::NotFound
             | Self::Rejected { .. }
@@ -178,6 +185,7 @@ impl ApiError {
             Self::Busy { retry_after, .. } => *retry_after,
             Self::Unauthorized(_)
             | Self::MissingScope
+            | Self::OtherOwner
             | Self::NotAuthorized(_)
             | Self::NotFound
             | Self::Rejected { .. }
@@ -194,7 +202,11 @@ impl ApiError {
             | Self::NotAuthorized(words)
             | Self::Rejected { words, .. }
             | Self::Busy { words, .. } => words.trace_id.clone(),
-            Self::MissingScope | Self::NotFound | Self::Unreachable(_) | Self::Malformed(_) => None,
+            Self::MissingScope
+            | Self::OtherOwner
+            | Self::NotFound
+            | Self::Unreachable(_)
+            | Self::Malformed(_) => None,
         };
         Words { text: self.to_string(), trace_id }
     }
@@ -282,11 +294,29 @@ impl<T: TokenSource> Events<T> {
     pub async fn delete(&self, id: SubscriptionId) -> Result<(), ApiError> {
         let path = format!("{PATH}/{id}");
         let request = |token: &_| self.platform.request(Method::DELETE, &path, token);
-        self.call("delete", request).await.map(drop)
+        match self.call("delete", request).await {
+            Ok(_) => Ok(()),
+            // There is no rule about scopes or resources here, only about whose it is.
+            Err(ApiError::MissingScope) => Err(ApiError::OtherOwner),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends with the token at hand; if that one is refused, once more with a new one.
     async fn call(
+        &self,
+        name: &'static str,
+        request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
+    ) -> Result<Answer, ApiError> {
+        let answer = self.ask(name, request).await?;
+        if answer.too_long {
+            return Err(ApiError::Unreachable(BodyError::TooLong(LARGE).to_string()));
+        }
+        Ok(answer)
+    }
+
+    /// The same, but a good answer that is too long is told as that.
+    pub(super) async fn ask(
         &self,
         name: &'static str,
         request: impl Fn(&AccessToken) -> RequestBuilder + Send + Sync,
@@ -306,7 +336,7 @@ impl<T: TokenSource> Events<T> {
     }
 
     async fn send(&self, name: &'static str, request: RequestBuilder) -> Result<Answer, ApiError> {
-        self.platform.tally.send(name, request, LARGE).await.map_err(ApiError::Unreachable)
+        self.platform.tally.send_for_part(name, request, LARGE).await.map_err(ApiError::Unreachable)
     }
 }
 

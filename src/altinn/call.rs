@@ -18,7 +18,7 @@ use url::Url;
 use super::{skew::Skew, token::AccessToken};
 use crate::{
     clock::{Clock, Timestamp},
-    http_client,
+    http_client::{self, BodyError},
     metrics::{CallLabels, Metrics},
     secret::{SecretError, SecretFile},
 };
@@ -42,7 +42,9 @@ pub(super) struct Answer {
     pub(super) date: Option<Timestamp>,
     /// How far our clock is from theirs.
     pub(super) skew: Option<Skew>,
+    /// Empty if it was `too_long`.
     pub(super) body: Vec<u8>,
+    pub(super) too_long: bool,
 }
 
 /// The two things that every call needs and that have nothing to do with it.
@@ -55,6 +57,20 @@ pub(super) struct Tally {
 impl Tally {
     /// Sends a request; `Err` says why there is no answer. A success is at most `limit` bytes.
     pub(super) async fn send(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+        limit: usize,
+    ) -> Result<Answer, String> {
+        let answer = self.send_for_part(call, request, limit).await?;
+        if answer.too_long {
+            return Err(BodyError::TooLong(limit).to_string());
+        }
+        Ok(answer)
+    }
+
+    /// The same for someone who can ask for less.
+    pub(super) async fn send_for_part(
         &self,
         call: &'static str,
         request: RequestBuilder,
@@ -75,14 +91,18 @@ async fn answer(request: RequestBuilder, limit: usize, clock: &Clock) -> Result<
     let status = response.status();
     let retry_after = retry_after(response.headers(), clock.now());
     let date = http_date(response.headers().get(header::DATE));
-    let body = if status.is_success() {
-        http_client::body(response, limit).await.map_err(|error| chain(&error))?
-    } else {
-        // A refusal is a refusal, even when its reason cannot be read.
-        http_client::body(response, SMALL).await.unwrap_or_default()
-    };
     let skew = date.map(|date| Skew::measured(before, after, date));
-    Ok(Answer { status, retry_after, date, skew, body })
+    if !status.is_success() {
+        // A refusal is a refusal, even when its reason cannot be read.
+        let body = http_client::body(response, SMALL).await.unwrap_or_default();
+        return Ok(Answer { status, retry_after, date, skew, body, too_long: false });
+    }
+    let (body, too_long) = match http_client::body(response, limit).await {
+        Ok(body) => (body, false),
+        Err(BodyError::TooLong(_)) => (Vec::new(), true),
+        Err(error @ BodyError::Broken(_)) => return Err(chain(&error)),
+    };
+    Ok(Answer { status, retry_after, date, skew, body, too_long })
 }
 
 /// An error with what caused it; reqwest's own text leaves that out.

@@ -8,13 +8,18 @@
 pub mod api;
 mod call;
 pub mod doctor;
+mod endpoint;
 pub mod exchange;
 pub mod fault;
+pub mod feed;
+pub mod health;
 pub mod maskinporten;
+pub mod memory;
 pub mod once;
 pub mod plan;
 pub mod problem;
 pub mod reconcile;
+pub mod self_proof;
 mod skew;
 pub mod state;
 pub mod token;

@@ -1,6 +1,6 @@
 //! One look at the subscriptions, for the command line: list, plan, apply.
 //!
-//! Owns what is shown of them. Nothing here prints, waits for validation, or deletes.
+//! Owns what is shown of them. Nothing here prints, or waits for a validation or an overlap.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,8 +9,10 @@ use url::Url;
 
 use super::{
     api::{ApiError, Events, Observed, SubscriptionId},
-    plan::{self, Action, Change, Context, Desired, Plan, Stale, hook_of, redacted},
+    memory::{Memory, MemoryError},
+    plan::{self, Action, Change, Context, Fate, Plan, Stale, hook_of, redacted, sort},
     problem::Words,
+    reconcile::Local,
     token::TokenSource,
 };
 use crate::name::HookName;
@@ -53,7 +55,7 @@ pub struct Listed {
 pub struct Planned {
     /// For each configured subscription.
     pub subscriptions: Vec<PlannedChange>,
-    /// Ours, but not wanted; not touched.
+    /// Ours, but not wanted.
     pub stale: Vec<Stale>,
     /// Not ours; not touched.
     pub foreign: Vec<SubscriptionId>,
@@ -64,7 +66,7 @@ pub struct Planned {
 pub struct PlannedChange {
     /// Its name.
     pub name: HookName,
-    /// `create`, `revalidate`, `wait` or `none`.
+    /// `create`, `replace`, `revalidate`, `wait` or `none`.
     pub action: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -88,10 +90,33 @@ pub struct PlannedChange {
 pub struct Applied {
     /// For each configured subscription.
     pub subscriptions: Vec<AppliedChange>,
-    /// Ours, but not wanted; not touched.
-    pub stale: Vec<Stale>,
+    /// Ours, but not wanted.
+    pub stale: Vec<AppliedStale>,
     /// Not ours; not touched.
     pub foreign: Vec<SubscriptionId>,
+}
+
+/// What was done about one that is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AppliedStale {
+    /// What was to be done.
+    #[serde(flatten)]
+    pub planned: Stale,
+    /// Whether it is gone.
+    pub removed: bool,
+    /// Why it is not.
+    pub error: Option<Words>,
+}
+
+/// Why nothing could be said or done.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// Altinn.
+    #[error(transparent)]
+    Altinn(#[from] ApiError),
+    /// What this store remembers.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// What was done about one.
@@ -110,6 +135,7 @@ impl Applied {
     /// Whether everything was done.
     pub fn is_good(&self) -> bool {
         self.subscriptions.iter().all(|change| change.error.is_none())
+            && self.stale.iter().all(|stale| stale.error.is_none())
     }
 }
 
@@ -123,44 +149,91 @@ pub async fn list<T: TokenSource>(
 }
 
 /// What `apply` would do.
-pub async fn plan<T: TokenSource>(
-    events: &Events<T>,
-    desired: &[Desired],
-    public_url: &Url,
-) -> Result<Planned, ApiError> {
-    let Plan { changes, stale, foreign } = compare(events, desired, public_url).await?;
+pub async fn plan<T: TokenSource>(events: &Events<T>, local: &Local) -> Result<Planned, ApiError> {
+    let observed = events.list().await?;
+    let mut memory = local.memory.read();
+    observe(&mut memory, &observed, (events, local));
+    let Plan { changes, stale, foreign } = compare(&observed, &memory, (events, local));
     Ok(Planned { subscriptions: changes.iter().map(planned).collect(), stale, foreign })
 }
 
-/// Creates what is missing, and asks again for validations that did not come. One that is refused
-/// does not keep the others from being tried.
+/// Creates what is missing, asks again for validations that did not come, and removes what has
+/// been replaced for long enough or is not configured any more. One that is refused does not keep
+/// the others from being tried.
 pub async fn apply<T: TokenSource>(
     events: &Events<T>,
-    desired: &[Desired],
-    public_url: &Url,
-) -> Result<Applied, ApiError> {
-    let Plan { changes, stale, foreign } = compare(events, desired, public_url).await?;
+    local: &Local,
+) -> Result<Applied, OnceError> {
+    let observed = events.list().await?;
+    let (plan, memory) = local.memory.update(|memory| {
+        observe(memory, &observed, (events, local));
+        let plan = compare(&observed, memory, (events, local));
+        remember_asking(memory, &plan, local);
+        (plan, memory.clone())
+    })?;
+    (local.remembered)(&memory);
+    let Plan { changes, stale, foreign } = plan;
     let mut subscriptions = Vec::with_capacity(changes.len());
     for change in &changes {
         subscriptions.push(apply_one(events, change).await?);
     }
-    Ok(Applied { subscriptions, stale, foreign })
+    let mut removed = Vec::with_capacity(stale.len());
+    for stale in stale {
+        removed.push(remove_one(events, stale).await?);
+    }
+    Ok(Applied { subscriptions, stale: removed, foreign })
 }
 
-async fn compare<T: TokenSource>(
-    events: &Events<T>,
-    desired: &[Desired],
-    public_url: &Url,
-) -> Result<Plan, ApiError> {
-    let observed = events.list().await?;
+fn observe<T: TokenSource>(
+    memory: &mut Memory,
+    observed: &[Observed],
+    (events, local): (&Events<T>, &Local),
+) {
+    let ours = sort(observed, &local.public_url).0;
+    memory.observe(&(local.held)(), &ours, events.clock().now());
+}
+
+fn compare<T: TokenSource>(
+    observed: &[Observed],
+    memory: &Memory,
+    (events, local): (&Events<T>, &Local),
+) -> Plan {
     let context = Context {
-        public_url,
+        public_url: &local.public_url,
         now: events.clock().now(),
         patience: PATIENCE,
         posted: &BTreeMap::new(),
         created_counts: true,
+        memory,
+        overlap: local.overlap,
+        adopt: true,
     };
-    Ok(plan::plan(desired, &observed, &context))
+    plan::plan(&(local.desired)(), observed, &context)
+}
+
+fn remember_asking(memory: &mut Memory, plan: &Plan, local: &Local) {
+    let held = (local.held)().into_iter().filter(|held| held.current);
+    for held in held {
+        let asks = |change: &Change| change.name == held.name && change.action.is_post();
+        if plan.changes.iter().any(asks) {
+            memory.asks(&held.name, &held.code);
+        }
+    }
+}
+
+async fn remove_one<T: TokenSource>(
+    events: &Events<T>,
+    stale: Stale,
+) -> Result<AppliedStale, ApiError> {
+    let mut done = AppliedStale { planned: stale, removed: false, error: None };
+    if done.planned.fate == Fate::Remove {
+        match events.delete(done.planned.id).await {
+            Ok(()) | Err(ApiError::NotFound) => done.removed = true,
+            Err(error) if error.concerns_one() => done.error = Some(error.words()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 async fn apply_one<T: TokenSource>(

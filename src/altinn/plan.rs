@@ -1,15 +1,20 @@
 //! What is wanted against what Altinn has, and what to do about the difference. Pure.
 //!
-//! Owns the comparison and the question whose a subscription is. It never plans to delete: what
-//! is ours but not wanted is reported as stale, and what is not ours is only counted.
+//! Owns the comparison, the question whose a subscription is, and when one may go: what replaces
+//! it comes first, is validated, and both stay for the overlap. What is not ours is only counted.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use url::Url;
 
-use super::api::{Observed, Spec, SubscriptionId, given};
-use crate::{clock::Timestamp, name::HookName};
+pub use super::endpoint::{hook_of, redacted};
+use super::{
+    api::{Observed, Spec, SubscriptionId, given},
+    endpoint::{code_of, normal},
+    memory::Memory,
+};
+use crate::{clock::Timestamp, name::HookName, secret::Digest};
 
 /// A configured subscription with its hook's current URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +51,12 @@ pub struct Context<'a> {
     /// Whether patience also holds for a row that another process made: counted from when Altinn
     /// made it. A daemon that has just begun to listen does not wait for what came too early.
     pub created_counts: bool,
+    /// What was seen before; with what is observed now already in it.
+    pub memory: &'a Memory,
+    /// How long a replaced one stays after its replacement was validated.
+    pub overlap: Duration,
+    /// Whether a name that is not configured is removed even if another store asked for it.
+    pub adopt: bool,
 }
 
 /// What to do for one name.
@@ -94,6 +105,24 @@ pub struct Stale {
     pub endpoint: String,
     /// Why it is not wanted.
     pub reason: StaleReason,
+    /// What is done about it.
+    #[serde(flatten)]
+    pub fate: Fate,
+}
+
+/// What is done about a subscription of ours that is not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Fate {
+    /// Remove it now.
+    Remove,
+    /// Leave it for now.
+    Keep {
+        /// Remove it then; without a time, when its replacement is validated and the overlap over.
+        until: Option<Timestamp>,
+    },
+    /// Another store may have asked for it: leave it to a person.
+    Report,
 }
 
 /// Why a subscription of ours is not wanted.
@@ -138,7 +167,8 @@ impl Action {
     /// The word for it in listings.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Create(_) => "create",
+            Self::Create(Missing::Absent) => "create",
+            Self::Create(Missing::OtherCode | Missing::OtherFilters) => "replace",
             Self::Revalidate(_) => "revalidate",
             Self::Wait(_) => "wait",
             Self::LeaveAlone(_) => "none",
@@ -158,30 +188,45 @@ impl Action {
     }
 }
 
-/// Compares, and says what to do. Names in `desired` are unique.
-pub fn plan(desired: &[Desired], observed: &[Observed], context: &Context<'_>) -> Plan {
-    let mut plan = Plan::default();
+/// Our rows, and the ids of the others.
+pub(super) fn sort<'a>(
+    observed: &'a [Observed],
+    public_url: &Url,
+) -> (Vec<Ours<'a>>, Vec<SubscriptionId>) {
     let mut ours: Vec<Ours<'_>> = Vec::new();
+    let mut foreign = Vec::new();
     for row in observed {
-        match Ours::new(row, context.public_url) {
+        match Ours::new(row, public_url) {
             Some(row) => ours.push(row),
-            None => plan.foreign.push(row.id),
+            None => foreign.push(row.id),
         }
     }
-    for wanted in desired {
-        let kept = ours.iter().filter(|row| row.serves(wanted, context));
-        // One of several equal rows is enough: a validated one, else the oldest.
-        let kept = kept.min_by_key(|row| (!row.row.validated, row.row.id));
+    (ours, foreign)
+}
+
+/// Compares, and says what to do. Names in `desired` are unique.
+pub fn plan(desired: &[Desired], observed: &[Observed], context: &Context<'_>) -> Plan {
+    let (ours, foreign) = sort(observed, context.public_url);
+    let kept: Vec<Option<&Ours<'_>>> = desired
+        .iter()
+        .map(|wanted| {
+            let serving = ours.iter().filter(|row| row.serves(wanted, context));
+            // One of several equal rows is enough: a validated one, else the oldest.
+            serving.min_by_key(|row| (!row.row.validated, row.row.id))
+        })
+        .collect();
+    let changes = desired.iter().zip(&kept).map(|(wanted, kept)| {
         let action = match kept {
             Some(kept) => standing(wanted, kept.row, context),
             None => Action::Create(missing(wanted, &ours)),
         };
-        plan.changes.push(Change { name: wanted.name.clone(), spec: wanted.spec.clone(), action });
-    }
-    let kept: Vec<_> = plan.changes.iter().filter_map(|change| change.action.id()).collect();
-    let rest = ours.iter().filter(|row| !kept.contains(&row.row.id));
-    plan.stale = rest.map(|row| row.stale(desired, context)).collect();
-    plan
+        Change { name: wanted.name.clone(), spec: wanted.spec.clone(), action }
+    });
+    let is_kept = |row: &Ours<'_>| kept.iter().flatten().any(|kept| kept.row.id == row.row.id);
+    let wants: Vec<_> = desired.iter().zip(kept.iter().copied()).collect();
+    let stale = ours.iter().filter(|row| !is_kept(row));
+    let stale = stale.map(|row| row.stale(&wants, context)).collect();
+    Plan { changes: changes.collect(), stale, foreign }
 }
 
 fn standing(wanted: &Desired, row: &Observed, context: &Context<'_>) -> Action {
@@ -215,17 +260,24 @@ fn missing(wanted: &Desired, ours: &[Ours<'_>]) -> Missing {
 }
 
 /// A row whose endpoint is ours.
-struct Ours<'a> {
-    row: &'a Observed,
+pub(super) struct Ours<'a> {
+    pub(super) row: &'a Observed,
     endpoint: Url,
-    name: String,
+    /// What stands after `/hooks/`.
+    pub(super) name: String,
+    /// Of the secret in its endpoint.
+    pub(super) code: Option<Digest>,
 }
+
+/// A wanted subscription, with the row that is it.
+type Want<'w, 'a> = (&'w Desired, Option<&'w Ours<'a>>);
 
 impl<'a> Ours<'a> {
     fn new(row: &'a Observed, public_url: &Url) -> Option<Self> {
         let endpoint = Url::parse(row.endpoint.as_deref()?).ok()?;
         let name = hook_of(&endpoint, public_url)?;
-        Some(Self { row, endpoint, name })
+        let code = code_of(&endpoint);
+        Some(Self { row, endpoint, name, code })
     }
 
     fn has_endpoint(&self, spec: &Spec) -> bool {
@@ -248,84 +300,61 @@ impl<'a> Ours<'a> {
             || self.has_endpoint(&wanted.spec) && self.has_filters(&wanted.spec)
     }
 
-    fn stale(&self, desired: &[Desired], context: &Context<'_>) -> Stale {
-        let reason = match desired.iter().find(|wanted| wanted.name.as_str() == self.name) {
-            None => StaleReason::NotConfigured,
-            Some(wanted) if self.serves(wanted, context) => StaleReason::Duplicate,
-            Some(wanted) if self.has_endpoint(&wanted.spec) => StaleReason::OtherFilters,
-            Some(_) => StaleReason::OtherCode,
+    fn stale(&self, wants: &[Want<'_, '_>], context: &Context<'_>) -> Stale {
+        let own = wants.iter().find(|(wanted, _)| wanted.name.as_str() == self.name);
+        let (reason, fate) = match own {
+            None => (StaleReason::NotConfigured, self.unwanted(wants, context)),
+            Some((wanted, kept)) if self.serves(wanted, context) => {
+                (StaleReason::Duplicate, duplicate(*kept))
+            }
+            Some((wanted, kept)) => {
+                let same = self.has_endpoint(&wanted.spec);
+                let reason = if same { StaleReason::OtherFilters } else { StaleReason::OtherCode };
+                (reason, replaced(std::iter::once(*kept), context))
+            }
         };
-        let endpoint = redacted(&self.endpoint);
-        Stale { id: self.row.id, name: self.name.clone(), endpoint, reason }
+        let (id, name) = (self.row.id, self.name.clone());
+        Stale { id, name, endpoint: redacted(&self.endpoint), reason, fate }
     }
-}
 
-/// What stands after `{public_url}/hooks/`, if the URL is under that.
-pub fn hook_of(endpoint: &Url, public_url: &Url) -> Option<String> {
-    let same_place = endpoint.scheme() == public_url.scheme()
-        && endpoint.host() == public_url.host()
-        && endpoint.port_or_known_default() == public_url.port_or_known_default()
-        && endpoint.username().is_empty()
-        && endpoint.password().is_none();
-    if !same_place || endpoint.cannot_be_a_base() {
-        return None;
-    }
-    let prefix = normal(public_url.path());
-    let path = normal(endpoint.path());
-    let name = path.strip_prefix(prefix.trim_end_matches('/'))?.strip_prefix("/hooks/")?;
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// One spelling for one URL. `Url` has done the host, the default port and dot segments; left are
-/// percent-encodings, which Altinn (.NET) and `Url` write differently (RFC 3986 section 6.2.2).
-fn normal(url: &str) -> String {
-    let mut out = String::with_capacity(url.len());
-    let mut rest = url.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = if first == b'%' { escape(tail) } else { None };
-        let byte = escaped.unwrap_or(first);
-        rest = if escaped.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
-        // An escaped reserved character means something else than the character itself.
-        if unreserved(byte) || escaped.is_none() && RESERVED.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(percent_encoding::percent_encode_byte(byte));
+    /// For a name that is not configured. What is wanted on the same resource may be what comes in
+    /// its place (a new name, say), so that has to stand first.
+    fn unwanted(&self, wants: &[Want<'_, '_>], context: &Context<'_>) -> Fate {
+        let asked = |code| context.memory.asked(&self.name, code);
+        if !context.adopt && !self.code.as_ref().is_some_and(asked) {
+            return Fate::Report;
         }
+        let resource = self.row.resource.as_deref().map(str::to_lowercase);
+        let same = |want: &&Want<'_, '_>| Some(want.0.spec.resource.to_lowercase()) == resource;
+        replaced(wants.iter().filter(same).map(|(_, kept)| *kept), context)
     }
-    out
 }
 
-/// RFC 3986 section 2.2.
-const RESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
-
-fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-}
-
-/// The byte that two hexadecimal digits stand for.
-fn escape(digits: &[u8]) -> Option<u8> {
-    let digits = digits.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
-/// A URL for people: every value in its query, its user and its fragment are `***`.
-pub fn redacted(url: &Url) -> String {
-    let mut shown = url.clone();
-    // Refused only for URLs that cannot have them.
-    let user = !url.username().is_empty() || url.password().is_some();
-    if user && (shown.set_password(None).is_err() || shown.set_username("***").is_err()) {
-        return "***".to_owned();
+/// One of two equal rows: as soon as the other is validated it is of no use.
+fn duplicate(kept: Option<&Ours<'_>>) -> Fate {
+    match kept {
+        Some(kept) if kept.row.validated => Fate::Remove,
+        Some(_) | None => Fate::Keep { until: None },
     }
-    let query = url.query().map(|query| {
-        let hide = |pair: &str| match pair.split_once('=') {
-            Some((key, _)) => format!("{key}=***"),
-            None => "***".to_owned(),
-        };
-        query.split('&').map(hide).collect::<Vec<_>>().join("&")
-    });
-    shown.set_query(query.as_deref());
-    shown.set_fragment(url.fragment().map(|_| "***"));
-    shown.into()
+}
+
+/// When all that comes in its place is validated, and the overlap is over for each.
+fn replaced<'w, 'a: 'w>(
+    replacements: impl Iterator<Item = Option<&'w Ours<'a>>>,
+    context: &Context<'_>,
+) -> Fate {
+    let mut until = None;
+    for replacement in replacements {
+        let validated = replacement.filter(|row| row.row.validated);
+        let Some(row) = validated else { return Fate::Keep { until: None } };
+        // One that memory does not have was not validated at any time before now.
+        let since = context.memory.validated(row.row.id).unwrap_or(context.now);
+        until = until.max(Some(since.after(context.overlap)));
+    }
+    match until {
+        Some(until) if until > context.now => Fate::Keep { until: Some(until) },
+        Some(_) | None => Fate::Remove,
+    }
 }
 
 #[cfg(test)]

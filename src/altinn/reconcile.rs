@@ -1,7 +1,10 @@
 //! Keeps the subscriptions at Altinn as configured, for as long as the daemon runs.
 //!
 //! Owns the when: the first look, the pace while a validation is awaited, the repetition, the
-//! back-off. What to do is `plan`'s. It never deletes: events keep coming while brevdue restarts.
+//! back-off. What to do is `plan`'s, doing it `look`'s. Stopping removes nothing: events keep coming
+//! while brevdue restarts.
+
+mod look;
 
 use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -13,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    api::{ApiError, Events, Spec},
-    plan::{Action, Change, Context, Desired, Plan, Posted, plan},
+    api::{ApiError, Events, Spec, SubscriptionId},
+    memory::{Held, Memory, MemoryError, MemoryFile},
+    plan::{Desired, Posted},
+    problem::Words,
+    self_proof::{ProofError, SelfProof},
     state::State,
     token::TokenSource,
 };
@@ -25,6 +31,30 @@ use crate::{
 
 /// What is wanted now: secrets can change while the daemon runs.
 pub type DesiredFn = Arc<dyn Fn() -> Vec<Desired> + Send + Sync>;
+
+/// Which codes are accepted now.
+pub type HeldFn = Arc<dyn Fn() -> Vec<Held> + Send + Sync>;
+
+/// Told of what is remembered, so that hooks and codes that are forgotten are not answered on.
+pub type RememberedFn = Arc<dyn Fn(&Memory) + Send + Sync>;
+
+/// This side of it.
+pub struct Local {
+    /// What is wanted.
+    pub desired: DesiredFn,
+    /// Which codes the hooks of what is wanted accept.
+    pub held: HeldFn,
+    /// Told after each look.
+    pub remembered: RememberedFn,
+    /// Hooks are under it.
+    pub public_url: Url,
+    /// How long a replaced subscription stays.
+    pub overlap: Duration,
+    /// What outlives the process.
+    pub memory: MemoryFile,
+    /// Asks our own endpoint first; not with `None`.
+    pub proof: Option<SelfProof>,
+}
 
 /// How often, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -59,13 +89,16 @@ impl Timing {
 /// Looks after the subscriptions. To be started when the hook endpoint listens.
 pub struct Reconciler<T> {
     events: Events<T>,
-    desired: DesiredFn,
-    public_url: Url,
+    local: Local,
     timing: Timing,
     wake: Arc<Notify>,
     state: watch::Sender<State>,
     posted: BTreeMap<HookName, Posted>,
     pauses: BTreeMap<HookName, Pause>,
+    /// How often a removal was refused, and when it may be tried again.
+    removals: BTreeMap<SubscriptionId, (u32, Instant)>,
+    /// When the next replaced one may go.
+    over: Option<Instant>,
 }
 
 /// A name is not posted again before `until`, unless something else is wanted under it.
@@ -103,6 +136,12 @@ struct Streak {
     watches: u32,
 }
 
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("overlap", &self.overlap).finish_non_exhaustive()
+    }
+}
+
 impl<T> fmt::Debug for Reconciler<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconciler").field("timing", &self.timing).finish_non_exhaustive()
@@ -111,16 +150,17 @@ impl<T> fmt::Debug for Reconciler<T> {
 
 impl<T: TokenSource> Reconciler<T> {
     /// Nothing is asked before [`Reconciler::run`].
-    pub fn new(events: Events<T>, desired: DesiredFn, public_url: Url, timing: Timing) -> Self {
+    pub fn new(events: Events<T>, local: Local, timing: Timing) -> Self {
         Self {
             events,
-            desired,
-            public_url,
+            local,
             timing,
             wake: Arc::new(Notify::new()),
             state: watch::Sender::default(),
             posted: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            over: None,
         }
     }
 
@@ -159,7 +199,7 @@ impl<T: TokenSource> Reconciler<T> {
         }
     }
 
-    fn next(&self, looked: Result<&Look, &ApiError>, streak: &mut Streak) -> Next {
+    fn next(&self, looked: Result<&Look, &LookError>, streak: &mut Streak) -> Next {
         let now = Instant::now();
         let Timing { interval, watch, retry, gap, .. } = self.timing;
         let look = match looked {
@@ -180,86 +220,36 @@ impl<T: TokenSource> Reconciler<T> {
             }
         };
         let pauses = self.pauses.values().map(|pause| pause.until);
-        let due = pauses.fold(now + wait, Instant::min).max(now + gap);
+        let removals = self.removals.values().map(|(_, until)| *until).chain(self.over);
+        let due = pauses.chain(removals).fold(now + wait, Instant::min).max(now + gap);
         Next { due, earliest: now + gap }
     }
+}
 
-    async fn look(&mut self) -> Result<Look, ApiError> {
-        let looked = self.compare_and_post().await;
-        if let Err(error) = &looked {
-            self.state.send_modify(|state| state.failed(error));
-        }
-        looked
-    }
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Altinn(#[from] ApiError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}
 
-    async fn compare_and_post(&mut self) -> Result<Look, ApiError> {
-        let desired = (self.desired)();
-        let observed = self.events.list().await?;
-        let now = self.events.clock().now();
-        let patience = self.timing.patience;
-        let context = Context {
-            public_url: &self.public_url,
-            now,
-            patience,
-            posted: &self.posted,
-            created_counts: false,
-        };
-        let plan = plan(&desired, &observed, &context);
-        self.state.send_modify(|state| state.observe(&plan, now, self.events.metrics()));
-        self.forget(&plan);
-        let mut look = Look::Settled;
-        for change in &plan.changes {
-            look = look.and(self.act(change).await?);
-        }
-        Ok(look)
-    }
-
-    /// Drops what was kept about names that are not wanted or not missing any more.
-    fn forget(&mut self, plan: &Plan) {
-        let find = |name: &HookName| plan.changes.iter().find(|change| change.name == *name);
-        self.posted.retain(|name, _| find(name).is_some());
-        self.pauses.retain(|name, pause| {
-            find(name).is_some_and(|change| change.action.is_post() && change.spec == pause.spec)
-        });
-    }
-
-    async fn act(&mut self, change: &Change) -> Result<Look, ApiError> {
-        match change.action {
-            Action::LeaveAlone(_) => Ok(Look::Settled),
-            Action::Wait(_) => Ok(Look::Awaiting { asked: false }),
-            Action::Create(_) | Action::Revalidate(_) if self.paused(change) => Ok(Look::Settled),
-            Action::Create(_) | Action::Revalidate(_) => self.post(change).await,
+impl LookError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Altinn(error) => error.retry_after(),
+            Self::Memory(_) | Self::Proof(_) => None,
         }
     }
 
-    fn paused(&self, change: &Change) -> bool {
-        self.pauses.get(&change.name).is_some_and(|pause| Instant::now() < pause.until)
-    }
-
-    async fn post(&mut self, change: &Change) -> Result<Look, ApiError> {
-        // Also after success: should Altinn's list never show what it took, we ask ever less often.
-        self.pause(change);
-        let answer = self.events.create(&change.spec).await;
-        let now = self.events.clock().now();
-        let told = answer.as_ref().map(|row| (row.id, row.validated));
-        self.state
-            .send_modify(|state| state.posted(&change.name, told, now, self.events.metrics()));
-        match answer {
-            Ok(row) => {
-                let posted = Posted { id: row.id, spec: change.spec.clone(), at: now };
-                self.posted.insert(change.name.clone(), posted);
-                Ok(if row.validated { Look::Settled } else { Look::Awaiting { asked: true } })
-            }
-            Err(error) if error.concerns_one() => Ok(Look::Settled),
-            Err(error) => Err(error),
+    fn words(&self) -> Words {
+        match self {
+            Self::Altinn(error) => error.words(),
+            Self::Memory(_) | Self::Proof(_) => Words::new(&self.to_string()),
         }
-    }
-
-    fn pause(&mut self, change: &Change) {
-        let times = self.pauses.get(&change.name).map_or(0, |pause| pause.times).saturating_add(1);
-        let until = Instant::now() + self.timing.retry.delay(times, fastrand::f64());
-        let pause = Pause { spec: change.spec.clone(), times, until };
-        self.pauses.insert(change.name.clone(), pause);
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     api::{ApiError, SubscriptionId},
-    plan::{Action, Plan, Stale},
+    plan::{Action, Fate, Plan, Stale},
     problem::Words,
 };
 use crate::{
@@ -43,13 +43,15 @@ pub struct SubscriptionState {
     pub error: Option<Words>,
     /// When Altinn was last asked about it with success.
     pub checked: Option<Timestamp>,
+    /// When this process last posted it with success.
+    pub posted: Option<Timestamp>,
 }
 
 impl State {
     /// Takes over what a list said, and logs and counts what is new in it.
     pub(super) fn observe(&mut self, plan: &Plan, now: Timestamp, metrics: &Metrics) {
         if self.error.take().is_some() {
-            tracing::info!("Altinn Events answers again");
+            tracing::info!("the subscriptions can be looked after again");
         }
         self.checked = Some(now);
         self.foreign = plan.foreign.len();
@@ -69,11 +71,30 @@ impl State {
     }
 
     fn observe_stale(&mut self, stale: &[Stale]) {
-        for new in stale.iter().filter(|new| !self.stale.contains(new)) {
-            let (id, reason) = (new.id, new.reason);
-            tracing::warn!(%id, ?reason, hook = new.name, "Altinn has a subscription of ours that is not wanted");
+        let known = |new: &Stale| self.stale.iter().any(|old| old.id == new.id);
+        for new in stale.iter().filter(|new| !known(new)) {
+            let (id, reason, hook) = (new.id, new.reason, new.name.as_str());
+            let what = "Altinn has a subscription of ours that is not wanted";
+            match new.fate {
+                Fate::Remove => tracing::info!(%id, ?reason, hook, "{what}: it is removed"),
+                Fate::Keep { until: Some(until) } => {
+                    tracing::info!(%id, ?reason, hook, %until, "{what}: it is removed then");
+                }
+                Fate::Keep { until: None } => {
+                    tracing::info!(%id, ?reason, hook, "{what}: it stays until its replacement is validated");
+                }
+                Fate::Report => {
+                    tracing::warn!(%id, ?reason, hook, "{what}: `brevdue subscriptions apply` removes it");
+                }
+            }
         }
         stale.clone_into(&mut self.stale);
+    }
+
+    /// One that was not wanted is gone.
+    pub(super) fn removed(&mut self, gone: &Stale) {
+        tracing::info!(id = %gone.id, reason = ?gone.reason, hook = gone.name, "removed a subscription");
+        self.stale.retain(|stale| stale.id != gone.id);
     }
 
     /// Takes over the answer to a post.
@@ -88,7 +109,7 @@ impl State {
         match answer {
             Ok((id, validated)) => {
                 one.set(name, Some(id), validated, now);
-                one.error = None;
+                (one.error, one.posted) = (None, Some(now));
                 count(name, validated, metrics);
             }
             Err(error) => {
@@ -103,8 +124,7 @@ impl State {
     }
 
     /// Altinn could not be asked; what was known stays.
-    pub(super) fn failed(&mut self, error: &ApiError) {
-        let words = error.words();
+    pub(super) fn failed(&mut self, words: Words) {
         if self.error.as_ref() != Some(&words) {
             let trace_id = words.trace_id.as_deref();
             tracing::warn!(trace_id, "cannot look after the subscriptions: {words}");

@@ -219,6 +219,7 @@ pub(super) fn config(server: &Server, folder: &Path) -> Altinn {
         reconcile_interval: Duration::from_secs(600),
         feed_interval: Duration::from_secs(600),
         overlap: Duration::from_secs(3900),
+        self_proof: false,
         api_key_file: None,
         maskinporten: Maskinporten {
             client_id: "client-1".to_owned(),

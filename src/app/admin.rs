@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{Core, sockets};
 use crate::{
-    admin::{Access, Admin, Outside, view},
-    altinn::state::State,
+    admin::{Access, Admin, Outside, RotateFn, view},
+    altinn::{feed::watch::Watch, health, state::State},
     clock::Timestamp,
     metrics::{HookLabels, Metrics},
     name::HookName,
@@ -29,16 +29,16 @@ const LIMITS: Limits = Limits {
     request_timeout: Duration::from_secs(20),
 };
 
-/// Starts the API on its sockets; `state` is the reconciliation's, if there is one.
+/// Starts the API on its sockets; the state is the reconciliation's, if there is one.
 pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
     core: &Core,
-    state: Option<watch::Receiver<State>>,
+    (state, rotate): (Option<watch::Receiver<State>>, RotateFn),
 ) -> anyhow::Result<()> {
     let token_file = core.config.admin.token_file.as_ref();
     let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
-    let outside = outside(core, state);
+    let outside = outside(core, state, rotate);
     serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
     if let Some(tcp) = sockets.tcp {
         serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
@@ -69,12 +69,12 @@ fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQ
 }
 
 /// What the admin API cannot see by itself.
-fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
+fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn) -> Arc<Outside> {
     let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
-    let metrics = core.metrics.clone();
+    let (metrics, watch) = (core.metrics.clone(), core.watch.clone());
     let subscriptions = move || {
         let state = state.as_ref().map(|state| state.borrow().clone()).unwrap_or_default();
-        names.iter().map(|name| subscription(name, &state, &metrics)).collect()
+        names.iter().map(|name| subscription(name, &state, &watch, &metrics)).collect()
     };
     let unmatched = Arc::clone(&core.unmatched);
     let unmatched = move || {
@@ -87,10 +87,17 @@ fn outside(core: &Core, state: Option<watch::Receiver<State>>) -> Arc<Outside> {
         subscriptions: Box::new(subscriptions),
         unmatched: Box::new(unmatched),
         accepting: Box::new(move || !stopping.load(Ordering::SeqCst)),
+        rotate,
     })
 }
 
-fn subscription(name: &HookName, state: &State, metrics: &Metrics) -> view::Subscription {
+fn subscription(
+    name: &HookName,
+    state: &State,
+    watch: &Watch,
+    metrics: &Metrics,
+) -> view::Subscription {
+    let ways = watch.ways(name);
     let known = state.subscriptions.get(name).cloned().unwrap_or_default();
     let word = match (known.checked, known.id, known.validated) {
         (None, None, _) => "unknown",
@@ -110,5 +117,10 @@ fn subscription(name: &HookName, state: &State, metrics: &Metrics) -> view::Subs
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .map(|since| Timestamp::default().after(since)),
         last_error: error.map(ToString::to_string),
+        last_feed_event: ways.last_row,
+        last_feed_read: ways.last_read,
+        events_by_push: ways.pushed,
+        events_by_feed: ways.fed,
+        troubles: health::troubles(name, state, watch),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -15,11 +15,13 @@ use crate::{
     altinn::{
         self, AltinnTokens,
         api::{Events, Spec},
+        memory::{Held, Memory, MemoryFile},
         plan::Desired,
-        reconcile::{DesiredFn, Reconciler, Timing},
+        reconcile::{DesiredFn, Local, Reconciler, Timing},
+        self_proof::{Challenge, SelfProof},
     },
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     metrics::Metrics,
     name::HookName,
     source::secrets::HookSecrets,
@@ -44,29 +46,76 @@ pub(super) fn connect(
     config.altinn.as_ref().map(connect).transpose().context("altinn")
 }
 
-/// What keeps the subscriptions, if there are any.
+/// What keeps the subscriptions, if there are or were any.
 pub(super) fn reconciliation(
     config: &Config,
     events: Option<&Events<AltinnTokens>>,
-    secrets: &Secrets,
+    hooks: &hooks::Hooks,
+    challenge: &Arc<Challenge>,
 ) -> anyhow::Result<Option<Reconciliation>> {
     let (Some(events), Some(altinn)) = (events, &config.altinn) else { return Ok(None) };
-    if config.subscriptions.is_empty() {
+    if config.subscriptions.is_empty() && hooks.old.is_empty() {
         return Ok(None);
     }
     let timing = Timing::from_interval(altinn.reconcile_interval);
     let timing = timing.context("altinn.reconcile_interval")?;
-    let public_url = config.server.public_url.clone();
-    let desired = desired(config, secrets);
-    Ok(Some(Reconciler::new(events.clone(), desired, public_url, timing)))
+    let mut local = local(config, altinn, &hooks.secrets);
+    let (secrets, old) = (hooks.secrets.clone(), hooks.old.clone());
+    local.remembered = Arc::new(move |memory| {
+        prune(&secrets, memory);
+        let mut remembered = memory.hooks();
+        for (name, codes) in &old {
+            codes.set(remembered.remove(name).unwrap_or_default());
+        }
+    });
+    if altinn.self_proof {
+        let public_url = config.server.public_url.clone();
+        let proof = SelfProof::new(public_url, altinn.ca_file.as_deref(), Arc::clone(challenge));
+        local.proof = Some(proof.context("the client for altinn.self_proof")?);
+    }
+    Ok(Some(Reconciler::new(events.clone(), local, timing)))
 }
 
 /// For a command that asks Altinn once: the client, and what is wanted.
-pub fn ask_once(config: &Config) -> anyhow::Result<(Events<AltinnTokens>, Vec<Desired>)> {
+pub fn ask_once(config: &Config) -> anyhow::Result<(Events<AltinnTokens>, Local)> {
     let events = connect(config, &Clock::System, &Metrics::default())?;
-    let events = events.context("there is no [altinn] in the configuration")?;
-    let wanted = desired(config, &hooks::secrets(config)?);
-    Ok((events, wanted()))
+    let (Some(events), Some(altinn)) = (events, &config.altinn) else {
+        bail!("there is no [altinn] in the configuration");
+    };
+    let secrets = hooks::secrets(config)?;
+    Ok((events, local(config, altinn, &secrets)))
+}
+
+/// Without a proof of the endpoint, and without anyone who is told what is remembered: that is the
+/// daemon's.
+fn local(config: &Config, altinn: &config::Altinn, secrets: &Secrets) -> Local {
+    let held = secrets.clone();
+    Local {
+        desired: desired(config, secrets),
+        held: Arc::new(move || {
+            held.iter().flat_map(|(name, secrets)| codes(name, secrets)).collect()
+        }),
+        remembered: Arc::new(|_| {}),
+        public_url: config.server.public_url.clone(),
+        overlap: altinn.overlap,
+        memory: MemoryFile::new(&config.data_dir),
+        proof: None,
+    }
+}
+
+fn codes(name: &HookName, secrets: &HookSecrets) -> Vec<Held> {
+    let codes = secrets.digests().into_iter().enumerate();
+    let held = |(at, code)| Held { name: name.clone(), code, current: at == 0 };
+    codes.map(held).collect()
+}
+
+/// Old codes that are not remembered any more are not accepted any more.
+fn prune(secrets: &Secrets, memory: &Memory) {
+    for (name, secrets) in secrets {
+        if let Err(error) = secrets.prune(|code| memory.remembers(name, code)) {
+            tracing::error!(subscription = %name, %error, "cannot drop an old secret");
+        }
+    }
 }
 
 /// What Altinn should have, with the secrets of the moment.

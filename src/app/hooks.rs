@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::reload::Reloadable;
 use crate::{
+    altinn::memory::MemoryFile,
     clock::Clock,
     config::{Config, SourceAuth, Subscription},
     name::HookName,
@@ -17,7 +18,7 @@ use crate::{
         altinn::Altinn,
         cloudevents::{Auth, CloudEvents},
         membership::Membership,
-        secrets::HookSecrets,
+        secrets::{Accepts, HookSecrets, OldCodes},
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) type Secrets = BTreeMap<HookName, Arc<HookSecrets>>;
 pub(super) struct Hooks {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) secrets: Secrets,
+    /// Of names that are not configured any more, for as long as Altinn may push to them.
+    pub(super) old: BTreeMap<HookName, Arc<OldCodes>>,
     generic: BTreeMap<HookName, Arc<CloudEvents>>,
 }
 
@@ -55,8 +58,11 @@ impl Hooks {
         let certificates = match &config.server.tls {
             None => None,
             Some(tls) => Some(
-                Certificates::load(&tls.certificate_file, tls.key_file.path())
-                    .context("server.tls")?,
+                Certificates::load(
+                    &tls.certificate_file,
+                    tls.key_file.locate().context("server.tls")?,
+                )
+                .context("server.tls")?,
             ),
         };
         let mut generic = BTreeMap::new();
@@ -66,7 +72,7 @@ impl Hooks {
             let source = CloudEvents { name: name.clone(), auth, allowed_origins };
             generic.insert(name.clone(), Arc::new(source));
         }
-        Ok(Self { certificates, secrets: secrets(config)?, generic })
+        Ok(Self { certificates, secrets: secrets(config)?, old: old(config), generic })
     }
 
     /// The sources by the names in their URLs; `validated` wakes who waits for a validation.
@@ -75,17 +81,22 @@ impl Hooks {
         config: &Config,
         validated: &Arc<Notify>,
     ) -> BTreeMap<HookName, Arc<dyn Source>> {
-        let subscriptions = config.subscriptions.iter().map(|(name, s)| membership(name, s));
-        let subscriptions: Arc<Vec<_>> = Arc::new(subscriptions.collect());
-        let mut sources: BTreeMap<HookName, Arc<dyn Source>> = BTreeMap::new();
-        for (name, secrets) in &self.secrets {
-            let source = Altinn {
+        let subscriptions = memberships(config);
+        let altinn = |name: &HookName, secrets: Arc<dyn Accepts>| -> Arc<dyn Source> {
+            Arc::new(Altinn {
                 name: name.clone(),
-                secrets: Arc::clone(secrets),
+                secrets,
                 subscriptions: Arc::clone(&subscriptions),
                 validated: Arc::clone(validated),
-            };
-            sources.insert(name.clone(), Arc::new(source));
+            })
+        };
+        let mut sources: BTreeMap<HookName, Arc<dyn Source>> = BTreeMap::new();
+        for (name, secrets) in &self.secrets {
+            let secrets: Arc<dyn Accepts> = Arc::<HookSecrets>::clone(secrets);
+            sources.insert(name.clone(), altinn(name, secrets));
+        }
+        for (name, codes) in &self.old {
+            sources.insert(name.clone(), altinn(name, Arc::<OldCodes>::clone(codes)));
         }
         for (name, source) in &self.generic {
             sources.insert(name.clone(), Arc::<CloudEvents>::clone(source));
@@ -120,6 +131,24 @@ pub(super) fn secrets(config: &Config) -> anyhow::Result<Secrets> {
     config.subscriptions.iter().map(one).collect()
 }
 
+/// What is remembered of names that have no hook in the configuration.
+fn old(config: &Config) -> BTreeMap<HookName, Arc<OldCodes>> {
+    if config.altinn.is_none() {
+        return BTreeMap::new();
+    }
+    let mut hooks = MemoryFile::new(&config.data_dir).read().hooks();
+    let configured = |name: &HookName| {
+        config.subscriptions.contains_key(name) || config.sources.contains_key(name)
+    };
+    hooks.retain(|name, _| !configured(name));
+    let one = |(name, codes)| {
+        let old = OldCodes::default();
+        old.set(codes);
+        (name, Arc::new(old))
+    };
+    hooks.into_iter().map(one).collect()
+}
+
 fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
     Ok(match auth {
         SourceAuth::Bearer { file } => Auth::Bearer(HookSecrets::bearer(file)?),
@@ -130,6 +159,11 @@ fn auth(auth: &SourceAuth, clock: &Clock) -> anyhow::Result<Auth> {
         },
         SourceAuth::AllowFrom => Auth::AllowFrom,
     })
+}
+
+/// The filters of all subscriptions.
+pub(super) fn memberships(config: &Config) -> Arc<Vec<Membership>> {
+    Arc::new(config.subscriptions.iter().map(|(name, s)| membership(name, s)).collect())
 }
 
 fn membership(name: &HookName, subscription: &Subscription) -> Membership {

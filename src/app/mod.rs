@@ -4,9 +4,11 @@
 
 mod admin;
 pub mod altinn;
+mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
+pub mod rotate;
 mod sockets;
 
 use std::{
@@ -25,6 +27,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    altinn::{feed::watch::Watch, self_proof::Challenge},
     clock::Clock,
     config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -32,7 +35,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Queue as _,
-        sled::{Options, SledQueue},
+        sled::{DeadLetterBounds, Options, SledQueue},
     },
     server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
@@ -62,6 +65,7 @@ struct Core {
     metrics: Metrics,
     queue: SledQueue,
     unmatched: Arc<Unmatched>,
+    watch: Watch,
     stopping: Arc<AtomicBool>,
 }
 
@@ -74,7 +78,8 @@ impl App {
         let sockets = sockets::bind(&config).await?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
-        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks.secrets)?;
+        let challenge = Arc::<Challenge>::default();
+        let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks, &challenge)?;
         let handlers = handlers::build(&config, &clock)?;
         let queue = open_queue(&config, &clock, &metrics).await?;
         let core = Core::new(config, clock, metrics, queue);
@@ -82,18 +87,25 @@ impl App {
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
         core.dispatch(&mut supervisor, &handlers);
         let state = reconciler.as_ref().map(altinn::Reconciliation::state);
-        admin::spawn(&mut supervisor, sockets.admin, &core, state)?;
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
-        let server =
-            core.hook_endpoint(&hooks, &validated, sockets.hooks, supervisor.stopping())?;
-        let parts = reload::parts(&hooks, events);
+        let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
+        admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate))?;
+        let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
+        service.well_known = Arc::new(move |path| challenge.answer(path));
+        let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
+        let parts = reload::parts(&hooks, events.clone());
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
-        if let Some(reconciler) = reconciler {
+        if let (Some(reconciler), Some(events)) = (reconciler, events) {
+            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.state())?;
             let stop = supervisor.stopping();
-            supervisor.spawn("reconciliation", async move { reconciler.run(stop).await });
+            supervisor.spawn("reconciliation", async move {
+                // What is stored at Altinn from the first subscription on must be after the cursor.
+                feed::before(begun, &stop).await;
+                reconciler.run(stop).await
+            });
         }
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
@@ -133,7 +145,8 @@ impl Core {
     fn new(config: Config, clock: Clock, metrics: Metrics, queue: SledQueue) -> Self {
         let filters = config.handlers.values().map(|handler| Filter::new(&handler.matches));
         let unmatched = Arc::new(Unmatched::new(filters.collect(), metrics.clone()));
-        Self { config, clock, metrics, queue, unmatched, stopping: Arc::default() }
+        let watch = feed::watch(&config, &clock, &metrics);
+        Self { config, clock, metrics, queue, unmatched, watch, stopping: Arc::default() }
     }
 
     /// One dispatcher for each handler.
@@ -154,18 +167,17 @@ impl Core {
         }
     }
 
-    /// The hooks on their sockets.
-    fn hook_endpoint(
+    /// The hooks.
+    fn hooks(
         &self,
         hooks: &hooks::Hooks,
         validated: &Arc<Notify>,
-        sockets: Vec<Socket>,
         stop: CancellationToken,
-    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
-        let certificates = hooks.certificates.as_ref();
+    ) -> ingress::Hooks<SledQueue> {
         let server = &self.config.server;
         let (unmatched, clock) = (Arc::clone(&self.unmatched), self.clock.clone());
-        let service = ingress::Hooks {
+        let watch = self.watch.clone();
+        ingress::Hooks {
             prefix: server.public_url.path().trim_end_matches('/').to_owned(),
             sources: hooks.sources(&self.config, validated),
             queue: self.queue.clone(),
@@ -177,9 +189,25 @@ impl Core {
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
             }),
+            well_known: Arc::new(|_| None),
+            on_push: Arc::new(move |name, push| match push {
+                ingress::Push::Kept(arrival, appended) => watch.pushed(name, arrival, appended),
+                ingress::Push::Refused => watch.refused(name),
+            }),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
-        };
+        }
+    }
+
+    /// The hooks on their sockets.
+    fn hook_endpoint(
+        &self,
+        hooks: &hooks::Hooks,
+        service: ingress::Hooks<SledQueue>,
+        sockets: Vec<Socket>,
+    ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
+        let certificates = hooks.certificates.as_ref();
+        let server = &self.config.server;
         Ok(Server {
             sockets,
             tls: certificates.map(Certificates::server_config).transpose()?,
@@ -220,6 +248,11 @@ async fn open_queue(
         dedup_window: config.queue.dedup_window,
         dedup_max: config.queue.dedup_max,
         retain: config.queue.retain,
+        dead_letters: DeadLetterBounds {
+            max: config.queue.dead_letters_max,
+            bytes: config.queue.dead_letters_bytes,
+            age: config.queue.dead_letters_age,
+        },
         handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
     };
     let (clock, metrics) = (clock.clone(), metrics.clone());

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use tokio::sync::Notify;
 
 use super::{handlers::Handlers, hooks::Hooks};
-use crate::altinn::{AltinnTokens, api::Events};
+use crate::{
+    altinn::{AltinnTokens, api::Events},
+    telemetry::words,
+};
 
 /// Something that is read from files.
 pub(super) trait Reloadable: Send + Sync {
@@ -48,7 +51,7 @@ impl Reload {
             match part.reload() {
                 Ok(()) => tracing::info!(%what, "read anew"),
                 Err(error) => {
-                    tracing::error!(%what, error = %format!("{error:#}"), "kept as it was");
+                    tracing::error!(%what, error = words(&error), "kept as it was");
                 }
             }
         }

@@ -22,7 +22,10 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, problem::ConfigError};
+use crate::{
+    config::{Config, problem::ConfigError},
+    telemetry::words,
+};
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
 const EX_CONFIG: u8 = 78;
@@ -87,7 +90,7 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if standard error is closed.
-            drop(writeln!(io::stderr(), "brevdue: {error:#}"));
+            drop(writeln!(io::stderr(), "brevdue: {}", words(&error)));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }

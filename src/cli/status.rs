@@ -78,8 +78,9 @@ fn write(status: &view::Status, clear: bool) -> anyhow::Result<()> {
     Ok(handlers(&status.handlers).write(&mut out)?)
 }
 
-fn subscriptions(rows: &[view::Subscription]) -> Table<6> {
-    let head = ["SUBSCRIPTION", "ID", "STATE", "SINCE", "LAST PUSH", "LAST ERROR"];
+fn subscriptions(rows: &[view::Subscription]) -> Table<8> {
+    let head =
+        ["SUBSCRIPTION", "ID", "STATE", "SINCE", "LAST PUSH", "FEED READ", "PUSH/FEED", "TROUBLE"];
     let mut table = Table::new(head);
     for row in rows {
         table.row([
@@ -88,7 +89,9 @@ fn subscriptions(rows: &[view::Subscription]) -> Table<6> {
             row.state.clone(),
             or_dash(row.since),
             or_dash(row.last_push),
-            or_dash(row.last_error.as_ref()),
+            or_dash(row.last_feed_read),
+            format!("{}/{}", row.events_by_push, row.events_by_feed),
+            or_dash((!row.troubles.is_empty()).then(|| row.troubles.join("; "))),
         ]);
     }
     table

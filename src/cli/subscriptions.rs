@@ -1,17 +1,27 @@
 //! `brevdue subscriptions`: asks Altinn itself, with or without a running daemon.
 
-use std::io;
+use std::{
+    io::{self, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use reqwest::Method;
 
 use super::{
+    admin_client::AdminClient,
     block_on, print_json,
     table::{Table, or_dash},
 };
 use crate::{
-    altinn::once::{self, Applied, Listed, Planned, PlannedChange},
-    app::altinn::ask_once,
+    altinn::{
+        once::{self, Applied, Listed, Planned, PlannedChange},
+        plan::{Fate, Stale, StaleReason},
+    },
+    app::{altinn::ask_once, rotate},
     config::Config,
+    name::HookName,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -28,38 +38,87 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Create what is missing, and ask again for validations that did not come. A running daemon
-    /// does this by itself; its hooks must be answered for a validation to succeed.
+    /// Create what is missing, ask again for validations that did not come, and remove what has
+    /// been replaced for long enough. A running daemon does this by itself; its hooks must be
+    /// answered for a validation to succeed. It also removes subscriptions under our public URL
+    /// whose names are not configured, which the daemon does only with those it has made itself.
     Apply {
         /// As a JSON object.
         #[arg(long)]
         json: bool,
     },
+    /// Make a new secret for a subscription's hook. Both are accepted, Altinn is told the new one,
+    /// and some time after its validation the old subscription is removed.
+    Rotate {
+        /// The subscription.
+        name: HookName,
+    },
 }
 
 pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
-    let (events, desired) = ask_once(config)?;
-    let public_url = &config.server.public_url;
+    if let Command::Rotate { name } = command {
+        return rotate(config, name);
+    }
+    let (events, local) = ask_once(config)?;
     block_on(async {
         match command {
             Command::List { json } => {
-                let rows = once::list(&events, public_url).await?;
+                let rows = once::list(&events, &local.public_url).await?;
                 if *json { print_json(&rows) } else { list(&rows) }
             }
             Command::Plan { json } => {
-                let plan = once::plan(&events, &desired, public_url).await?;
+                let plan = once::plan(&events, &local).await?;
                 if *json { print_json(&plan) } else { show_plan(&plan) }
             }
             Command::Apply { json } => {
-                let applied = once::apply(&events, &desired, public_url).await?;
+                let applied = once::apply(&events, &local).await?;
                 let good = applied.is_good();
                 let shown = if *json { print_json(&applied) } else { show_applied(&applied) };
                 shown.and_then(
                     |()| if good { Ok(()) } else { bail!("not everything could be done") },
                 )
             }
+            Command::Rotate { name } => rotate(config, name),
         }
     })
+}
+
+/// By the daemon, so that it accepts the new secret before anyone is told it; by ourselves if none
+/// runs.
+fn rotate(config: &Config, name: &HookName) -> anyhow::Result<()> {
+    let subscription = config.subscriptions.get(name);
+    let subscription =
+        subscription.with_context(|| format!("subscriptions.{name} is not configured"))?;
+    let socket = &config.admin.socket;
+    let overlap =
+        config.altinn.as_ref().map(|altinn| jiff::SignedDuration::try_from(altinn.overlap));
+    let overlap = overlap.transpose()?.unwrap_or_default();
+    let then = if subscription.secret_file.is_some() || !runs(socket)? {
+        rotate::write_new_secret(config, name)?;
+        format!("No daemon answers on {}: at its next start it", socket.display())
+    } else {
+        let path = format!("/v1/subscriptions/{name}/rotate");
+        block_on(async { AdminClient::new(socket)?.tell(Method::POST, &path).await })?;
+        "The daemon".to_owned()
+    };
+    writeln!(
+        io::stdout(),
+        "{name} has a new secret; the old one is still accepted.\n\
+         {then} subscribes with it. {overlap:#} after Altinn has validated that, it removes the old\n\
+         subscription, and 48 hours later it forgets the old secret. To watch: brevdue subscriptions plan"
+    )?;
+    Ok(())
+}
+
+/// Whether a daemon listens. Not to be allowed to ask is an error: it may well run.
+fn runs(socket: &Path) -> anyhow::Result<bool> {
+    match UnixStream::connect(socket) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
+            _ => Err(error).with_context(|| format!("cannot use {}", socket.display())),
+        },
+    }
 }
 
 fn list(rows: &[Listed]) -> anyhow::Result<()> {
@@ -101,7 +160,7 @@ fn show_plan(plan: &Planned) -> anyhow::Result<()> {
         table.row(row(change, or_dash(change.subject.as_ref())));
     }
     for stale in &plan.stale {
-        table.row(left_alone(&stale.name, stale.id.0));
+        table.row(not_wanted(stale, String::from("-")));
     }
     Ok(table.write(&mut io::stdout().lock())?)
 }
@@ -117,20 +176,30 @@ fn show_applied(applied: &Applied) -> anyhow::Result<()> {
         table.row(row(&change.planned, outcome));
     }
     for stale in &applied.stale {
-        table.row(left_alone(&stale.name, stale.id.0));
+        let outcome = match &stale.error {
+            Some(words) => words.to_string(),
+            None if stale.removed => "removed".to_owned(),
+            None => "stays".to_owned(),
+        };
+        table.row(not_wanted(&stale.planned, outcome));
     }
     Ok(table.write(&mut io::stdout().lock())?)
 }
 
 /// Ours, but not wanted.
-fn left_alone(name: &str, id: i64) -> [String; 6] {
-    let dash = || "-".to_owned();
-    [
-        name.to_owned(),
-        id.to_string(),
-        "none".to_owned(),
-        "no longer wanted".to_owned(),
-        dash(),
-        dash(),
-    ]
+fn not_wanted(stale: &Stale, outcome: String) -> [String; 6] {
+    let action = match stale.fate {
+        Fate::Remove => "remove".to_owned(),
+        Fate::Keep { until: Some(until) } => format!("remove after {until}"),
+        Fate::Keep { until: None } => "remove when replaced".to_owned(),
+        Fate::Report => "none".to_owned(),
+    };
+    let reason = match stale.reason {
+        StaleReason::NotConfigured => "the name is not configured",
+        StaleReason::OtherCode => "it has another secret",
+        StaleReason::OtherFilters => "it has other filters",
+        StaleReason::Duplicate => "there is an equal one",
+    };
+    let id = stale.id.0.to_string();
+    [stale.name.clone(), id, action, reason.to_owned(), "-".to_owned(), outcome]
 }

@@ -51,8 +51,10 @@ impl Found {
     }
 
     fn note(&mut self, key: &str, fault: Option<SecretError>) {
-        if let Some(fault) = fault {
-            self.push(key, fault.to_string());
+        match fault {
+            // systemd passes it to the daemon; nobody else can look at it.
+            None | Some(SecretError::NoCredentials(_)) => {}
+            Some(fault) => self.push(key, fault.to_string()),
         }
     }
 
@@ -91,7 +93,7 @@ impl Found {
     /// PEM, and not encrypted: nobody is there to type a passphrase.
     fn key(&mut self, key: &str, file: &SecretFile) {
         match file.read() {
-            Err(fault) => self.push(key, fault.to_string()),
+            Err(fault) => self.note(key, Some(fault)),
             Ok(text) => {
                 let pem = PrivateKeyDer::from_pem_slice(text.expose_secret().as_bytes());
                 if pem.is_err() {
@@ -105,7 +107,7 @@ impl Found {
     /// Maskinporten documents RS256, RS384 and RS512 only.
     fn rsa(&mut self, key: &str, file: &SecretFile) {
         match file.read() {
-            Err(fault) => self.push(key, fault.to_string()),
+            Err(fault) => self.note(key, Some(fault)),
             Ok(text) => {
                 if let Err(fault) = RsaKey::read(&text) {
                     self.push(key, format!("{}: {fault}", file.path().display()));

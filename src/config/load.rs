@@ -45,6 +45,9 @@ min_free_disk = "512MiB"
 dedup_window = "90d"
 dedup_max = 2_000_000
 retain = "0s"
+dead_letters_max = 100_000
+dead_letters_bytes = "1GiB"
+dead_letters_age = "365d"
 "#;
 
 impl Config {

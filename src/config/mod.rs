@@ -73,7 +73,7 @@ pub struct Server {
     pub allow_from: Option<AllowFrom>,
     /// Connections at the same time.
     pub max_connections: NonZeroUsize,
-    /// Bytes of a request's body; at most 64 KiB.
+    /// Bytes of a request's body; at most 1 MiB.
     pub max_body: usize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
@@ -152,6 +152,12 @@ pub struct Queue {
     pub dedup_max: usize,
     /// How long delivered events are kept.
     pub retain: Duration,
+    /// How many dead letters are kept.
+    pub dead_letters_max: usize,
+    /// How many bytes of them.
+    pub dead_letters_bytes: u64,
+    /// How long.
+    pub dead_letters_age: Duration,
 }
 
 /// `[altinn]`.
@@ -169,6 +175,8 @@ pub struct Altinn {
     pub feed_interval: Duration,
     /// How long a replaced subscription stays.
     pub overlap: Duration,
+    /// Whether our own public URL is asked before Altinn is told it.
+    pub self_proof: bool,
     /// Sent as `Ocp-Apim-Subscription-Key`.
     pub api_key_file: Option<SecretFile>,
     /// The client.

@@ -1,7 +1,10 @@
 //! The hook endpoint: from a request to an answer.
 //!
-//! Owns the order of the checks (path, method, allow list, secret, media type, size, content), the statuses, and the promise that 200 is said only after the queue has it. What a
-//! request means is its source's; connections are the server's; it knows neither Altinn nor sled.
+//! Owns the order of the checks (path, method, allow list, secret, media type, size, content), the
+//! statuses, and the promise that 200 is said only after the queue has it. What a request means is
+//! its source's; connections are the server's; it knows neither Altinn nor sled.
+//! Under `/hooks/.well-known/`, which no hook's name can be, it passes on questions to the daemon
+//! itself; one that is not open is as unknown as any other path.
 
 pub mod allow;
 pub mod peer;
@@ -26,7 +29,7 @@ use crate::{
     metrics::{AnswerLabels, HookLabels, Metrics},
     name::HookName,
     network::Network,
-    queue::Queue,
+    queue::{Appended, Queue},
     server::{Answer, Peer, Service, answer, body},
     source::{Handshake, Refusal, Source},
 };
@@ -36,6 +39,20 @@ const RETRY: HeaderValue = HeaderValue::from_static("30");
 
 /// Called with each event that was stored, after it was.
 pub type OnStored = Arc<dyn Fn(&Arrival) + Send + Sync>;
+
+/// The answer to GET `/hooks/.well-known/{path}`; `None` is 404.
+pub type WellKnown = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What became of an event that was pushed.
+#[derive(Debug, Clone, Copy)]
+pub enum Push<'a> {
+    /// It is in the log, now or before.
+    Kept(&'a Arrival, Appended),
+    /// There was no room for it, or the store did not work.
+    Refused,
+}
+
+/// Called with what became of each push to a hook.
+pub type OnPush = Arc<dyn Fn(&HookName, Push<'_>) + Send + Sync>;
 
 /// All hooks.
 pub struct Hooks<Q> {
@@ -57,6 +74,10 @@ pub struct Hooks<Q> {
     pub stopping: CancellationToken,
     /// Told of what was stored.
     pub on_stored: OnStored,
+    /// What the daemon asks itself.
+    pub well_known: WellKnown,
+    /// Told of what was pushed.
+    pub on_push: OnPush,
     /// Counted in.
     pub metrics: Metrics,
     /// For the time of the last push.
@@ -73,8 +94,8 @@ impl<Q: Queue> Service for Hooks<Q> {
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let (head, body) = request.into_parts();
         let Some((name, source)) = self.find(head.uri.path()) else {
-            tracing::debug!("no such hook");
-            return self.counted(None, &head, answer::empty(StatusCode::NOT_FOUND));
+            let answer = self.of_no_hook(&head);
+            return self.counted(None, &head, answer);
         };
         let peer = peer::address(peer, &head.headers, &self.trusted_proxies);
         let answer = match not_for(source.as_ref(), &head) {
@@ -92,9 +113,31 @@ impl<Q: Queue> Service for Hooks<Q> {
 
 impl<Q: Queue> Hooks<Q> {
     fn find(&self, path: &str) -> Option<(&HookName, &Arc<dyn Source>)> {
-        let under = path.strip_prefix(self.prefix.trim_end_matches('/'))?;
-        let name: HookName = under.strip_prefix("/hooks/")?.parse().ok()?;
+        let name: HookName = self.under_hooks(path)?.parse().ok()?;
         self.sources.get_key_value(&name)
+    }
+
+    fn under_hooks<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(self.prefix.trim_end_matches('/'))?.strip_prefix("/hooks/")
+    }
+
+    fn of_no_hook(&self, head: &Parts) -> Answer {
+        let path = self.under_hooks(head.uri.path());
+        let path = path.and_then(|path| path.strip_prefix(".well-known/"));
+        match path.and_then(|path| (self.well_known)(path)) {
+            Some(text) if head.method == Method::GET => {
+                answer::text(StatusCode::OK, "text/plain; charset=utf-8", text)
+            }
+            Some(_) => {
+                let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+                answer
+            }
+            None => {
+                tracing::debug!("no such hook");
+                answer::empty(StatusCode::NOT_FOUND)
+            }
+        }
     }
 
     /// Whether the allow list lets this peer in, or only reports it.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use tokio::time::Instant;
 
-use super::{Hooks, refused, try_later};
+use super::{Hooks, Push, refused, try_later};
 use crate::{
     event::Arrival,
     metrics::HookLabels,
@@ -44,6 +44,7 @@ impl<Q: Queue> Hooks<Q> {
                 answer::empty(StatusCode::OK)
             }
             Err(error) => {
+                (self.on_push)(name, Push::Refused);
                 tracing::warn!(hook = %name, %error, "cannot store what came");
                 try_later()
             }
@@ -57,6 +58,7 @@ impl<Q: Queue> Hooks<Q> {
         let appended = self.queue.append(arrivals.clone()).await?;
         let labels = HookLabels::new(name);
         for (arrival, appended) in arrivals.iter().zip(appended) {
+            (self.on_push)(name, Push::Kept(arrival, appended));
             let outcome = match appended {
                 Appended::Stored(_) => {
                     self.metrics.stored.get_or_create(&labels).inc();

@@ -85,6 +85,24 @@ async fn each_refusal_has_its_status_an_empty_body_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn only_an_open_question_to_the_daemon_itself_is_answered() {
+    let endpoint = start().await;
+    for (method, path, status, text) in [
+        ("GET", "/events/hooks/.well-known/question", 200, "answer"),
+        ("POST", "/events/hooks/.well-known/question", 405, ""),
+        ("GET", "/events/hooks/.well-known/other", 404, ""),
+        ("GET", "/events/hooks/.well-known/question/", 404, ""),
+        ("GET", "/events/.well-known/question", 404, ""),
+        ("GET", "/hooks/.well-known/question", 404, ""),
+    ] {
+        let request = endpoint.client.request(method.parse().unwrap(), endpoint.url(path));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {path}");
+        assert_eq!(answer.text().await.unwrap(), text, "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_413_whether_it_says_so_or_not() {
     let endpoint = start().await;
     let padded = |length: usize| format!("{}{}", event("1"), " ".repeat(length - event("1").len()));

@@ -62,6 +62,46 @@ pub enum Appended {
     Duplicate,
 }
 
+/// The name of a [`Bookmark`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BookmarkName(String);
+
+/// A text that cannot name a bookmark.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a bookmark's name has 1 to 200 bytes")]
+pub struct InvalidBookmarkName;
+
+impl FromStr for BookmarkName {
+    type Err = InvalidBookmarkName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBookmarkName> {
+        let fits = (1..=200).contains(&text.len());
+        fits.then(|| Self(text.to_owned())).ok_or(InvalidBookmarkName)
+    }
+}
+
+impl BookmarkName {
+    /// As given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How far someone has read elsewhere: a few bytes that are kept until they are replaced, and that
+/// are replaced together with what was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bookmark {
+    /// Whose.
+    pub name: BookmarkName,
+    /// What it says; at most [`Bookmark::MAX_PLACE`] bytes.
+    pub place: Bytes,
+}
+
+impl Bookmark {
+    /// Longest place, in bytes.
+    pub const MAX_PLACE: usize = 16 * 1024;
+}
+
 /// One event on its way to one handler. Settle it; one that is dropped unsettled is taken again.
 #[must_use]
 #[derive(Debug)]
@@ -203,7 +243,7 @@ pub struct HandlerCensus {
     pub name: HandlerName,
     /// False for one that left the configuration: it keeps its place for a while, and holds nothing.
     pub configured: bool,
-    /// Events in the log that it has not settled, those in flight included.
+    /// Events in the log that it has not tried, and all that is in flight.
     pub pending: u64,
     /// Deliveries that wait for their next attempt.
     pub retrying: u64,
@@ -264,7 +304,22 @@ pub trait Queue: Clone + Send + Sync + 'static {
     fn append(
         &self,
         arrivals: Vec<Arrival>,
+    ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send {
+        self.append_with(arrivals, None)
+    }
+
+    /// Stores all of these and the bookmark, or nothing. `Ok` means that they survive power loss.
+    fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
     ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send;
+
+    /// What the bookmark of this name says.
+    fn bookmark(
+        &self,
+        name: &BookmarkName,
+    ) -> impl Future<Output = Result<Option<Bytes>, QueueError>> + Send;
 
     /// Keeps an undecodable push as a dead letter. `Ok` means that it survives power loss.
     fn bury_raw(

@@ -1,7 +1,7 @@
 //! An event as Altinn Events keeps and writes it: attributes in the publisher's order, text with
 //! .NET's escaping. Owns what a publisher may send.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -62,6 +62,23 @@ impl CloudEvent {
         let attributes =
             attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { attributes, data: None }
+    }
+
+    /// With these attributes: in place of those that are there, else at the end.
+    pub(super) fn with(mut self, attributes: &BTreeMap<String, String>) -> Self {
+        for (name, value) in attributes {
+            match self.attributes.iter_mut().find(|(known, _)| known == name) {
+                Some((_, old)) => old.clone_from(value),
+                None => self.attributes.push((name.clone(), value.clone())),
+            }
+        }
+        self
+    }
+
+    /// Without these attributes.
+    pub(super) fn without(mut self, names: &[String]) -> Self {
+        self.attributes.retain(|(name, _)| !names.contains(name));
+        self
     }
 
     fn take(&mut self, name: String, value: Value) -> Result<(), String> {

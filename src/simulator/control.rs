@@ -1,6 +1,6 @@
 //! The control API under `/simulator/`: what the outside world does, faults, and what was seen.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     answers,
     cloud_event::CloudEvent,
-    jobs,
+    jobs, matching,
     state::{Faults, State, Subscription},
     subscriptions,
 };
@@ -26,6 +26,7 @@ const MAX_COUNT: u32 = 100_000;
 pub(super) fn control(state: &Arc<State>, method: &Method, path: &[&str], body: &[u8]) -> Answer {
     match (method.as_str(), path) {
         ("POST", ["events"]) => publish(state, body),
+        ("DELETE", ["events", id]) => forget(state, id),
         ("GET", ["deliveries"]) => {
             let deliveries = state.tables().deliveries.clone();
             answers::json(StatusCode::OK, &deliveries)
@@ -53,9 +54,19 @@ pub(super) fn control(state: &Arc<State>, method: &Method, path: &[&str], body: 
             answers::json(StatusCode::OK, &faults)
         }
         ("POST", ["faults"]) => faults(state, body),
+        ("POST", ["denials"]) => deny(state, body),
         ("GET", ["requests"]) => requests(state),
         _ => answer::empty(StatusCode::NOT_FOUND),
     }
+}
+
+/// The feed no longer has it, as if its ninety days were over.
+fn forget(state: &State, id: &str) -> Answer {
+    let mut tables = state.tables();
+    let before = tables.events.len();
+    tables.events.retain(|stored| stored.event.text("id") != id);
+    let gone = tables.events.len() < before;
+    answer::empty(if gone { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
 }
 
 fn wrong(text: &str) -> Answer {
@@ -73,6 +84,25 @@ fn faults(state: &State, body: &[u8]) -> Answer {
     }
     tables.faults = faults;
     answers::json(StatusCode::OK, &tables.faults)
+}
+
+/// One decision that Altinn remembers for an hour.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Denial {
+    resource: String,
+    consumer: String,
+}
+
+fn deny(state: &State, body: &[u8]) -> Answer {
+    match serde_json::from_slice::<Denial>(body) {
+        Ok(Denial { resource, consumer }) => {
+            let now = state.now();
+            matching::deny(&mut state.tables(), &state.options, now, (resource, consumer));
+            answer::empty(StatusCode::NO_CONTENT)
+        }
+        Err(error) => wrong(&error.to_string()),
+    }
 }
 
 fn requests(state: &State) -> Answer {
@@ -94,7 +124,7 @@ fn requests(state: &State) -> Answer {
     answers::json(StatusCode::OK, &seen)
 }
 
-/// What Correspondence is asked to publish.
+/// What a publisher is asked to publish: Correspondence, unless told otherwise.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
@@ -105,6 +135,18 @@ struct Order {
     /// An organisation number or the whole URN.
     subject: Option<String>,
     count: Option<u32>,
+    /// Attributes that are left out.
+    #[serde(default)]
+    without: Vec<String>,
+    /// Attributes that are put in, or put in place of others.
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    /// Each is published twice, the second time under a new id.
+    #[serde(default)]
+    twins: bool,
+    /// Published by Dialogporten, on the same resource.
+    #[serde(default)]
+    dialogporten: bool,
 }
 
 /// A body with `specversion` is an event; any other is an order.
@@ -116,7 +158,7 @@ fn publish(state: &Arc<State>, body: &[u8]) -> Answer {
     } else {
         serde_json::from_slice(body)
             .map_err(|error| error.to_string())
-            .map(|order| correspondence(state, &order))
+            .map(|order| ordered(state, &order))
     };
     let events = match events {
         Ok(events) => events,
@@ -134,18 +176,54 @@ fn publish(state: &Arc<State>, body: &[u8]) -> Answer {
     answers::json(StatusCode::OK, &json!({ "ids": ids, "pushes": total }))
 }
 
-fn correspondence(state: &State, order: &Order) -> Vec<CloudEvent> {
+fn ordered(state: &State, order: &Order) -> Vec<CloudEvent> {
     let urn = |prefix: &str, text: &str| {
         if text.starts_with("urn:") { text.to_owned() } else { format!("{prefix}{text}") }
     };
     let resource = urn(RESOURCE, &order.resource);
     let subject = order.subject.as_deref().map(|subject| urn(ORGANIZATION, subject));
     let count = order.count.unwrap_or(1).min(MAX_COUNT);
-    (0..count).map(|_| one(state, &resource, order.ty.as_deref(), subject.as_deref())).collect()
+    let mut events = Vec::new();
+    for _ in 0..count {
+        let event = if order.dialogporten {
+            dialogporten(state, &resource, subject.as_deref())
+        } else {
+            correspondence(state, &resource, order.ty.as_deref(), subject.as_deref())
+        };
+        let event = event.with(&order.attributes).without(&order.without);
+        if order.twins {
+            let id = BTreeMap::from([("id".to_owned(), Uuid::new_v4().to_string())]);
+            events.push(event.clone().with(&id));
+        }
+        events.push(event);
+    }
+    events
+}
+
+/// What Dialogporten publishes on a resource that it shares with others.
+fn dialogporten(state: &State, resource: &str, subject: Option<&str>) -> CloudEvent {
+    let dialog = Uuid::new_v4().to_string();
+    let source = format!("{}/dialogporten/api/v1/enduser/dialogs/{dialog}", state.base);
+    let mut attributes = vec![
+        ("specversion", "1.0".to_owned()),
+        ("id", Uuid::new_v4().to_string()),
+        ("time", state.now().to_string()),
+        ("type", "dialogporten.dialog.updated.v1".to_owned()),
+        ("source", source),
+    ];
+    attributes.extend(subject.map(|subject| ("subject", subject.to_owned())));
+    attributes.push(("resource", resource.to_owned()));
+    attributes.push(("resourceinstance", dialog));
+    CloudEvent::of(attributes)
 }
 
 /// In the order in which Correspondence writes them.
-fn one(state: &State, resource: &str, ty: Option<&str>, subject: Option<&str>) -> CloudEvent {
+fn correspondence(
+    state: &State,
+    resource: &str,
+    ty: Option<&str>,
+    subject: Option<&str>,
+) -> CloudEvent {
     // .NET writes seven digits; ours has three.
     let time = state.now().to_string();
     let seconds = time.split(['.', 'Z']).next().unwrap_or_default();

@@ -66,7 +66,13 @@ pub(super) fn publish(state: &Arc<State>, event: CloudEvent) -> Option<usize> {
     let copies = match fault {
         Some(PushFault::Drop) => return Some(0),
         Some(PushFault::Duplicate) => 2,
-        Some(PushFault::Shuffle) | None => 1,
+        Some(
+            PushFault::Shuffle
+            | PushFault::HalfBody
+            | PushFault::Disconnect
+            | PushFault::ReadTimeout,
+        )
+        | None => 1,
     };
     let rows = matching::fan_out(&mut tables, &state.options, now, &event);
     drop(tables);
@@ -74,7 +80,7 @@ pub(super) fn publish(state: &Arc<State>, event: CloudEvent) -> Option<usize> {
     for row in rows.iter().flat_map(|row| std::iter::repeat_n(row, copies)) {
         let hold = match fault {
             Some(PushFault::Shuffle) => Duration::from_millis(fastrand::u64(0..SHUFFLED_MS)),
-            Some(PushFault::Drop | PushFault::Duplicate) | None => Duration::ZERO,
+            Some(_) | None => Duration::ZERO,
         };
         let (subscription_id, end_point) = (row.id, row.end_point.clone());
         let job = Job { subscription_id, end_point, event: Some(Arc::clone(&event)), hold };
@@ -137,7 +143,11 @@ async fn try_once(state: &State, job: &Job, attempt: usize) -> bool {
         None => Arc::new(validation_event(state, job.subscription_id)),
     };
     let body = payload(&job.end_point, &event.push_body());
-    let result = state.pusher.post(&job.end_point, &body).await;
+    let broken = state.tables().faults.push.and_then(PushFault::breaks);
+    let result = match broken.filter(|_| attempt == 1 && job.event.is_some()) {
+        Some(broken) => state.pusher.break_off(&job.end_point, &body, broken).await,
+        None => state.pusher.post(&job.end_point, &body).await,
+    };
     drop(slot);
     let delivered = matches!(result, Ok(200..=299));
     let mut tables = state.tables();

@@ -85,3 +85,50 @@ async fn an_event_can_be_dropped_or_doubled_on_its_way() {
     let seen = bench.control("GET", "requests", &Value::Null).await;
     assert_eq!(seen["stored_events"], 3);
 }
+
+#[tokio::test]
+async fn a_first_attempt_can_break_off_and_the_second_comes_whole() {
+    for (fault, whole) in [("half-body", 1), ("disconnect", 1), ("read-timeout", 2)] {
+        let subscriber = subscriber(&credentials().ca).await;
+        let bench = bench(fast).await;
+        let row =
+            json!({ "endPoint": subscriber.url, "consumer": "/org/x", "resourceFilter": RESOURCE });
+        bench.control("POST", "subscriptions", &row).await;
+        bench.control("POST", "faults", &json!({ "push": fault })).await;
+        bench.control("POST", "events", &json!({ "resource": RESOURCE, "subject": ORG })).await;
+        let deliveries = bench.until("deliveries", |seen| seen[1]["status"] == 200).await;
+        let error = deliveries[0]["error"].as_str().unwrap();
+        assert!(error.contains("on purpose"), "{fault}: {deliveries}");
+        subscriber.script.after(whole).await;
+        let bodies: Vec<_> = subscriber.script.seen().into_iter().map(|seen| seen.body).collect();
+        assert!(bodies.iter().all(|body| *body == bodies[0]), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn events_can_be_odd_doubled_or_anothers_and_one_denial_holds_for_an_hour() {
+    let bench = bench(|_| {}).await;
+    let order = json!({
+        "resource": RESOURCE, "subject": ORG, "twins": true,
+        "without": ["time", "subject"], "attributes": { "newattribute": "x", "type": "odd" },
+    });
+    let told = bench.control("POST", "events", &order).await;
+    assert_eq!(told["ids"].as_array().unwrap().len(), 2);
+    assert_ne!(told["ids"][0], told["ids"][1]);
+    let order = json!({ "resource": RESOURCE, "subject": ORG, "dialogporten": true });
+    bench.control("POST", "events", &order).await;
+    let tables = bench.state().tables();
+    let odd = &tables.events[0].event;
+    assert_eq!((odd.get("time"), odd.get("subject"), odd.get("type")), (None, None, Some("odd")));
+    assert_eq!(odd.get("newattribute"), Some("x"));
+    assert_eq!(odd.get("resourceinstance"), tables.events[1].event.get("resourceinstance"));
+    assert!(tables.events[2].event.text("type").starts_with("dialogporten."));
+    drop(tables);
+
+    let row = json!({ "endPoint": "https://x/", "consumer": "/org/x", "resourceFilter": RESOURCE });
+    bench.control("POST", "subscriptions", &row).await;
+    let denial = json!({ "resource": RESOURCE, "consumer": "/org/x" });
+    bench.control("POST", "denials", &denial).await;
+    let order = json!({ "resource": RESOURCE, "type": "new", "subject": ORG });
+    assert_eq!(bench.control("POST", "events", &order).await["pushes"], 0);
+}

@@ -108,6 +108,11 @@ fn allowed(
     permit
 }
 
+/// A Deny that holds for the hour, whatever the policy says.
+pub(super) fn deny(tables: &mut Tables, options: &Options, now: Timestamp, key: (String, String)) {
+    tables.decisions.insert(key, (false, now.after(options.scaled(CACHED))));
+}
+
 #[cfg(test)]
 #[path = "matching_tests.rs"]
 mod tests;

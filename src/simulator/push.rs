@@ -15,7 +15,11 @@ use hyper::{
     rt::{Read, Write},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
@@ -29,6 +33,8 @@ use super::options::{Engine, Options};
 
 /// Never less than this, however fast the time runs: the receiver's disk does not scale.
 const SHORTEST: Duration = Duration::from_secs(5);
+/// So long an answer is left unread.
+const UNREAD: Duration = Duration::from_millis(500);
 /// .NET follows so many redirects.
 const REDIRECTS: usize = 50;
 
@@ -36,6 +42,17 @@ const REDIRECTS: usize = 50;
 pub(super) struct Pusher {
     tls: TlsConnector,
     limit: Duration,
+}
+
+/// Where an attempt breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Break {
+    /// Half of the body is sent.
+    InBody,
+    /// All is sent, nothing is read.
+    AfterBody,
+    /// All is sent, and the answer is left lying.
+    Unread,
 }
 
 /// Where a redirect leads.
@@ -89,20 +106,52 @@ impl Pusher {
         Err(anyhow!("too many redirects"))
     }
 
+    /// Posts and breaks off; the error is Altinn's.
+    pub(super) async fn break_off(
+        &self,
+        endpoint: &str,
+        body: &str,
+        how: Break,
+    ) -> Result<u16, String> {
+        match timeout(self.limit, self.broken(endpoint, body, how)).await {
+            Ok(Ok(())) => Err("the connection was broken off on purpose".to_owned()),
+            Ok(Err(error)) => Err(format!("{error:#}")),
+            Err(_) => Err("timeout".to_owned()),
+        }
+    }
+
+    async fn broken(&self, endpoint: &str, body: &str, how: Break) -> anyhow::Result<()> {
+        let url = Url::parse(endpoint).context("not a URL")?;
+        let (name, stream) = connect(&url).await?;
+        let mut stream = self.tls.connect(name, stream).await.context("TLS")?;
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json; charset=utf-8\r\n\
+             Content-Length: {}\r\n\r\n",
+            target(&url),
+            host(&url)?,
+            body.len()
+        );
+        let sent = match how {
+            Break::InBody => body.get(..body.len() / 2).unwrap_or_default(),
+            Break::AfterBody | Break::Unread => body,
+        };
+        stream.write_all(format!("{head}{sent}").as_bytes()).await?;
+        stream.flush().await?;
+        if how == Break::Unread {
+            sleep(UNREAD).await;
+        }
+        Ok(())
+    }
+
     async fn send(
         &self,
         method: &Method,
         url: &Url,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Option<String>)> {
-        let host = url.host_str().context("no host")?;
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let port = url.port_or_known_default().context("no port")?;
-        let stream = TcpStream::connect((bare, port)).await.context("connect")?;
-        stream.set_nodelay(true)?;
+        let (name, stream) = connect(url).await?;
         let request = request(method, url, body)?;
         if url.scheme() == "https" {
-            let name = ServerName::try_from(bare.to_owned())?;
             let stream = self.tls.connect(name, stream).await.context("TLS")?;
             exchange(TokioIo::new(stream), request).await
         } else {
@@ -123,17 +172,33 @@ fn step(status: StatusCode, location: Option<&str>, method: &Method, url: &Url) 
     }
 }
 
-fn request(method: &Method, url: &Url, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+/// A connection, and the name that its certificate must have.
+async fn connect(url: &Url) -> anyhow::Result<(ServerName<'static>, TcpStream)> {
     let host = url.host_str().context("no host")?;
-    let host = match url.port() {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port_or_known_default().context("no port")?;
+    let stream = TcpStream::connect((bare, port)).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    Ok((ServerName::try_from(bare.to_owned())?, stream))
+}
+
+fn host(url: &Url) -> anyhow::Result<String> {
+    let host = url.host_str().context("no host")?;
+    Ok(match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
-    };
-    let target = match url.query() {
+    })
+}
+
+fn target(url: &Url) -> String {
+    match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
-    };
-    let mut request = Request::builder().method(method).uri(target).header(HOST, host);
+    }
+}
+
+fn request(method: &Method, url: &Url, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder().method(method).uri(target(url)).header(HOST, host(url)?);
     if method == Method::POST {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         request = request.header(CONTENT_TYPE, json);

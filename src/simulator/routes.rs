@@ -14,7 +14,7 @@ use super::{
     control, correspondence,
     exchange::{self, Caller, media_type},
     feed, jobs, maskinporten, registry,
-    state::{Counts, EventsFault, State},
+    state::{Counts, EventsFault, Hang, State},
     subscriptions, vendor,
 };
 use crate::server::{Answer, Peer, Service, answer, body};
@@ -136,20 +136,52 @@ async fn events(state: &Arc<State>, parts: &Parts, path: &[&str], body: &Bytes) 
     if parts.method == Method::GET && other_type {
         return unsupported();
     }
+    hang(state, parts, path, false).await;
+    let answer = carry_out(state, &caller, (parts, path, body)).await;
+    hang(state, parts, path, true).await;
+    answer
+}
+
+/// Waits for ever, if this is the call that is to have no answer.
+async fn hang(state: &State, parts: &Parts, path: &[&str], done: bool) {
+    let wanted = match (parts.method.as_str(), path, done) {
+        ("GET", ["subscriptions"], false) => Hang::List,
+        ("POST", ["subscriptions"], false) => Hang::Post,
+        ("POST", ["subscriptions"], true) => Hang::PostDone,
+        ("DELETE", ["subscriptions", _], false) => Hang::Delete,
+        ("DELETE", ["subscriptions", _], true) => Hang::DeleteDone,
+        _ => return,
+    };
+    let hangs = {
+        let mut tables = state.tables();
+        let hangs = tables.faults.hang == Some(wanted);
+        tables.counts.hanging += u64::from(hangs);
+        hangs
+    };
+    if hangs {
+        state.stop.cancelled().await;
+    }
+}
+
+async fn carry_out(
+    state: &Arc<State>,
+    caller: &Caller,
+    (parts, path, body): (&Parts, &[&str], &Bytes),
+) -> Answer {
     match (parts.method.as_str(), path) {
         ("POST", ["subscriptions"]) => {
-            subscriptions::create(state, &caller, &parts.headers, body).await
+            subscriptions::create(state, caller, &parts.headers, body).await
         }
-        ("GET", ["subscriptions"]) => subscriptions::list(state, &caller),
-        ("GET", ["subscriptions", id]) => subscriptions::get(state, &caller, id),
-        ("DELETE", ["subscriptions", id]) => subscriptions::delete(state, &caller, id),
+        ("GET", ["subscriptions"]) => subscriptions::list(state, caller),
+        ("GET", ["subscriptions", id]) => subscriptions::get(state, caller, id),
+        ("DELETE", ["subscriptions", id]) => subscriptions::delete(state, caller, id),
         ("GET", ["events"]) if !caller.may(subscriptions::SUBSCRIBE) => {
             answer::empty(StatusCode::FORBIDDEN)
         }
         ("GET", ["events"]) => {
-            feed::read(state, &caller, parts.uri.query().unwrap_or_default(), &parts.headers)
+            feed::read(state, caller, parts.uri.query().unwrap_or_default(), &parts.headers)
         }
-        ("POST", ["events"]) => publish(state, &caller, parts, body),
+        ("POST", ["events"]) => publish(state, caller, parts, body),
         _ => answer::empty(StatusCode::METHOD_NOT_ALLOWED),
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     cloud_event::CloudEvent,
     options::{Decision, Engine, Options},
-    push::Pusher,
+    push::{Break, Pusher},
     tokens::{PublicKey, SigningKey},
 };
 use crate::clock::Timestamp;
@@ -226,6 +226,8 @@ pub(super) struct Counts {
     pub(super) feed_reads: u64,
     pub(super) publishes: u64,
     pub(super) unauthorized: u64,
+    /// Calls that are left without an answer on purpose.
+    pub(super) hanging: u64,
 }
 
 /// What goes wrong on purpose.
@@ -244,6 +246,7 @@ pub(super) struct Faults {
     pub(super) registry: Option<RegistryFault>,
     pub(super) search: Option<SearchFault>,
     pub(super) vendor: Option<VendorFault>,
+    pub(super) hang: Option<Hang>,
     /// Decisions that come before those of the options.
     pub(super) decisions: Vec<Decision>,
     /// All Altinn tokens issued so far stop holding, once.
@@ -339,9 +342,20 @@ pub(super) enum VendorFault {
     Missing,
 }
 
+/// A call to the Events API that is never answered, whether it was carried out or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Hang {
+    List,
+    Post,
+    PostDone,
+    Delete,
+    DeleteDone,
+}
+
 /// On the way to the subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum PushFault {
     /// Stored, never pushed.
     Drop,
@@ -349,4 +363,22 @@ pub(super) enum PushFault {
     Duplicate,
     /// Pushed in any order.
     Shuffle,
+    /// At the first attempt the connection breaks off in the middle of the body.
+    HalfBody,
+    /// At the first attempt the connection breaks off when the body is sent.
+    Disconnect,
+    /// At the first attempt the answer is not read in time.
+    ReadTimeout,
+}
+
+impl PushFault {
+    /// How a first attempt breaks off.
+    pub(super) fn breaks(self) -> Option<Break> {
+        match self {
+            Self::HalfBody => Some(Break::InBody),
+            Self::Disconnect => Some(Break::AfterBody),
+            Self::ReadTimeout => Some(Break::Unread),
+            Self::Drop | Self::Duplicate | Self::Shuffle => None,
+        }
+    }
 }

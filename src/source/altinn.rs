@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::{
     Admission, Handshake, Refusal, Source,
     membership::{self, Membership},
-    secrets::HookSecrets,
+    secrets::Accepts,
 };
 use crate::{
     event::{
@@ -34,7 +34,7 @@ pub struct Altinn {
     /// The subscription.
     pub name: HookName,
     /// What its URL may hold.
-    pub secrets: Arc<HookSecrets>,
+    pub secrets: Arc<dyn Accepts>,
     /// All configured subscriptions.
     pub subscriptions: Arc<Vec<Membership>>,
     /// Told when a validation event has come, for whoever waits to see the subscription validated.

@@ -44,6 +44,11 @@ impl Membership {
         Self { include_subunits, ..self }
     }
 
+    /// Whose.
+    pub fn name(&self) -> &HookName {
+        &self.name
+    }
+
     /// Whether the event's attributes alone make it this subscription's.
     pub fn matches(&self, event: &Attributes) -> bool {
         event.resource.as_deref() == Some(self.resource.as_str())

@@ -4,6 +4,7 @@
 //! request, compared in constant time. What a sender does with them is its source's.
 
 use std::{
+    fmt,
     fs::{DirBuilder, File},
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
@@ -19,23 +20,55 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 use crate::{
     name::HookName,
-    secret::{MIN_SHARED_LEN, SecretError, SecretFile, matches_any},
+    secret::{Digest, MIN_SHARED_LEN, SecretError, SecretFile, matches_any},
 };
 
 /// Where made secrets are, in the data directory.
 const DIRECTORY: &str = "secrets";
 /// Bytes of a made secret: 256 bits.
 const MADE: usize = 32;
-/// So many secrets are kept by [`HookSecrets::rotate`], the current one included.
-const KEPT: usize = 3;
+/// A hook that brevdue makes secrets for has so many at the most, the current one included.
+const KEPT: usize = 16;
 /// Before the key in a Standard Webhooks secret.
 const SIGNING_PREFIX: &str = "whsec_";
+
+/// Who knows the secrets of a hook.
+pub trait Accepts: fmt::Debug + Send + Sync {
+    /// Whether this is one of them.
+    fn accepts(&self, offered: &str) -> bool;
+}
+
+/// Codes of a hook that is not configured any more, of which only digests are left.
+#[derive(Debug, Default)]
+pub struct OldCodes(RwLock<Vec<Digest>>);
+
+impl OldCodes {
+    /// From now on these, and no others.
+    pub fn set(&self, codes: Vec<Digest>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = codes;
+    }
+}
+
+impl Accepts for OldCodes {
+    fn accepts(&self, offered: &str) -> bool {
+        // What a digest takes to compare tells nothing about a secret.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&Digest::of(offered))
+    }
+}
+
+impl Accepts for HookSecrets {
+    fn accepts(&self, offered: &str) -> bool {
+        Self::accepts(self, offered)
+    }
+}
 
 /// The secrets of one hook; the first is current, the rest are still accepted.
 #[derive(Debug)]
 pub struct HookSecrets {
     file: SecretFile,
     kind: Kind,
+    /// Whether the file is ours, so that we may change it.
+    made: bool,
     secrets: RwLock<Vec<SecretString>>,
 }
 
@@ -60,7 +93,7 @@ impl HookSecrets {
     ) -> Result<Self, SecretError> {
         match file {
             Some(file) => Self::read(file.clone(), Kind::Url),
-            None => Self::read(made(data_dir, name)?, Kind::Url),
+            None => Ok(Self { made: true, ..Self::read(made(data_dir, name)?, Kind::Url)? }),
         }
     }
 
@@ -76,7 +109,7 @@ impl HookSecrets {
 
     fn read(file: SecretFile, kind: Kind) -> Result<Self, SecretError> {
         let secrets = RwLock::new(lines(&file, kind)?);
-        Ok(Self { file, kind, secrets })
+        Ok(Self { file, kind, made: false, secrets })
     }
 
     /// The one to give out.
@@ -89,6 +122,28 @@ impl HookSecrets {
     pub fn accepts(&self, offered: &str) -> bool {
         let secrets = self.all();
         !secrets.is_empty() && matches_any(&secrets, offered)
+    }
+
+    /// What tells them apart, the current one first.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.all().iter().map(|secret| Digest::of(secret.expose_secret())).collect()
+    }
+
+    /// Drops old secrets that are not to be kept, from the file, too, if it is ours. The current
+    /// one stays.
+    pub fn prune(&self, keep: impl Fn(&Digest) -> bool) -> Result<(), SecretError> {
+        if !self.made || self.digests().iter().skip(1).all(&keep) {
+            return Ok(());
+        }
+        let _lock = lock(&self.file)?;
+        let mut secrets = lines(&self.file, self.kind)?;
+        let mut first = true;
+        secrets.retain(|secret| {
+            std::mem::take(&mut first) || keep(&Digest::of(secret.expose_secret()))
+        });
+        replace(&self.file, &secrets)?;
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        Ok(())
     }
 
     /// The keys of Standard Webhooks secrets.
@@ -109,13 +164,15 @@ impl HookSecrets {
     /// brevdue made only; a running daemon takes it in with [`HookSecrets::reload`].
     pub fn rotate(data_dir: &Path, name: &HookName) -> Result<(), SecretError> {
         let file = made(data_dir, name)?;
-        let old = lines(&file, Kind::Url)?;
-        let mut text = fresh(file.path())?;
-        for secret in old.iter().take(KEPT - 1) {
-            text.push('\n');
-            text.push_str(secret.expose_secret());
+        let _lock = lock(&file)?;
+        let mut secrets = lines(&file, Kind::Url)?;
+        if secrets.len() >= KEPT {
+            let path = file.path().to_owned();
+            let fault = "has 16 secrets already; an old one goes 48 hours after its subscription";
+            return Err(SecretError::Content { path, fault });
         }
-        write(file.path(), &text, true).map_err(|source| unwritable(file.path(), source))
+        secrets.insert(0, SecretString::from(fresh(file.path())?));
+        replace(&file, &secrets)
     }
 
     fn all(&self) -> Vec<SecretString> {
@@ -181,6 +238,20 @@ fn made(data_dir: &Path, name: &HookName) -> Result<SecretFile, SecretError> {
     Ok(file)
 }
 
+/// Until it is dropped nobody else changes the file. A process that dies lets go of it.
+fn lock(file: &SecretFile) -> Result<File, SecretError> {
+    let fail = |source| unwritable(file.path(), source);
+    let directory = file.path().parent().ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
+    let lock = File::open(directory).map_err(fail)?;
+    lock.lock().map_err(fail)?;
+    Ok(lock)
+}
+
+fn replace(file: &SecretFile, secrets: &[SecretString]) -> Result<(), SecretError> {
+    let text: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+    write(file.path(), &text.join("\n"), true).map_err(|source| unwritable(file.path(), source))
+}
+
 fn fresh(path: &Path) -> Result<String, SecretError> {
     let mut bytes = [0; MADE];
     aws_lc_rs::rand::fill(&mut bytes)
@@ -210,112 +281,4 @@ fn unwritable(path: &Path, source: io::Error) -> SecretError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
-    use super::*;
-
-    fn name() -> HookName {
-        "innboks".parse().unwrap()
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn a_secret_is_made_once_kept_private_and_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = HookSecrets::open(None, folder.path(), &name()).unwrap().current();
-        assert_eq!(first.expose_secret().len(), 43);
-        let again = HookSecrets::open(None, folder.path(), &name()).unwrap();
-        assert!(again.accepts(first.expose_secret()));
-        assert_eq!(mode(&folder.path().join("secrets")), 0o700);
-        assert_eq!(mode(&folder.path().join("secrets/innboks")), 0o600);
-        let other = HookSecrets::open(None, folder.path(), &"annen".parse().unwrap()).unwrap();
-        assert!(!other.accepts(first.expose_secret()));
-        let left = fs::read_dir(folder.path().join("secrets")).unwrap().count();
-        assert_eq!(left, 2, "no temporary file is left");
-    }
-
-    #[test]
-    fn of_two_that_make_it_at_once_both_have_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || HookSecrets::open(None, folder.path(), &name()).unwrap().current();
-        let made: Vec<SecretString> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        assert!(made.iter().all(|secret| secret.expose_secret() == made[0].expose_secret()));
-    }
-
-    #[test]
-    fn the_first_line_is_current_and_every_line_is_accepted() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("s"), "new-secret-000001\nold-secret-000001\n").unwrap();
-        let file = SecretFile::resolve("s", folder.path()).unwrap();
-        let secrets = HookSecrets::open(Some(&file), folder.path(), &name()).unwrap();
-        assert_eq!(secrets.current().expose_secret(), "new-secret-000001");
-        assert!(secrets.accepts("old-secret-000001"));
-        for wrong in ["", "old-secret-00000", "old-secret-0000011", "new-secret-000001\n"] {
-            assert!(!secrets.accepts(wrong), "{wrong}");
-        }
-        assert!(!folder.path().join("secrets").exists());
-    }
-
-    #[test]
-    fn reloading_takes_in_a_good_file_and_keeps_the_old_secrets_on_a_bad_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        fs::write(&path, "first-secret-0001").unwrap();
-        let file = SecretFile::resolve("s", folder.path()).unwrap();
-        let secrets = HookSecrets::open(Some(&file), folder.path(), &name()).unwrap();
-        fs::write(&path, "second-secret-001").unwrap();
-        secrets.reload().unwrap();
-        assert!(secrets.accepts("second-secret-001") && !secrets.accepts("first-secret-0001"));
-        for bad in ["", "short", "not unreserved!!!"] {
-            fs::write(&path, bad).unwrap();
-            secrets.reload().unwrap_err();
-            assert!(secrets.accepts("second-secret-001"));
-        }
-        fs::remove_file(&path).unwrap();
-        secrets.reload().unwrap_err();
-        assert!(secrets.accepts("second-secret-001"));
-        HookSecrets::open(Some(&file), folder.path(), &name()).unwrap_err();
-    }
-
-    #[test]
-    fn rotating_puts_a_new_secret_first_and_accepts_the_two_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let secrets = HookSecrets::open(None, folder.path(), &name()).unwrap();
-        let mut history = vec![secrets.current()];
-        for _ in 0..3 {
-            HookSecrets::rotate(folder.path(), &name()).unwrap();
-            secrets.reload().unwrap();
-            history.push(secrets.current());
-        }
-        let accepted: Vec<bool> =
-            history.iter().map(|secret| secrets.accepts(secret.expose_secret())).collect();
-        assert_eq!(accepted, [false, true, true, true]);
-        assert_eq!(mode(&folder.path().join("secrets/innboks")), 0o600);
-    }
-
-    #[test]
-    fn tokens_and_signing_keys_that_cannot_be_right_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = SecretFile::resolve("s", folder.path()).unwrap();
-        let write = |text: &str| fs::write(folder.path().join("s"), text).unwrap();
-        write("abcdefghijklmnop+/==\n");
-        assert!(HookSecrets::bearer(&file).is_ok());
-        for bad in ["", "short", "with a space in the midst"] {
-            write(bad);
-            assert!(HookSecrets::bearer(&file).is_err(), "{bad}");
-        }
-        write("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
-        assert_eq!(HookSecrets::signing(&file).unwrap().keys().len(), 1);
-        for bad in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAAA", "whsec_!!!!", "whsec_"] {
-            write(bad);
-            assert!(HookSecrets::signing(&file).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

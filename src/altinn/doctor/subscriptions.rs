@@ -81,6 +81,7 @@ fn listing(
                 ApiError::Token(_)
                 | ApiError::MissingScope
                 | ApiError::NotAuthorized(_)
+                | ApiError::OtherOwner
                 | ApiError::NotFound
                 | ApiError::Rejected { .. }
                 | ApiError::Malformed(_) => "ask Altinn's service desk (servicedesk@altinn.no)",

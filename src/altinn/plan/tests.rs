@@ -1,9 +1,15 @@
+mod converging;
+
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::altinn::memory::Held;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000); // 2027-01-15T08:00:00Z
 const PATIENCE: Duration = Duration::from_secs(600);
+const OVERLAP: Duration = Duration::from_secs(65 * 60);
 const CODE: &str = "0123456789abcdef";
 
 fn base() -> Url {
@@ -47,8 +53,19 @@ fn run(desired: &[Desired], observed: &[Observed]) -> Plan {
     plan(desired, observed, &context(&base(), &posted))
 }
 
+static NOTHING: LazyLock<Memory> = LazyLock::new(Memory::default);
+
 fn context<'a>(public_url: &'a Url, posted: &'a BTreeMap<HookName, Posted>) -> Context<'a> {
-    Context { public_url, now: NOW, patience: PATIENCE, posted, created_counts: true }
+    Context {
+        public_url,
+        now: NOW,
+        patience: PATIENCE,
+        posted,
+        created_counts: true,
+        memory: &NOTHING,
+        overlap: OVERLAP,
+        adopt: false,
+    }
 }
 
 #[test]
@@ -204,8 +221,15 @@ fn one_of_several_equal_rows_is_enough() {
     let rows = [row(3, &wanted, false), row(1, &wanted, false), row(2, &wanted, true)];
     let plan = run(std::slice::from_ref(&wanted), &rows);
     assert_eq!(plan.changes[0].action, Action::LeaveAlone(SubscriptionId(2)));
-    let stale: Vec<_> = plan.stale.iter().map(|stale| (stale.id.0, stale.reason)).collect();
-    assert_eq!(stale, [(3, StaleReason::Duplicate), (1, StaleReason::Duplicate)]);
+    let told = |plan: &Plan| -> Vec<_> {
+        plan.stale.iter().map(|stale| (stale.id.0, stale.reason, stale.fate)).collect()
+    };
+    let (duplicate, wait) = (StaleReason::Duplicate, Fate::Keep { until: None });
+    assert_eq!(told(&plan), [(3, duplicate, Fate::Remove), (1, duplicate, Fate::Remove)]);
+    let plan =
+        run(std::slice::from_ref(&wanted), &[row(2, &wanted, false), row(1, &wanted, false)]);
+    assert_eq!(plan.changes[0].action.id(), Some(SubscriptionId(1)));
+    assert_eq!(told(&plan), [(2, duplicate, wait)]);
 }
 
 #[test]
@@ -309,36 +333,7 @@ fn is_ours(row: &Observed) -> bool {
     endpoint.starts_with("https://hooks.example.no/hooks/")
 }
 
-/// What Altinn does with a plan: what exists is validated anew, the rest is added.
-fn apply(plan: &Plan, rows: &mut Vec<Observed>) {
-    for change in &plan.changes {
-        let wanted = Desired { name: change.name.clone(), spec: change.spec.clone() };
-        match change.action {
-            Action::Create(_) => {
-                let id = i64::try_from(rows.len()).unwrap() + 1;
-                rows.push(row(id, &wanted, false));
-            }
-            Action::Revalidate(id) => {
-                rows.iter_mut().find(|row| row.id == id).unwrap().validated = true;
-            }
-            Action::Wait(_) | Action::LeaveAlone(_) => {}
-        }
-    }
-}
-
 proptest! {
-    #[test]
-    fn applying_plans_ends_with_nothing_to_do(desired in any_desired(), mut rows in any_rows()) {
-        for _ in 0..2 {
-            let plan = run(&desired, &rows);
-            apply(&plan, &mut rows);
-        }
-        let plan = run(&desired, &rows);
-        let good = |change: &Change| matches!(change.action, Action::LeaveAlone(_));
-        prop_assert!(plan.changes.iter().all(good), "{:?}", plan.changes);
-        prop_assert_eq!(plan.changes.len(), desired.len());
-    }
-
     #[test]
     fn what_is_not_ours_is_never_named(desired in any_desired(), rows in any_rows()) {
         let plan = run(&desired, &rows);
@@ -348,5 +343,87 @@ proptest! {
         named.extend(plan.stale.iter().map(|stale| stale.id));
         named.sort();
         prop_assert_eq!(ids(true).collect::<Vec<_>>(), named, "each of ours exactly once");
+    }
+}
+
+/// Every hook with the code of its endpoint only.
+fn held(desired: &[Desired]) -> Vec<Held> {
+    let one = |wanted: &Desired| {
+        let code = code_of(&wanted.spec.endpoint)?;
+        Some(Held { name: wanted.name.clone(), code, current: true })
+    };
+    desired.iter().filter_map(one).collect()
+}
+
+/// What memory has after this was observed at `now`.
+fn observed(memory: &mut Memory, desired: &[Desired], rows: &[Observed], now: Timestamp) {
+    memory.observe(&held(desired), &sort(rows, &base()).0, now);
+}
+
+#[test]
+fn a_replaced_one_goes_when_its_replacement_has_been_validated_for_the_overlap() {
+    let (old, new) = (wanted("a", "old-code-old-code"), wanted("a", CODE));
+    let other_filters = {
+        let mut other = new.clone();
+        other.spec.ty = Some("t".to_owned());
+        other
+    };
+    let keep = |until| Fate::Keep { until };
+    let end = NOW.after(OVERLAP);
+    for old in [old, other_filters] {
+        for (validated, later, fate) in [
+            (false, 0, keep(None)),
+            (false, 9_999_999, keep(None)),
+            (true, 0, keep(Some(end))),
+            (true, 65 * 60 - 1, keep(Some(end))),
+            (true, 65 * 60, Fate::Remove),
+        ] {
+            let rows = [row(1, &old, true), row(2, &new, validated)];
+            let wanted = std::slice::from_ref(&new);
+            let mut memory = Memory::default();
+            observed(&mut memory, wanted, &rows, NOW);
+            let now = NOW.after(Duration::from_secs(later));
+            observed(&mut memory, wanted, &rows, now);
+            let (base, posted) = (base(), BTreeMap::new());
+            let context = Context { now, memory: &memory, ..context(&base, &posted) };
+            let plan = plan(wanted, &rows, &context);
+            let stale: Vec<_> = plan.stale.iter().map(|stale| (stale.id.0, stale.fate)).collect();
+            assert_eq!(stale, [(1, fate)], "{validated} {later}");
+        }
+        // Nothing has come in its place yet.
+        let plan = run(std::slice::from_ref(&new), &[row(1, &old, true)]);
+        assert_eq!(plan.stale[0].fate, keep(None));
+        assert_eq!(plan.changes[0].action.word(), "replace");
+    }
+}
+
+#[test]
+fn one_that_is_not_configured_goes_only_if_this_store_asked_for_it_or_a_person_says_so() {
+    let gone = wanted("gone", CODE);
+    let mut other = wanted("a", CODE);
+    other.spec.resource = "urn:altinn:resource:other".to_owned();
+    let renamed = wanted("b", CODE);
+    for (asked, adopt, desired, validated, fate) in [
+        (false, false, vec![], false, Fate::Report),
+        (true, false, vec![], false, Fate::Remove),
+        (false, true, vec![], false, Fate::Remove),
+        (true, false, vec![other], false, Fate::Remove),
+        (true, false, vec![renamed.clone()], false, Fate::Keep { until: None }),
+        (true, false, vec![renamed.clone()], true, Fate::Keep { until: Some(NOW.after(OVERLAP)) }),
+        (false, true, vec![renamed], false, Fate::Keep { until: None }),
+    ] {
+        let mut rows = vec![row(1, &gone, true)];
+        rows.extend((2..).zip(&desired).map(|(id, wanted)| row(id, wanted, validated)));
+        let mut memory = Memory::default();
+        observed(&mut memory, std::slice::from_ref(&gone), &rows, NOW);
+        if asked {
+            memory.asks(&gone.name, &code_of(&gone.spec.endpoint).unwrap());
+        }
+        observed(&mut memory, &desired, &rows, NOW);
+        let (base, posted) = (base(), BTreeMap::new());
+        let context = Context { memory: &memory, adopt, ..context(&base, &posted) };
+        let plan = plan(&desired, &rows, &context);
+        assert_eq!(plan.stale[0].reason, StaleReason::NotConfigured);
+        assert_eq!(plan.stale[0].fate, fate, "asked {asked}, adopt {adopt}, {desired:?}");
     }
 }

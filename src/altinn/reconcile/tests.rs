@@ -1,4 +1,5 @@
 mod commands;
+mod replacing;
 
 use std::sync::{
     Mutex,
@@ -11,7 +12,9 @@ use tokio::{task::JoinSet, time::timeout};
 use super::*;
 use crate::{
     altinn::{
-        AltinnTokens, once,
+        AltinnTokens,
+        endpoint::code_of,
+        once,
         plan::StaleReason,
         problem::Words,
         testing::{CREATE, LIST, Reply, Rig, Seen, TOKEN, signed_in},
@@ -21,6 +24,7 @@ use crate::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
+const OVERLAP: Duration = Duration::from_secs(3900);
 
 /// Altinn's side: its rows, and how it behaves.
 #[derive(Default)]
@@ -32,6 +36,8 @@ struct Altinn {
     refuses: Mutex<Option<&'static str>>,
     /// Its list does not show what it took.
     forgetful: AtomicBool,
+    /// Its rows are another's: none may be removed.
+    anothers: AtomicBool,
 }
 
 impl Altinn {
@@ -44,8 +50,27 @@ impl Altinn {
             }
             LIST => Reply::new(200, json!({"subscriptions": *self.rows.lock().unwrap()})),
             CREATE => self.create(seen.json()),
-            _ => Reply::new(500, ""),
+            call => match call.strip_prefix("DELETE /events/api/v1/subscriptions/") {
+                Some(id) => self.delete(id),
+                None => Reply::new(500, ""),
+            },
         }
+    }
+
+    fn delete(&self, id: &str) -> Reply {
+        let mut rows = self.rows.lock().unwrap();
+        let Some(at) = rows.iter().position(|row| row["id"].to_string() == id) else {
+            return Reply::new(404, "");
+        };
+        if self.anothers.load(Ordering::SeqCst) {
+            return Reply::new(403, "");
+        }
+        rows.remove(at);
+        Reply::new(200, "")
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        self.rows.lock().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
     }
 
     fn create(&self, mut asked: Value) -> Reply {
@@ -58,7 +83,8 @@ impl Altinn {
         if let Some(known) = known {
             return Reply::new(201, known);
         }
-        asked["id"] = json!(rows.len() + 1);
+        let last = rows.iter().filter_map(|row| row["id"].as_u64()).max();
+        asked["id"] = json!(last.unwrap_or_default() + 1);
         asked["validated"] = json!(false);
         rows.push(asked.clone());
         Reply::new(201, asked)
@@ -109,9 +135,29 @@ impl Case {
     }
 
     fn reconciler(&self, timing: Timing) -> Reconciler<AltinnTokens> {
-        let desired = Arc::clone(&self.desired);
-        let desired: DesiredFn = Arc::new(move || desired.lock().unwrap().clone());
-        Reconciler::new(self.rig.events.clone(), desired, public_url(), timing)
+        Reconciler::new(self.rig.events.clone(), self.local(), timing)
+    }
+
+    fn local(&self) -> Local {
+        let (desired, held) = (Arc::clone(&self.desired), Arc::clone(&self.desired));
+        let one = |wanted: &Desired| Held {
+            name: wanted.name.clone(),
+            code: code_of(&wanted.spec.endpoint).unwrap(),
+            current: true,
+        };
+        Local {
+            desired: Arc::new(move || desired.lock().unwrap().clone()),
+            held: Arc::new(move || held.lock().unwrap().iter().map(one).collect()),
+            remembered: Arc::new(|_| {}),
+            public_url: public_url(),
+            overlap: OVERLAP,
+            memory: MemoryFile::new(self.rig.folder.path()),
+            proof: None,
+        }
+    }
+
+    fn want(&self, desired: Vec<Desired>) {
+        *self.desired.lock().unwrap() = desired;
     }
 
     fn creates(&self) -> usize {
@@ -305,7 +351,7 @@ async fn failures_are_spaced_more_and_more_and_no_wake_up_shortens_what_altinn_a
     let reconciler = case.reconciler(timing);
     let busy = |retry_after| {
         let status = http::StatusCode::TOO_MANY_REQUESTS;
-        ApiError::Busy { status, words: Words::default(), retry_after }
+        LookError::Altinn(ApiError::Busy { status, words: Words::default(), retry_after })
     };
     let mut streak = Streak::default();
     let mut waits = Vec::new();

@@ -46,6 +46,7 @@ pub(super) fn altinn(mut section: Section<'_>) -> Result<Altinn, Reported> {
     let reconcile_interval = section.optional_as("reconcile_interval", interval);
     let feed_interval = section.optional_as("feed_interval", interval);
     let overlap = section.or("overlap", minutes(65));
+    let self_proof = section.or("self_proof", true);
     let api_key_file = section.secret("api_key_file");
     let maskinporten = match section.section("maskinporten") {
         Ok(Some(table)) => maskinporten(table),
@@ -64,6 +65,7 @@ pub(super) fn altinn(mut section: Section<'_>) -> Result<Altinn, Reported> {
         reconcile_interval: reconcile_interval?.unwrap_or(minutes(10)),
         feed_interval: feed_interval?.unwrap_or(minutes(10)),
         overlap: overlap?,
+        self_proof: self_proof?,
         api_key_file: api_key_file?,
         maskinporten: maskinporten?,
     })

@@ -124,14 +124,28 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
             .ok_or_else(|| "must be from 1000 to 100000000".to_owned())
     });
     let retain = section.need("retain");
+    let dead_letters_max = section.need_as("dead_letters_max", |most: u64| {
+        usize::try_from(most)
+            .ok()
+            .filter(|most| (1..=10_000_000).contains(most))
+            .ok_or_else(|| "must be from 1 to 10000000".to_owned())
+    });
+    let dead_letters_bytes = section.need("dead_letters_bytes");
+    let dead_letters_age = section.need_as("dead_letters_age", |age: Duration| {
+        if age.is_zero() { Err(ZERO.to_owned()) } else { Ok(age) }
+    });
     section.finish();
     store?;
     let Size(min_free_disk) = min_free_disk?;
+    let Size(dead_letters_bytes) = dead_letters_bytes?;
     Ok(Queue {
         max_bytes: max_bytes?,
         min_free_disk,
         dedup_window: dedup_window?,
         dedup_max: dedup_max?,
         retain: retain?,
+        dead_letters_max: dead_letters_max?,
+        dead_letters_bytes,
+        dead_letters_age: dead_letters_age?,
     })
 }

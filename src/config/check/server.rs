@@ -16,8 +16,8 @@ use crate::{
     network::{InvalidNetwork, Network},
 };
 
-/// What one record of the store takes.
-const LARGEST_BODY: usize = 64 * 1024;
+/// What is sure to fit into the store, however it is encoded.
+const LARGEST_BODY: usize = 1024 * 1024;
 /// `sun_path` has 108 bytes, the last of them NUL.
 pub(super) const LONGEST_SOCKET: usize = 107;
 
@@ -135,7 +135,7 @@ fn public_url(url: Url) -> Result<Url, String> {
 
 fn max_body(Size(bytes): Size) -> Result<usize, String> {
     let bytes = usize::try_from(bytes).ok().filter(|bytes| (1..=LARGEST_BODY).contains(bytes));
-    bytes.ok_or_else(|| "must be from 1 to 64KiB: larger bodies are not built yet".to_owned())
+    bytes.ok_or_else(|| "must be from 1 to 1MiB".to_owned())
 }
 
 fn tls(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {

@@ -153,6 +153,8 @@ fn the_least_configuration_has_every_default() {
     assert_eq!((queue.max_bytes, queue.min_free_disk), (10 << 30, 512 << 20));
     assert_eq!((queue.dedup_window, queue.retain), (seconds(90 * 86_400), Duration::ZERO));
     assert_eq!(queue.dedup_max, 2_000_000);
+    assert_eq!((queue.dead_letters_max, queue.dead_letters_bytes), (100_000, 1 << 30));
+    assert_eq!(queue.dead_letters_age, seconds(365 * 86_400));
     let subscription = config.subscriptions.values().next().unwrap();
     assert!(!subscription.include_subunits && subscription.secret_file.is_none());
     assert_eq!(subscription.start_from, StartAt::Now);

@@ -91,6 +91,7 @@ pub(super) async fn start_with(change: impl FnOnce(&mut Hooks<Log>)) -> Endpoint
     let count = Arc::clone(&stored);
     let mut hooks = Hooks {
         prefix: "/events/".to_owned(),
+        well_known: Arc::new(|path| (path == "question").then(|| "answer".to_owned())),
         sources,
         queue: log.clone(),
         max_body: MAX_BODY,
@@ -101,6 +102,7 @@ pub(super) async fn start_with(change: impl FnOnce(&mut Hooks<Log>)) -> Endpoint
         on_stored: Arc::new(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         }),
+        on_push: Arc::new(|_, _| {}),
         metrics: metrics.clone(),
         clock: Clock::manual(Timestamp::from_millis(1_500)),
     };

@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
     event::Arrival,
     name::HandlerName,
     queue::{
-        Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue,
-        QueueError, RawPush, Seq, StoredEvent, Verdict,
+        Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure,
+        Health, Page, Queue, QueueError, RawPush, Seq, StoredEvent, Verdict,
     },
 };
 
@@ -60,7 +61,11 @@ fn is_same(one: &Arrival, other: &Arrival) -> bool {
 impl Queue for Log {
     type Receipt = ();
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        _: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         self.pass().await;
         let mut content = self.content.lock().unwrap();
         if let Some(error) = content.failing.clone() {
@@ -74,6 +79,10 @@ impl Queue for Log {
             Appended::Stored(content.stored.len().to_string().parse().unwrap())
         };
         Ok(arrivals.into_iter().map(&mut append).collect())
+    }
+
+    async fn bookmark(&self, _: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        Ok(None)
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {

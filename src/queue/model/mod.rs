@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{sync::Notify, time::sleep};
 
 use self::state::{Lease, Next, State};
 use super::{
-    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
-    RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, name::HandlerName};
 
@@ -56,6 +57,19 @@ impl ModelQueue {
     #[must_use]
     pub fn reopened(&self, handlers: &[(HandlerName, StartAt)]) -> Self {
         Self::with_state(self.0.lock().clone(), handlers, self.0.clock.clone())
+    }
+
+    /// What a store is after a crash: as after a restart, but it may have forgotten that these
+    /// were [`Verdict::Done`]. `None` if one of them was not, or not since the last restart.
+    #[must_use]
+    pub fn crashed(
+        &self,
+        handlers: &[(HandlerName, StartAt)],
+        forgotten: &[(HandlerName, Seq)],
+    ) -> Option<Self> {
+        let mut state = self.0.lock().clone();
+        let done = forgotten.iter().all(|(handler, seq)| state.forget_done(handler, *seq));
+        done.then(|| Self::with_state(state, handlers, self.0.clock.clone()))
     }
 
     /// From now on, calls that write get this error, and [`Queue::take`] gets it if it is
@@ -130,14 +144,28 @@ fn page<T>(mut all: Vec<T>, page: Page) -> Vec<T> {
 impl Queue for ModelQueue {
     type Receipt = ModelReceipt;
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         let now = self.0.clock.now();
         let appended = {
             let mut state = self.writable()?;
+            if let Some(Bookmark { name, place }) = bookmark {
+                if place.len() > Bookmark::MAX_PLACE {
+                    return Err(QueueError::Full("a bookmark's place is too long"));
+                }
+                state.bookmarks.insert(name, place);
+            }
             arrivals.into_iter().map(|arrival| state.append(arrival, now)).collect()
         };
         self.0.changed.notify_waiters();
         Ok(appended)
+    }
+
+    async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        Ok(self.open()?.bookmarks.get(name).cloned())
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {

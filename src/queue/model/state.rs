@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use crate::{
     clock::Timestamp,
     event::{Arrival, Origin},
     name::{HandlerName, HookName},
     queue::{
-        Appended, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter, QueueError,
-        RawPush, Seq, StartAt, StoredEvent, Verdict,
+        Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter,
+        QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
     },
 };
 
@@ -24,6 +26,9 @@ pub(super) struct State {
     known: BTreeMap<Identity, BTreeSet<HookName>>,
     handlers: BTreeMap<HandlerName, Place>,
     raw: BTreeMap<u64, DeadLetter>,
+    /// Numbers of undecodable pushes that were given: none is given twice.
+    raw_numbers: u64,
+    pub(super) bookmarks: BTreeMap<BookmarkName, Bytes>,
     pub(super) refusal: Option<QueueError>,
     pub(super) closed: bool,
 }
@@ -40,6 +45,8 @@ struct Place {
     /// In flight; with what a retry goes back to when its lease is dropped.
     leased: BTreeMap<Seq, Option<Waiting>>,
     dead: BTreeMap<Seq, DeadLetter>,
+    /// Done since the last restart, with what a retry was before: what a crash may forget.
+    done: BTreeMap<Seq, Option<Waiting>>,
 }
 
 /// A delivery that was tried and is to be tried again.
@@ -72,6 +79,7 @@ impl State {
         self.closed = false;
         for place in self.handlers.values_mut() {
             place.configured = false;
+            place.done.clear();
             for seq in place.leased.keys().copied().collect::<Vec<_>>() {
                 place.unlease(seq);
             }
@@ -109,7 +117,8 @@ impl State {
     }
 
     pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, buried: Timestamp) {
-        let number = self.raw.last_key_value().map_or(1, |(last, _)| last + 1);
+        self.raw_numbers += 1;
+        let number = self.raw_numbers;
         let (id, letter) = (DeadLetterId::Raw(number), Letter::Raw(push));
         self.raw.insert(number, DeadLetter { id, buried, attempts: 0, failure, letter });
     }
@@ -124,6 +133,17 @@ impl State {
         }
     }
 
+    /// It is as if this was never settled.
+    pub(super) fn forget_done(&mut self, name: &HandlerName, seq: Seq) -> bool {
+        let Some(place) = self.handlers.get_mut(name) else { return false };
+        match place.done.remove(&seq) {
+            Some(Some(waiting)) => drop(place.waiting.insert(seq, waiting)),
+            Some(None) => drop(place.fresh.insert(seq)),
+            None => return false,
+        }
+        true
+    }
+
     pub(super) fn settle(
         &mut self,
         name: &HandlerName,
@@ -134,9 +154,9 @@ impl State {
         let Lease { seq, attempt: attempts, since } = lease;
         let stored = self.log.get(&seq).cloned();
         let Some((place, stored)) = self.handlers.get_mut(name).zip(stored) else { return };
-        place.leased.remove(&seq);
+        let before = place.leased.remove(&seq).flatten();
         match verdict {
-            Verdict::Done => {}
+            Verdict::Done => drop(place.done.insert(seq, before)),
             Verdict::RetryAfter(delay, _) => {
                 place.waiting.insert(seq, Waiting { due: now.after(delay), attempts, since });
             }

@@ -4,7 +4,7 @@
 //! those are gone, so every id in the set belongs to exactly one record.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -42,6 +42,8 @@ pub(super) type Ids = HashSet<Id, BuildHasherDefault<FirstWord>>;
 pub(super) struct Dedup {
     key: hmac::Key,
     pub(super) known: Ids,
+    /// Hooks with ids of their own in the window, or that once had some.
+    pub(super) hooks: BTreeSet<HookName>,
     /// Ids of events below this number have left the window.
     pub(super) low: u64,
     /// The end and time of the oldest record that has ids in the window, when it is known.
@@ -51,7 +53,7 @@ pub(super) struct Dedup {
 impl Dedup {
     pub(super) fn new(key: &[u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Self { key, known: Ids::default(), low: 0, oldest: None }
+        Self { key, known: Ids::default(), hooks: BTreeSet::new(), low: 0, oldest: None }
     }
 
     /// The id of an event, or with `hook` the id of an event by this hook only.

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     thread,
@@ -50,6 +50,12 @@ impl Place {
     /// sled's part of it.
     pub(super) fn database(&self) -> PathBuf {
         self.directory.join("sled")
+    }
+
+    /// So long opening it may take: a slow disk is read through once, with something to spare.
+    pub(super) fn patience(&self) -> Duration {
+        let bytes = fs::metadata(self.database().join("db")).map_or(0, |file| file.blocks() * 512);
+        Duration::from_secs(60 + bytes / (4 << 20))
     }
 
     /// Opens the database and proves that a flush reaches the disk.

@@ -26,8 +26,8 @@ static KEEP: SyncFileRange = sync_file_range;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uint) -> c_int {
     #[cfg(test)]
-    if fault::is_due(fd) {
-        return fault::refuse();
+    if let Some(number) = fault::due(fd) {
+        return fault::refuse(number);
     }
     // SAFETY: fdatasync takes no pointer and leaves memory alone.
     let result = unsafe { libc::fdatasync(fd) };
@@ -42,36 +42,74 @@ pub(super) fn syncs() -> u64 {
     SYNCS.load(Ordering::Relaxed)
 }
 
-/// Syncs that fail, for tests of what the store does then.
+/// Syncs that fail or hang, for tests of what the store does then.
 #[cfg(test)]
 pub(super) mod fault {
     use std::{
         path::{Path, PathBuf},
-        sync::{Mutex, PoisonError},
+        sync::{Condvar, Mutex, PoisonError},
     };
 
-    static BROKEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    enum Fault {
+        /// Fails with this number.
+        Fails(i32),
+        /// Fails with ENOSPC as long as this file is there.
+        Full(PathBuf),
+        /// Does not return before it is mended.
+        Hangs,
+    }
+
+    static BROKEN: Mutex<Vec<(PathBuf, Fault)>> = Mutex::new(Vec::new());
+    static MENDED: Condvar = Condvar::new();
+
+    fn add(directory: &Path, fault: Fault) {
+        let mut broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.push((directory.to_owned(), fault));
+    }
 
     /// From now on, syncs of files in this directory fail with EIO.
     pub(in crate::queue::sled) fn breaks(directory: &Path) {
-        BROKEN.lock().unwrap_or_else(PoisonError::into_inner).push(directory.to_owned());
+        add(directory, Fault::Fails(libc::EIO));
+    }
+
+    /// From now on, syncs of files in this directory fail for want of room, until `file` is gone.
+    pub(in crate::queue::sled) fn fills(directory: &Path, file: &Path) {
+        add(directory, Fault::Full(file.to_owned()));
+    }
+
+    /// From now on, syncs of files in this directory do not return.
+    pub(in crate::queue::sled) fn hangs(directory: &Path) {
+        add(directory, Fault::Hangs);
     }
 
     /// They work again.
     pub(in crate::queue::sled) fn mends(directory: &Path) {
-        BROKEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|d| d != directory);
+        BROKEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|(d, _)| d != directory);
+        MENDED.notify_all();
     }
 
-    pub(super) fn is_due(fd: libc::c_int) -> bool {
-        let broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        !broken.is_empty()
-            && std::fs::read_link(format!("/proc/self/fd/{fd}"))
-                .is_ok_and(|file| broken.iter().any(|directory| file.starts_with(directory)))
+    /// The error that this sync is to fail with.
+    pub(super) fn due(fd: libc::c_int) -> Option<i32> {
+        let mut broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_empty() {
+            return None;
+        }
+        let file = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+        loop {
+            let (_, fault) = broken.iter().find(|(directory, _)| file.starts_with(directory))?;
+            match fault {
+                Fault::Fails(number) => return Some(*number),
+                Fault::Full(ballast) => return ballast.exists().then_some(libc::ENOSPC),
+                Fault::Hangs => {
+                    broken = MENDED.wait(broken).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
     }
 
-    pub(super) fn refuse() -> libc::c_int {
+    pub(super) fn refuse(number: i32) -> libc::c_int {
         // SAFETY: the location is this thread's own.
-        unsafe { *libc::__errno_location() = libc::EIO };
+        unsafe { *libc::__errno_location() = number };
         -1
     }
 }

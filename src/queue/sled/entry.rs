@@ -1,14 +1,17 @@
 //! The values beside the log: a handler's place, waiting retries, dead letters, the store's own.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{
-    record::{MAX_WORDS, get_event, put_event},
+    record::{MAX_WORDS, get_event, get_names, put_event, put_names},
     window::Window,
     wire::{Get, Kind, Malformed, Put},
 };
 use crate::{
     clock::Timestamp,
+    name::HookName,
     queue::{Failure, RawPush, Seq, StoredEvent},
 };
 
@@ -110,7 +113,7 @@ impl Undecodable {
 
 /// When a retry or dead letter (of this kind) was decided on.
 pub(super) fn decided_at(kind: Kind, value: &[u8]) -> Result<Timestamp, Malformed> {
-    Get::open(kind, value)?.u64().map(Timestamp::from_millis)
+    Get::peek(kind, value)?.u64().map(Timestamp::from_millis)
 }
 
 /// What makes a store this store.
@@ -150,6 +153,37 @@ pub(super) fn decode_number(value: &[u8]) -> Result<u64, Malformed> {
     let number = get.u64()?;
     get.end()?;
     Ok(number)
+}
+
+/// Hooks that ids were made with.
+pub(super) fn encode_hooks<'a>(hooks: impl Iterator<Item = &'a HookName>) -> Vec<u8> {
+    let names: Vec<_> = hooks.cloned().collect();
+    let mut put = Put::new(Kind::Meta);
+    put_names(&mut put, &names);
+    put.seal()
+}
+
+/// Reads them.
+pub(super) fn decode_hooks(value: &[u8]) -> Result<BTreeSet<HookName>, Malformed> {
+    let mut get = Get::open(Kind::Meta, value)?;
+    let names = get_names(&mut get)?;
+    get.end()?;
+    Ok(names.into_iter().collect())
+}
+
+/// A bookmark's place.
+pub(super) fn encode_place(place: &[u8]) -> Vec<u8> {
+    let mut put = Put::new(Kind::Meta);
+    put.bytes(place);
+    put.seal()
+}
+
+/// Reads one.
+pub(super) fn decode_place(value: &[u8]) -> Result<Bytes, Malformed> {
+    let mut get = Get::open(Kind::Meta, value)?;
+    let place = Bytes::copy_from_slice(get.bytes()?);
+    get.end()?;
+    Ok(place)
 }
 
 /// Half of the room for a failure's words each.

@@ -8,12 +8,13 @@ use sled::Db;
 
 use super::{
     dedup::{Dedup, Ids},
-    entry::{Cursor, Tried, Undecodable, encode_number},
+    effect::Effect,
+    entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number, encode_place},
     keys,
-    load::size,
+    long::{self, MAX_VALUE, size},
     op::Answer,
     reader::{Receipt, Shared},
-    record::{Head, Id, MAX_EVENT, MAX_RECORD, Packing, encode_event},
+    record::{Head, Id, MAX_EVENT, Packing, encode_event},
     state,
     wire::Kind,
     writer::Entries,
@@ -21,25 +22,19 @@ use super::{
 use crate::{
     clock::Timestamp,
     event::Arrival,
-    name::HandlerName,
-    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
+    name::{HandlerName, HookName},
+    queue::{
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
+    },
 };
 
-/// An answer that waits for the sync.
+/// An answer that waits for the sync. A refusal waits, too: whoever hears of it may go on, and
+/// what is asked for then must not get into this group, whose time is already told.
 #[derive(Debug)]
 enum Pending {
     Appended(Answer<Vec<Appended>>, Vec<Appended>),
     Done(Answer<()>),
-}
-
-/// What is true once it is synced.
-#[derive(Debug)]
-enum Effect {
-    Retried { receipt: Box<Receipt>, due: u64, bytes: u64 },
-    Buried { receipt: Box<Receipt>, at: Timestamp, bytes: u64 },
-    RawBuried { number: u64, at: Timestamp, bytes: u64 },
-    Revived { handler: HandlerName, seq: Seq, due: u64, bytes: u64 },
-    Discarded(DeadLetterId),
+    Refused(Answer<()>, QueueError),
 }
 
 /// An event that will be stored.
@@ -57,6 +52,8 @@ pub(super) struct Group {
     next: u64,
     next_raw: u64,
     new: Vec<New>,
+    /// Hooks that no id was made with before.
+    hooks: BTreeSet<HookName>,
     /// Ids of `new`: a second arrival of one of them waits for the same sync.
     ids: Ids,
     cursors: BTreeMap<HandlerName, Cursor>,
@@ -73,6 +70,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) heads: Vec<Head>,
+    pub(super) hooks: BTreeSet<HookName>,
     groups: Vec<state::Group>,
     event_bytes: u64,
     next: u64,
@@ -89,6 +87,7 @@ impl Group {
             next: state.next,
             next_raw: state.next_raw,
             new: Vec::new(),
+            hooks: BTreeSet::new(),
             ids: Ids::default(),
             cursors: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -104,17 +103,22 @@ impl Group {
         self.new.len() + self.effects.len() + self.answers.len()
     }
 
-    /// All of the arrivals, or none.
+    /// All of the arrivals and the bookmark, or nothing.
     pub(super) fn append(
         &mut self,
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
         answer: Answer<Vec<Appended>>,
     ) {
-        if arrivals.iter().any(|arrival| !fits(arrival)) {
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE)
+            || arrivals.iter().any(|arrival| !fits(arrival))
+        {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
+        let entry = |b: Bookmark| (keys::bookmark(&b.name), Some(encode_place(&b.place)));
+        self.entries.extend(bookmark.map(entry));
         let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
         self.answers.push(Pending::Appended(answer, results));
     }
@@ -130,13 +134,20 @@ impl Group {
         }
         let ids: Vec<Id> =
             [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+        let new_hook = only_by_hook.clone().filter(|hook| !dedup.hooks.contains(hook));
         let (from, already) = match only_by_hook {
             Some(hook) if known(&main) => {
-                let others = from.into_iter().filter(|name| *name != hook).collect();
-                (vec![hook], others)
+                let by = |name: &HookName| dedup.id(&origin, event.attributes(), Some(name));
+                let came_by = dedup.hooks.union(&self.hooks).filter(|name| known(&by(name)));
+                let already: BTreeSet<_> = from.iter().chain(came_by).collect();
+                let already = already.into_iter().filter(|name| **name != hook).cloned().collect();
+                (vec![hook], already)
             }
             Some(_) | None => (from, Vec::new()),
         };
+        if let Some(hook) = new_hook {
+            self.hooks.insert(hook);
+        }
         let seq = Seq(self.next);
         self.next += 1;
         self.ids.extend(&ids);
@@ -148,7 +159,7 @@ impl Group {
 
     pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, answer: Answer<()>) {
         let value = Undecodable { at: self.now, failure, push }.encode();
-        if value.len() > MAX_RECORD {
+        if value.len() > MAX_VALUE {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
@@ -224,7 +235,7 @@ impl Group {
         answer: Answer<()>,
     ) {
         let planned = match &id {
-            DeadLetterId::Raw(_) => Err(QueueError::Undeliverable),
+            DeadLetterId::Raw(_) => self.find(shared, &id).and(Err(QueueError::Undeliverable)),
             DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
         };
         match planned {
@@ -233,7 +244,7 @@ impl Group {
                 self.effects.push(effect);
                 self.answers.push(Pending::Done(answer));
             }
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => self.answers.push(Pending::Refused(answer, error)),
         }
     }
 
@@ -250,6 +261,8 @@ impl Group {
         let unreadable = |error: String| QueueError::Unavailable(error);
         let value = db.get(&key).map_err(|e| unreadable(e.to_string()))?;
         let value = value.ok_or(QueueError::NotFound)?;
+        let value = long::whole(db, &key, &value).map_err(|e| unreadable(e.to_string()))?;
+        let value = value.ok_or(QueueError::NotFound)?;
         let mut tried = Tried::decode(Kind::Dead, &value).map_err(|e| unreadable(e.to_string()))?;
         (tried.at, tried.since) = (self.now, self.now);
         let due = self.now.as_millis();
@@ -261,7 +274,7 @@ impl Group {
 
     pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId, answer: Answer<()>) {
         if let Err(error) = self.find(shared, &id) {
-            drop(answer.send(Err(error)));
+            self.answers.push(Pending::Refused(answer, error));
             return;
         }
         self.entries.push((keys::dead_key(&id), None));
@@ -276,9 +289,14 @@ impl Group {
     }
 
     /// The entries to write, and what to make known after the sync.
-    pub(super) fn seal(mut self) -> (Entries, Written) {
+    pub(super) fn seal(mut self, dedup: &Dedup) -> (Entries, Written) {
+        if !self.hooks.is_empty() {
+            let hooks = encode_hooks(dedup.hooks.union(&self.hooks));
+            self.entries.push((keys::HOOKS.to_vec(), Some(hooks)));
+        }
         let mut written = Written {
             heads: Vec::new(),
+            hooks: self.hooks,
             groups: Vec::new(),
             event_bytes: 0,
             next: self.next,
@@ -306,8 +324,8 @@ impl Group {
     }
 }
 
-/// Too large for a record.
-const TOO_LARGE: QueueError = QueueError::Full("an event of more than 75 KiB is not kept");
+/// Too large for the store; no body within `max_body` becomes so long.
+const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
 
 fn fits(arrival: &Arrival) -> bool {
     let names = 67 * (arrival.from.len() + 1);
@@ -346,6 +364,7 @@ impl Written {
             match pending {
                 Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
                 Pending::Done(answer) => drop(answer.send(Ok(()))),
+                Pending::Refused(answer, error) => drop(answer.send(Err(error))),
             }
         }
     }
@@ -355,41 +374,10 @@ impl Written {
         for pending in self.answers {
             match pending {
                 Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
+                Pending::Done(answer) | Pending::Refused(answer, _) => {
+                    drop(answer.send(Err(error.clone())));
+                }
             }
-        }
-    }
-}
-
-impl Effect {
-    fn make_known(self, state: &mut state::State) {
-        match self {
-            Self::Retried { receipt, due, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.retries(&lease.handler, lease.seq, due, bytes);
-                lease.end();
-            }
-            Self::Buried { receipt, at, bytes } => {
-                let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
-                state.bury(
-                    DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq)),
-                    at,
-                    bytes,
-                );
-                state.live_bytes += bytes;
-                lease.end();
-            }
-            Self::RawBuried { number, at, bytes } => {
-                state.bury(DeadLetterId::Raw(number), at, bytes);
-                state.live_bytes += bytes;
-            }
-            Self::Revived { handler, seq, due, bytes } => {
-                state.unbury(&DeadLetterId::Delivery(handler.clone(), seq));
-                state.retries(&handler, seq.0, due, bytes);
-            }
-            Self::Discarded(id) => state.unbury(&id),
         }
     }
 }

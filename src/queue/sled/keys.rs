@@ -3,9 +3,12 @@
 //! Numbers are big-endian, so that keys sort as numbers do; all that is written often is written
 //! in ascending order, which is what sled is good at.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use crate::{name::HandlerName, queue::DeadLetterId};
+use crate::{
+    name::HandlerName,
+    queue::{BookmarkName, DeadLetterId},
+};
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
@@ -19,6 +22,8 @@ pub(super) const RETRIES: u8 = b'r';
 pub(super) const DEAD: u8 = b'x';
 /// Prefix of undecodable pushes.
 pub(super) const RAW: u8 = b'y';
+/// Prefix of parts of long values.
+pub(super) const PARTS: u8 = b'p';
 
 /// The store's id, format and dedup key.
 pub(super) const STORE: &[u8] = b"m|store";
@@ -28,8 +33,13 @@ pub(super) const NEXT: &[u8] = b"m|next";
 pub(super) const OLDEST: &[u8] = b"m|oldest";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
+/// The hooks that an event came by that could be told only by its hook.
+pub(super) const HOOKS: &[u8] = b"m|hooks";
 /// Written at each start, to see that a write is synced.
 pub(super) const STARTED: &[u8] = b"m|started";
+
+/// Prefix of what others keep here beside the log.
+const BOOKMARK: &[u8] = b"m|bookmark|";
 
 /// Ends a handler's name, which holds no such byte.
 const END: u8 = 0;
@@ -74,6 +84,27 @@ pub(super) fn retry(due: u64, handler: &HandlerName, seq: u64) -> Vec<u8> {
 /// A dead letter.
 pub(super) fn dead(handler: &HandlerName, seq: u64) -> Vec<u8> {
     [&[DEAD, b'|'], handler.as_str().as_bytes(), &[END], &seq.to_be_bytes()].concat()
+}
+
+/// A part of the long value with this key.
+pub(super) fn part(of: &[u8], index: u32) -> Vec<u8> {
+    [&[PARTS, b'|'], of, &index.to_be_bytes()].concat()
+}
+
+/// The parts of the long value with this key.
+pub(super) fn parts(of: &[u8]) -> RangeInclusive<Vec<u8>> {
+    part(of, 0)..=part(of, u32::MAX)
+}
+
+/// The key of the long value, and which part of it this is.
+pub(super) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
+    let (of, index) = key.get(2..)?.split_last_chunk()?;
+    Some((of, u32::from_be_bytes(*index)))
+}
+
+/// A bookmark.
+pub(super) fn bookmark(name: &BookmarkName) -> Vec<u8> {
+    [BOOKMARK, name.as_str().as_bytes()].concat()
 }
 
 /// Where a dead letter stands.

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sled::Db;
+use bytes::Bytes;
+use sled::{Db, IVec};
 
 use super::{
-    entry::{Tried, Undecodable},
-    keys,
+    entry::{Tried, Undecodable, decode_place},
+    keys, long,
     reader::{ReadError, Shared, group_of},
     record::{Head, decode_group},
     state::{Place, State},
@@ -16,7 +17,8 @@ use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{
-        Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError, Seq, StoredEvent,
+        BookmarkName, Census, DeadLetter, DeadLetterId, HandlerCensus, Letter, Page, QueueError,
+        Seq, StoredEvent,
     },
 };
 
@@ -37,7 +39,7 @@ fn oldest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
         if events.len() >= limit {
             break;
         }
-        events.extend(decode_group(&entry?.1)?.1);
+        events.extend(group(db, entry?)?);
     }
     events.truncate(limit);
     Ok(events)
@@ -49,11 +51,28 @@ fn newest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
         if events.len() >= limit {
             break;
         }
-        events.extend(decode_group(&entry?.1)?.1.into_iter().rev());
+        events.extend(group(db, entry?)?.into_iter().rev());
     }
     events.truncate(limit);
     events.reverse();
     Ok(events)
+}
+
+/// None of them if they were deleted meanwhile.
+fn group(db: &Db, (key, value): (IVec, IVec)) -> Result<Vec<StoredEvent>, ReadError> {
+    let whole = long::whole(db, &key, &value)?;
+    Ok(whole.map(|value| decode_group(&value)).transpose()?.map_or_else(Vec::new, |group| group.1))
+}
+
+/// What a bookmark says.
+pub(super) async fn bookmark(
+    shared: &Arc<Shared>,
+    name: &BookmarkName,
+) -> Result<Option<Bytes>, QueueError> {
+    open(shared)?;
+    let key = keys::bookmark(name);
+    let read = move |db: &Db| Ok(db.get(key)?.map(|value| decode_place(&value)).transpose()?);
+    shared.read(read).await
 }
 
 /// One event of the log.
@@ -73,6 +92,9 @@ pub(super) async fn dead_letters(
     open(shared)?;
     let ids = {
         let state = shared.state();
+        if handler.is_some_and(|handler| !state.places.contains_key(handler)) {
+            return Err(QueueError::NotFound);
+        }
         let ours = state.dead.by_age.iter().map(|(_, id)| id).filter(|id| match id {
             DeadLetterId::Raw(_) => handler.is_none(),
             DeadLetterId::Delivery(of, _) => handler.is_none_or(|handler| handler == of),
@@ -104,7 +126,9 @@ pub(super) async fn dead_letter(
 }
 
 fn letter(db: &Db, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
-    let Some(value) = db.get(keys::dead_key(&id))? else { return Ok(None) };
+    let key = keys::dead_key(&id);
+    let Some(value) = db.get(&key)? else { return Ok(None) };
+    let Some(value) = long::whole(db, &key, &value)? else { return Ok(None) };
     let (buried, attempts, failure, letter) = match &id {
         DeadLetterId::Raw(_) => {
             let Undecodable { at, failure, push } = Undecodable::decode(&value)?;
@@ -156,8 +180,8 @@ fn one(state: &State, name: &HandlerName, place: &Place) -> HandlerCensus {
     HandlerCensus {
         name: name.clone(),
         configured: place.configured,
-        pending: place.pending(state.next).min(state.next.saturating_sub(state.oldest)),
-        retrying: number(place.retries.len()),
+        pending: place.pending(state.oldest, state.next),
+        retrying: number(place.retries.waiting()),
         in_flight: number(place.leased.len()),
         dead_letters: place.dead,
         oldest: None,
@@ -170,9 +194,11 @@ fn received(
 ) -> Result<(HandlerName, Option<Timestamp>), ReadError> {
     let at = match due {
         Some(due) => {
-            let value = db.get(keys::retry(due, &handler, seq))?;
-            let tried = value.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?;
-            tried.map(|tried| tried.stored.received)
+            let key = keys::retry(due, &handler, seq);
+            let value = db.get(&key)?;
+            let whole = value.as_ref().map(|value| long::whole(db, &key, value)).transpose()?;
+            let tried = whole.flatten().map(|value| Tried::decode(Kind::Retry, &value));
+            tried.transpose()?.map(|tried| tried.stored.received)
         }
         None => match db.range(keys::event(0)..=keys::event(seq)).next_back() {
             Some(entry) => Some(Head::decode(&entry?.1)?.received),

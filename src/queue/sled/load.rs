@@ -9,11 +9,13 @@ use sled::{Db, IVec};
 use super::{
     OpenError, Options,
     dedup::Dedup,
-    disk::pump,
-    entry::{Cursor, Identity, decided_at, decode_number},
+    disk,
+    entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
     keys,
+    long::{self, size},
+    reader::ReadError,
     record::Head,
-    wire::{Kind, Malformed},
+    wire::{Get, Kind, Malformed, Stub},
 };
 use crate::{
     clock::Timestamp,
@@ -55,17 +57,15 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
         retries: Vec::new(),
         dead: Vec::new(),
     };
+    if let Some(value) = db.get(keys::HOOKS)? {
+        loaded.dedup.hooks = decode_hooks(&value).map_err(|e| damaged(keys::HOOKS, e))?;
+    }
     loaded.places(db)?;
     loaded.log(db, options, now)?;
     loaded.nothing_is_settled_that_is_missing()?;
     loaded.waiting(db)?;
     loaded.buried(db)?;
     Ok(loaded)
-}
-
-/// Bytes that an entry takes.
-pub(super) fn size(key: &[u8], value: &[u8]) -> u64 {
-    u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX)
 }
 
 fn number(db: &Db, key: &[u8]) -> Result<u64, OpenError> {
@@ -93,6 +93,19 @@ fn identity(db: &Db) -> Result<Identity, OpenError> {
     Ok(identity)
 }
 
+/// The parts of a long value are there and whole.
+fn with_its_parts(db: &Db, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), OpenError> {
+    if Stub::of(value).is_none() {
+        return Ok(());
+    }
+    let whole = long::whole(db, key, value).map_err(|error| match error {
+        ReadError::Sled(error) => error.into(),
+        ReadError::Damaged(error) => damaged(key, error),
+    })?;
+    Get::open(kind, &whole.unwrap_or_default()).map_err(|e| damaged(key, e))?;
+    disk::pump(db, key).map_err(Into::into)
+}
+
 /// Entries of one prefix from the newest, with sled's memory held down as it goes.
 fn newest_first(
     db: &Db,
@@ -102,7 +115,7 @@ fn newest_first(
     db.range(keys::all(prefix)).rev().enumerate().map(move |(index, entry)| {
         let entry = entry?;
         if index % 8 == 7 {
-            pump(&pumped, &entry.0)?;
+            disk::pump(&pumped, &entry.0)?;
         }
         Ok(entry)
     })
@@ -136,6 +149,7 @@ impl Loaded {
                 self.next = head.end();
             }
             expected = Some(head.first);
+            with_its_parts(db, Kind::Group, &key, &value)?;
             self.live_bytes += size(&key, &value);
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
         }
@@ -199,6 +213,7 @@ impl Loaded {
             let (key, value) = entry?;
             let (due, handler, seq) = keys::retry_of(&key).ok_or_else(|| unknown(&key))?;
             decided_at(Kind::Retry, &value).map_err(|e| damaged(&key, e))?;
+            with_its_parts(db, Kind::Retry, &key, &value)?;
             self.live_bytes += size(&key, &value);
             self.retries.push((handler, due, seq, size(&key, &value)));
         }
@@ -210,12 +225,14 @@ impl Loaded {
             let (key, value) = entry?;
             let (handler, seq) = keys::dead_of(&key).ok_or_else(|| unknown(&key))?;
             let at = decided_at(Kind::Dead, &value).map_err(|e| damaged(&key, e))?;
+            with_its_parts(db, Kind::Dead, &key, &value)?;
             self.bury(DeadLetterId::Delivery(handler, Seq(seq)), at, size(&key, &value));
         }
         for entry in newest_first(db, keys::RAW) {
             let (key, value) = entry?;
             let number = keys::number_of(&key).ok_or_else(|| unknown(&key))?;
             let at = decided_at(Kind::Raw, &value).map_err(|e| damaged(&key, e))?;
+            with_its_parts(db, Kind::Raw, &key, &value)?;
             self.next_raw = self.next_raw.max(number.saturating_add(1));
             self.bury(DeadLetterId::Raw(number), at, size(&key, &value));
         }

@@ -5,17 +5,22 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use sled::Db;
 use tokio::time::Instant;
 
 use super::{
     OpenError,
+    entry::{decode_number, encode_number},
+    keys,
+    load::Loaded,
     wire::{Get, Kind, Malformed, Put},
+    writer::{Broken, Writer},
 };
 
 /// Written at most this often, and at the end.
@@ -29,18 +34,28 @@ pub(super) struct Mark {
     pub(super) next: u64,
     /// Below this, every handler has settled all.
     pub(super) low: u64,
+    /// A count that the store holds, too, and that is raised in it before this is written.
+    pub(super) count: u64,
 }
 
 impl Mark {
+    /// What a store says that was just read.
+    pub(super) fn of(loaded: &Loaded, db: &Db) -> Result<Self, OpenError> {
+        // Opening it raised the count by one.
+        let count = count(db).map_err(|Broken(why)| OpenError::Damaged(why))?.saturating_sub(1);
+        Ok(Self { store: loaded.identity.store, next: loaded.next, low: 0, count })
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut put = Put::new(Kind::Meta);
-        put.raw(&self.store).u64(self.next).u64(self.low);
+        put.raw(&self.store).u64(self.next).u64(self.low).u64(self.count);
         put.seal()
     }
 
     fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut get = Get::open(Kind::Meta, value)?;
-        let mark = Self { store: get.array()?, next: get.u64()?, low: get.u64()? };
+        let (store, next, low) = (get.array()?, get.u64()?, get.u64()?);
+        let mark = Self { store, next, low, count: get.u64()? };
         get.end()?;
         Ok(mark)
     }
@@ -65,17 +80,17 @@ impl MarkFile {
 
     /// Whether the store is the one it was, and as far. `now` is what was found in it.
     pub(super) fn check(&mut self, now: &Mark) -> Result<(), OpenError> {
-        let mut bytes = Vec::new();
-        (&self.file).take(64).read_to_end(&mut bytes)?;
-        let before = match Mark::decode(&bytes) {
-            Ok(mark) => mark,
-            Err(_) if bytes.is_empty() => return Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "the high-water file cannot be read; going on without it");
-                return Ok(());
-            }
-        };
-        let accept = format!("remove {} to start without them", self.path.display());
+        let mut bytes = [0; 64];
+        let len = self.file.read_at(&mut bytes, 0)?;
+        let bytes = bytes.get(..len).unwrap_or_default();
+        let accept = format!("removing {} accepts what is there", self.path.display());
+        // Nothing but zeros is what a crash during the first writing leaves.
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let before = Mark::decode(bytes).map_err(|error| {
+            OpenError::damaged(&format!("the high-water file ({accept})"), error)
+        })?;
         if before.store != now.store {
             let lost = before.next.saturating_sub(before.low);
             return Err(OpenError::Damaged(format!(
@@ -90,20 +105,51 @@ impl MarkFile {
                 now.next, before.next
             )));
         }
+        if before.count > now.count {
+            return Err(OpenError::Damaged(format!(
+                "its last changes are missing: deliveries that were settled, retries and dead \
+                 letters may be as they were earlier; {accept}"
+            )));
+        }
         Ok(())
     }
 
-    /// Writes it down if it is new, and time or `must`.
-    pub(super) fn write(&mut self, mark: Mark, must: bool) -> io::Result<()> {
-        let now = Instant::now();
-        if let Some((at, written)) = &self.written
-            && (*written == mark || (!must && now.duration_since(*at) < EVERY))
-        {
-            return Ok(());
-        }
+    /// Whether it is time, and there is something new.
+    fn is_due(&self, mark: &Mark, unnoted: bool, must: bool) -> bool {
+        self.written.as_ref().is_none_or(|(at, written)| {
+            let new = unnoted || (written.next, written.low) != (mark.next, mark.low);
+            new && (must || at.elapsed() >= EVERY)
+        })
+    }
+
+    fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.file.write_all_at(&mark.encode(), 0)?;
         self.file.sync_data()?;
-        self.written = Some((now, mark));
+        self.written = Some((Instant::now(), mark));
         Ok(())
     }
+}
+
+impl Writer {
+    /// How far the store is, outside of it: at most once a second, or if it must be.
+    pub(super) fn note(&mut self, must: bool) -> Result<(), Broken> {
+        let mut mark = {
+            let state = self.shared.state();
+            Mark { store: self.store, next: state.next, low: state.settled_by_all(), count: 0 }
+        };
+        if !self.mark.is_due(&mark, self.unnoted, must) {
+            return Ok(());
+        }
+        mark.count = count(self.db()?)?.saturating_add(1);
+        self.commit(vec![(keys::STARTED.to_vec(), Some(encode_number(mark.count)))])?;
+        self.unnoted = false;
+        let written = self.mark.write(mark);
+        written.map_err(|error| Broken(format!("the high-water file: {error}")))
+    }
+}
+
+/// Raised at each start and each note.
+fn count(db: &Db) -> Result<u64, Broken> {
+    let number = db.get(keys::STARTED)?.map_or(Ok(0), |value| decode_number(&value));
+    number.map_err(|error| Broken(error.to_string()))
 }

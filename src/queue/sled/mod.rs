@@ -2,15 +2,19 @@
 //!
 //! Owns the store's directory. `docs/STORE.md` describes what is in it, and what a crash leaves.
 
+mod ballast;
 mod dedup;
 mod disk;
 mod durable_flush;
+mod effect;
 mod entry;
+mod error;
 mod forget;
 mod group;
 mod keys;
 mod listing;
 mod load;
+mod long;
 mod mark;
 mod op;
 mod reader;
@@ -19,6 +23,7 @@ mod recovery;
 mod room;
 mod state;
 mod upkeep;
+mod watchdog;
 mod window;
 mod wire;
 mod writer;
@@ -26,15 +31,21 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-pub use self::reader::Receipt;
-use self::{op::Op, reader::Shared, writer::Writer};
+pub use self::{error::OpenError, reader::Receipt};
+use self::{
+    op::Op,
+    reader::Shared,
+    watchdog::{PATIENCE, Watchdog},
+    writer::Writer,
+};
 use super::{
-    Appended, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health, Page, Queue, QueueError,
-    RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
 
@@ -57,42 +68,26 @@ pub struct Options {
     pub dedup_max: usize,
     /// So long an event stays in the log, even if all handlers have it.
     pub retain: Duration,
+    /// Bounds of the dead letters; the oldest make room.
+    pub dead_letters: DeadLetterBounds,
     /// The configured handlers, and where a new one begins.
     pub handlers: Vec<(HandlerName, StartAt)>,
 }
 
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It is in use.
-    #[error("{0} is in use by another process")]
-    Locked(PathBuf),
-    /// The file system said no.
-    #[error("the store's directory: {0}")]
-    Io(#[from] io::Error),
-    /// What is on disk cannot be trusted. Nothing was changed.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// A flush did not sync: this build would lose events.
-    #[error("a flush of the database did not sync its file; this build must not be used")]
-    NotDurable,
+/// How many dead letters are kept, undecodable pushes among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetterBounds {
+    /// So many.
+    pub max: usize,
+    /// So many bytes of them.
+    pub bytes: u64,
+    /// So long.
+    pub age: Duration,
 }
 
-impl OpenError {
-    fn damaged(key: &str, error: wire::Malformed) -> Self {
-        Self::Damaged(format!("{key}: {error}"))
-    }
-}
-
-impl From<sled::Error> for OpenError {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) => Self::Io(error),
-            sled::Error::CollectionNotFound(_)
-            | sled::Error::Unsupported(_)
-            | sled::Error::ReportableBug(_)
-            | sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
-        }
+impl Default for DeadLetterBounds {
+    fn default() -> Self {
+        Self { max: 100_000, bytes: 1 << 30, age: Duration::from_secs(365 * 24 * 3600) }
     }
 }
 
@@ -107,7 +102,11 @@ pub struct SledQueue {
 impl SledQueue {
     /// Opens the store and starts its writer. Reads all of it: not for an async thread.
     pub fn open(options: Options, clock: Clock, metrics: Metrics) -> Result<Self, OpenError> {
-        let shared = Arc::new(Shared::new(options, clock, metrics));
+        Self::start(Shared::new(options, clock, metrics, Watchdog::new(PATIENCE)))
+    }
+
+    fn start(shared: Shared) -> Result<Self, OpenError> {
+        let shared = Arc::new(shared);
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
         Writer::start(Arc::clone(&shared), receiver)?;
         let permits = usize::try_from(MAILBOX_KIB).unwrap_or(Semaphore::MAX_PERMITS);
@@ -117,17 +116,18 @@ impl SledQueue {
     /// Leave to hold so many bytes in the mailbox.
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueueError> {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(MAILBOX_KIB);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
-        room.map_err(|_| QueueError::Closed)
+        let room = Arc::clone(&self.room).acquire_many_owned(kib);
+        self.shared.watchdog.within(async { room.await.map_err(|_| QueueError::Closed) }).await
     }
 
     fn works(&self) -> Result<(), QueueError> {
         let state = self.shared.state();
-        match &state.health {
-            _ if state.closed => Err(QueueError::Closed),
-            Health::Writable => Ok(()),
-            Health::Failing(why) => Err(QueueError::Unavailable(why.clone())),
-        }
+        let why = match &state.health {
+            _ if state.closed => return Err(QueueError::Closed),
+            Health::Writable => self.shared.watchdog.complaint(),
+            Health::Failing(why) => Some(why.clone()),
+        };
+        why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
     }
 
     async fn ask<T>(
@@ -136,9 +136,12 @@ impl SledQueue {
     ) -> Result<T, QueueError> {
         self.works()?;
         let (answer, answered) = oneshot::channel();
-        self.mailbox.send(op(answer)).await.map_err(|_| QueueError::Closed)?;
-        // Without an answer the writer ended between its last look at the mailbox and now.
-        answered.await.unwrap_or(Err(QueueError::Closed))
+        let asked = async {
+            self.mailbox.send(op(answer)).await.map_err(|_| QueueError::Closed)?;
+            // Without an answer the writer ended between its last look at the mailbox and now.
+            answered.await.unwrap_or(Err(QueueError::Closed))
+        };
+        self.shared.watchdog.within(asked).await
     }
 
     /// It is settled at once; the writer writes it down soon.
@@ -167,11 +170,19 @@ impl SledQueue {
 impl Queue for SledQueue {
     type Receipt = Receipt;
 
-    async fn append(&self, arrivals: Vec<Arrival>) -> Result<Vec<Appended>, QueueError> {
+    async fn append_with(
+        &self,
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+    ) -> Result<Vec<Appended>, QueueError> {
         self.works()?;
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Op::Append { arrivals, answer, room }).await
+        self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await
+    }
+
+    async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
+        listing::bookmark(&self.shared, name).await
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
@@ -228,13 +239,22 @@ impl Queue for SledQueue {
 
     fn health(&self) -> Health {
         let state = self.shared.state();
-        if state.closed { Health::Failing("it is closed".into()) } else { state.health.clone() }
+        match &state.health {
+            _ if state.closed => Health::Failing("it is closed".into()),
+            Health::Writable => {
+                self.shared.watchdog.complaint().map_or(Health::Writable, Health::Failing)
+            }
+            failing @ Health::Failing(_) => failing.clone(),
+        }
     }
 
     async fn close(&self) -> Result<(), QueueError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.mailbox.send(Op::Close { answer }).await;
-        sent.map_err(|_| QueueError::Closed)?;
-        answered.await.unwrap_or(Err(QueueError::Closed))
+        let closed = async {
+            let sent = self.mailbox.send(Op::Close { answer }).await;
+            sent.map_err(|_| QueueError::Closed)?;
+            answered.await.unwrap_or(Err(QueueError::Closed))
+        };
+        self.shared.watchdog.within(closed).await
     }
 }

@@ -5,7 +5,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::reader::Receipt;
 use crate::{
     event::Arrival,
-    queue::{Appended, DeadLetterId, Failure, QueueError, RawPush, Verdict},
+    queue::{Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Verdict},
 };
 
 /// Whom to tell how it ended.
@@ -14,12 +14,34 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
 /// A call that writes.
 #[derive(Debug)]
 pub(super) enum Op {
-    Append { arrivals: Vec<Arrival>, answer: Answer<Vec<Appended>>, room: OwnedSemaphorePermit },
-    BuryRaw { push: RawPush, failure: Failure, answer: Answer<()>, room: OwnedSemaphorePermit },
-    Settle { receipt: Box<Receipt>, verdict: Verdict, answer: Answer<()> },
-    Revive { id: DeadLetterId, answer: Answer<()> },
-    Discard { id: DeadLetterId, answer: Answer<()> },
-    Close { answer: Answer<()> },
+    Append {
+        arrivals: Vec<Arrival>,
+        bookmark: Option<Bookmark>,
+        answer: Answer<Vec<Appended>>,
+        room: OwnedSemaphorePermit,
+    },
+    BuryRaw {
+        push: RawPush,
+        failure: Failure,
+        answer: Answer<()>,
+        room: OwnedSemaphorePermit,
+    },
+    Settle {
+        receipt: Box<Receipt>,
+        verdict: Verdict,
+        answer: Answer<()>,
+    },
+    Revive {
+        id: DeadLetterId,
+        answer: Answer<()>,
+    },
+    Discard {
+        id: DeadLetterId,
+        answer: Answer<()>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
 }
 
 impl Op {

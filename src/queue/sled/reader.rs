@@ -14,9 +14,10 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     Options,
     entry::Tried,
-    keys,
+    keys, long,
     record::decode_group,
     state::{Group, Job, State},
+    watchdog::Watchdog,
     wire::{Kind, Malformed},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) wake_writer: Notify,
     /// A read failed as only a broken database fails: the writer is to reopen it.
     pub(super) broken: AtomicBool,
+    pub(super) watchdog: Watchdog,
     state: Mutex<State>,
     db: RwLock<Option<Db>>,
 }
@@ -52,13 +54,19 @@ pub(super) enum ReadError {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, clock: Clock, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        options: Options,
+        clock: Clock,
+        metrics: Metrics,
+        watchdog: Watchdog,
+    ) -> Self {
         Self {
             options,
             clock,
             metrics,
             wake_writer: Notify::new(),
             broken: AtomicBool::new(false),
+            watchdog,
             state: Mutex::new(State::new()),
             db: RwLock::new(None),
         }
@@ -209,7 +217,9 @@ async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
     let tried = lease
         .shared
         .read(move |db| {
-            Ok(db.get(key)?.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
+            let Some(value) = db.get(&key)? else { return Ok(None) };
+            let whole = long::whole(db, &key, &value)?;
+            Ok(whole.map(|value| Tried::decode(Kind::Retry, &value)).transpose()?)
         })
         .await?;
     let Some(tried) = tried else {
@@ -228,6 +238,7 @@ pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
         return Ok(None);
     };
     let (key, value) = entry?;
+    let Some(value) = long::whole(db, &key, &value)? else { return Ok(None) };
     let (head, events) = decode_group(&value)?;
     super::disk::pump(db, &key)?;
     let events = events.into_iter().map(Arc::new).collect();

@@ -5,7 +5,10 @@
 
 use bytes::Bytes;
 
-use super::wire::{FRAME, Get, Kind, Malformed, Put};
+use super::{
+    long::MAX_VALUE,
+    wire::{FRAME, Get, Kind, Malformed, Put},
+};
 use crate::{
     clock::Timestamp,
     event::{Event, Origin},
@@ -16,7 +19,7 @@ use crate::{
 /// An id in the dedup window: 128 bits of a keyed hash.
 pub(super) type Id = [u64; 2];
 
-/// Largest value in the store. sled moves a leaf (17 values and a few changes to them) that is
+/// Largest entry of the store; a larger value is kept in parts ([`super::long`]). sled moves a leaf (17 values and a few changes to them) that is
 /// larger than a quarter of a segment to a file that it never syncs, so 24 of these must be less.
 pub(super) const MAX_RECORD: usize = 80 * 1024;
 const _: () = assert!(24 * MAX_RECORD < super::disk::SEGMENT_SIZE / 4, "leaves would become blobs");
@@ -31,7 +34,7 @@ pub(super) const ID: usize = 16;
 pub(super) const MAX_WORDS: usize = 4 * 1024;
 
 /// The largest event, as [`encode_event`] makes it: fits with its ids, and with a failure's words.
-pub(super) const MAX_EVENT: usize = MAX_RECORD - HEAD - 2 * ID - MAX_WORDS;
+pub(super) const MAX_EVENT: usize = MAX_VALUE - HEAD - 2 * ID - MAX_WORDS;
 
 /// What is known of a group without reading its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +91,7 @@ impl Head {
 
     /// Reads the head of a value under `e|`, whose checksum covers its events, too.
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        Self::get(&mut Get::open(Kind::Group, value)?)
+        Self::get(&mut Get::peek(Kind::Group, value)?)
     }
 }
 
@@ -166,14 +169,14 @@ pub(super) fn get_event(
     Ok(StoredEvent { seq, received, origin, from, already, event })
 }
 
-fn put_names(put: &mut Put, names: &[HookName]) {
+pub(super) fn put_names(put: &mut Put, names: &[HookName]) {
     put.u32(u32::try_from(names.len()).unwrap_or(u32::MAX));
     for name in names {
         put.bytes(name.as_str().as_bytes());
     }
 }
 
-fn get_names(get: &mut Get<'_>) -> Result<Vec<HookName>, Malformed> {
+pub(super) fn get_names(get: &mut Get<'_>) -> Result<Vec<HookName>, Malformed> {
     let count = get.count(4)?;
     (0..count).map(|_| get.text()?.parse().map_err(|_| Malformed("a hook's name"))).collect()
 }

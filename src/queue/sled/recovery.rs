@@ -1,6 +1,6 @@
 //! What the writer does after an error: it lets go of the database and opens it anew.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -44,12 +44,17 @@ impl Writer {
             if self.refuse_for(pause) {
                 return true;
             }
+            let full = mem::take(&mut self.disk_full);
+            self.room.make(&self.shared.options.directory, full);
             match self.reopen() {
                 Ok(()) => {
                     tracing::info!("the store works again");
                     return false;
                 }
-                Err(error) => self.fail(&error.to_string()),
+                Err(error) => {
+                    self.disk_full |= error.is_full();
+                    self.fail(&error.to_string());
+                }
             }
             pause = (pause * 2).min(RETRY_MAX);
         }

@@ -85,9 +85,14 @@ impl Retries {
         bytes
     }
 
-    /// So many wait or are in flight.
-    pub(super) fn len(&self) -> usize {
-        self.by_seq.len()
+    /// So many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.by_due.len()
+    }
+
+    /// So many are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.by_seq.len() - self.by_due.len()
     }
 
     /// The oldest event among them, and when it is due.
@@ -197,9 +202,11 @@ impl Place {
         Cursor { window: self.window.clone(), seen: self.seen }
     }
 
-    /// Events in the log that it has not settled.
-    pub(super) fn pending(&self, end: u64) -> u64 {
-        end.saturating_sub(self.window.low()).saturating_sub(self.window.above())
+    /// Events that it has not tried, and all in flight.
+    pub(super) fn pending(&self, oldest: u64, end: u64) -> u64 {
+        let fresh = end.saturating_sub(self.window.low()).saturating_sub(self.window.above());
+        let retries = u64::try_from(self.retries.in_flight()).unwrap_or(u64::MAX);
+        fresh.min(end.saturating_sub(oldest)).saturating_add(retries)
     }
 }
 

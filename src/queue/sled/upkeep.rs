@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     entry::encode_number,
     keys,
-    load::size,
+    long::size,
     record::Head,
     writer::{Broken, Entries, Writer},
 };
@@ -14,9 +14,6 @@ use crate::{name::HandlerName, queue::DeadLetterId};
 
 /// Records in one commit.
 const RECORDS: usize = 1024;
-/// Bounds of dead letters; the oldest make room.
-const DEAD_MAX: usize = 100_000;
-const DEAD_BYTES: u64 = 1024 * 1024 * 1024;
 /// A place is written down this often even if nothing happens, to know when it was last used.
 const SEEN: Duration = Duration::from_secs(24 * 3600);
 
@@ -95,11 +92,12 @@ impl Writer {
         }
         state.oldest = state.oldest.max(deleted.end);
         state.live_bytes = state.live_bytes.saturating_sub(deleted.bytes);
+        self.more |= deleted.count == RECORDS || dead.len() == RECORDS;
+        self.shared.metrics.dead_letters_dropped.inc_by(u64::try_from(dead.len()).unwrap_or(0));
         for id in dead {
             state.unbury(&id);
         }
         drop(state);
-        self.more |= deleted.count == RECORDS;
         Ok(())
     }
 
@@ -157,13 +155,15 @@ impl Writer {
         Ok(deleted)
     }
 
-    /// Dead letters above their bounds, oldest first.
+    /// Dead letters beyond their bounds, oldest first.
     fn surplus(&self, entries: &mut Entries) -> Vec<DeadLetterId> {
+        let bounds = self.shared.options.dead_letters;
+        let too_old = self.shared.clock.now().before(bounds.age);
         let state = self.shared.state();
         let (mut count, mut bytes) = (state.dead.by_id.len(), state.dead.bytes);
         let mut surplus = Vec::new();
-        for (_, id) in &state.dead.by_age {
-            if count <= DEAD_MAX && bytes <= DEAD_BYTES {
+        for (at, id) in state.dead.by_age.iter().take(RECORDS) {
+            if count <= bounds.max && bytes <= bounds.bytes && *at >= too_old {
                 break;
             }
             count -= 1;
@@ -174,7 +174,7 @@ impl Writer {
         if !surplus.is_empty() {
             tracing::error!(
                 dead_letters = surplus.len(),
-                "the oldest dead letters were dropped to make room for newer ones"
+                "dropped the oldest dead letters: they were too many, too large or too old"
             );
         }
         surplus

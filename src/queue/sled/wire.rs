@@ -16,7 +16,11 @@ pub(super) enum Kind {
     Dead,
     Raw,
     Meta,
+    Part,
 }
+
+/// Marks the kind of a value that goes on in parts.
+const LONG: u8 = 0x80;
 
 impl Kind {
     fn byte(self) -> u8 {
@@ -28,6 +32,7 @@ impl Kind {
             Self::Dead => 5,
             Self::Raw => 6,
             Self::Meta => 7,
+            Self::Part => 8,
         }
     }
 }
@@ -36,6 +41,11 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed: {0}")]
 pub(super) struct Malformed(pub(super) &'static str);
+
+impl Malformed {
+    /// Written in a format that is not ours.
+    pub(super) const VERSION: Self = Self("another format version");
+}
 
 /// Bytes of the frame before the payload.
 pub(super) const FRAME: usize = 6;
@@ -49,12 +59,29 @@ impl Put {
         Self(vec![VERSION, kind.byte(), 0, 0, 0, 0])
     }
 
-    /// Without a frame: a part of a value.
+    /// A part of a long value.
+    pub(super) fn part(value: &[u8], index: u32, chunk: &[u8]) -> Vec<u8> {
+        let mut put = Self::new(Kind::Part);
+        put.raw(value.get(2..FRAME).unwrap_or_default()).u32(index).bytes(chunk);
+        put.seal()
+    }
+
+    /// What stands in the place of a long value: its length and checksum, and its beginning.
+    pub(super) fn stub(value: &[u8], first: &[u8]) -> Vec<u8> {
+        let kind = value.get(1).copied().unwrap_or_default() | LONG;
+        let mut put = Self(vec![VERSION, kind, 0, 0, 0, 0]);
+        let len = value.len().saturating_sub(FRAME);
+        put.u32(u32::try_from(len).unwrap_or(u32::MAX));
+        put.raw(value.get(2..FRAME).unwrap_or_default()).raw(first);
+        put.seal()
+    }
+
+    /// Without a frame: a piece of a value.
     pub(super) fn bare() -> Self {
         Self(Vec::new())
     }
 
-    /// The bytes of a part.
+    /// The bytes of a piece.
     pub(super) fn into_bare(self) -> Vec<u8> {
         self.0
     }
@@ -95,6 +122,39 @@ fn checksum(value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Bytes between the frame of a stub and the beginning of its value.
+const STUB: usize = 8;
+
+/// What a stub says, its checksum unseen.
+#[derive(Debug)]
+pub(super) struct Stub<'a> {
+    kind: u8,
+    /// Of the whole value's payload.
+    pub(super) len: usize,
+    /// The whole value's checksum.
+    pub(super) crc: [u8; 4],
+    first: &'a [u8],
+}
+
+impl<'a> Stub<'a> {
+    /// None if the value is no stub.
+    pub(super) fn of(value: &'a [u8]) -> Option<Self> {
+        let kind = value.get(1).filter(|kind| **kind & LONG != 0)?;
+        let (len, rest) = value.get(FRAME..)?.split_first_chunk()?;
+        let (crc, first) = rest.split_first_chunk()?;
+        let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+        Some(Self { kind: kind & !LONG, len, crc: *crc, first })
+    }
+
+    /// Frame and first bytes of the whole value.
+    pub(super) fn begin(&self) -> Vec<u8> {
+        let mut whole = Vec::from([VERSION, self.kind]);
+        whole.extend_from_slice(&self.crc);
+        whole.extend_from_slice(self.first);
+        whole
+    }
+}
+
 /// Takes a value apart.
 #[derive(Debug)]
 pub(super) struct Get<'a>(&'a [u8]);
@@ -102,12 +162,37 @@ pub(super) struct Get<'a>(&'a [u8]);
 impl<'a> Get<'a> {
     /// Checks the frame.
     pub(super) fn open(kind: Kind, value: &'a [u8]) -> Result<Self, Malformed> {
+        Self::framed(kind.byte(), value)
+    }
+
+    /// The same, or the beginning of a value that goes on in parts.
+    pub(super) fn peek(kind: Kind, value: &'a [u8]) -> Result<Self, Malformed> {
+        if Stub::of(value).is_none() {
+            return Self::open(kind, value);
+        }
+        let mut get = Self::framed(kind.byte() | LONG, value)?;
+        get.array::<STUB>()?;
+        Ok(get)
+    }
+
+    /// What a part holds; it must be this one, of the value with this checksum.
+    pub(super) fn part(value: &'a [u8], crc: [u8; 4], index: u32) -> Result<&'a [u8], Malformed> {
+        let mut get = Self::open(Kind::Part, value)?;
+        if get.array::<4>()? != crc || get.u32()? != index {
+            return Err(Malformed("a part of another value"));
+        }
+        let chunk = get.bytes()?;
+        get.end()?;
+        Ok(chunk)
+    }
+
+    fn framed(kind: u8, value: &'a [u8]) -> Result<Self, Malformed> {
         let (head, payload) = value.split_at_checked(FRAME).ok_or(Malformed("no frame"))?;
         let (tag, crc) = head.split_at_checked(2).ok_or(Malformed("no frame"))?;
         if tag.first() != Some(&VERSION) {
-            return Err(Malformed("another format version"));
+            return Err(Malformed::VERSION);
         }
-        if tag.last() != Some(&kind.byte()) {
+        if tag.last() != Some(&kind) {
             return Err(Malformed("another kind of value"));
         }
         if crc != checksum(value).to_be_bytes() {

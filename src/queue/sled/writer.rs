@@ -18,9 +18,12 @@ use super::{
     OpenError,
     dedup::Dedup,
     disk::{self, Place},
+    error::full,
     forget::forget,
     group::Group,
+    keys,
     load::load,
+    long,
     mark::{Mark, MarkFile},
     op::{Answer, Op},
     reader::Shared,
@@ -54,9 +57,15 @@ pub(super) struct Writer {
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
     written_since_pump: usize,
-    full: Room,
-    mark: MarkFile,
-    store: [u8; 16],
+    /// There are parts of long values in the store, or were since it was opened.
+    any_parts: bool,
+    pub(super) room: Room,
+    /// The last error said that the disk is full.
+    pub(super) disk_full: bool,
+    pub(super) mark: MarkFile,
+    /// Something was written since the high-water file was.
+    pub(super) unnoted: bool,
+    pub(super) store: [u8; 16],
     /// To be said when all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
@@ -92,24 +101,49 @@ impl Writer {
             upkept: Instant::now(),
             more: false,
             written_since_pump: 0,
-            full: Room::default(),
+            any_parts: false,
+            room: Room::of(&shared.options.directory, shared.options.max_bytes),
+            disk_full: false,
             mark,
+            unnoted: true,
             store: [0; 16],
             farewell: None,
             shared,
         };
-        writer.reopen()?;
-        thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
-        Ok(())
+        let limit = writer.place.patience();
+        let (opened, hear) = std::sync::mpsc::sync_channel(1);
+        // On its own thread, because sled can hang on files that are damaged, or for want of files.
+        thread::Builder::new().name("store-writer".into()).spawn(move || {
+            let result = writer.reopen();
+            let good = result.is_ok();
+            if good {
+                // Nobody waits any more if it took too long: then it is let go again.
+                if opened.send(result).is_ok() {
+                    writer.run();
+                }
+            } else {
+                // The directory is free before anyone hears that it could not be opened.
+                drop(writer);
+                drop(opened.send(result));
+            }
+        })?;
+        hear.recv_timeout(limit).unwrap_or(Err(OpenError::Stuck(limit.as_secs())))
     }
 
+    /// Opens the database and reads what is in it. Panics of sled become errors.
     pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        catch_unwind(AssertUnwindSafe(|| self.open())).unwrap_or_else(|panic| {
+            Err(OpenError::Damaged(format!("sled panicked: {}", disk::words(&*panic))))
+        })
+    }
+
+    fn open(&mut self) -> Result<(), OpenError> {
         let db = self.place.open()?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
         self.store = loaded.identity.store;
-        let mark = Mark { store: self.store, next: loaded.next, low: 0 };
-        self.mark.check(&mark)?;
+        self.mark.check(&Mark::of(&loaded, &db)?)?;
+        self.any_parts = db.range(keys::all(keys::PARTS)).next().is_some();
         self.db = Some(db.clone());
         let forgotten = forget(&mut loaded, &self.shared.options, now);
         self.commit(forgotten).map_err(unopened)?;
@@ -226,13 +260,13 @@ impl Writer {
 
     /// What needs room goes in only while there is some.
     fn admit(&mut self, group: &mut Group, op: Op) {
-        if let Err(error) = self.full.look(&self.shared, &self.place) {
+        if let Err(error) = self.room.look(&self.shared) {
             op.refuse(error);
             return;
         }
         match op {
-            Op::Append { arrivals, answer, room } => {
-                group.append(&self.dedup, arrivals, answer);
+            Op::Append { arrivals, bookmark, answer, room } => {
+                group.append(&self.dedup, arrivals, bookmark, answer);
                 drop(room);
             }
             Op::BuryRaw { push, failure, answer, room } => {
@@ -244,7 +278,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: Group) -> Result<(), Broken> {
-        let (entries, mut written) = group.seal();
+        let (entries, mut written) = group.seal(&self.dedup);
         if let Err(broken) = self.commit(entries) {
             written.refuse(&QueueError::Unavailable(broken.0.clone()));
             return Err(broken);
@@ -252,6 +286,7 @@ impl Writer {
         for head in mem::take(&mut written.heads) {
             self.dedup.remember(head);
         }
+        self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();
         Ok(())
@@ -263,14 +298,27 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
+        self.unnoted = true;
         let began = Instant::now();
-        self.written_since_pump += entries.len();
-        let pump_now = self.written_since_pump >= 16;
-        if pump_now {
-            self.written_since_pump = 0;
-        }
-        match catch_unwind(AssertUnwindSafe(|| write_and_sync(&db, entries, pump_now))) {
-            Ok(result) => result?,
+        let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
+        let write = || {
+            let entries = long::expand(&db, entries, any_parts)?;
+            *unpumped += entries.len();
+            let pump_now = *unpumped >= 16;
+            if pump_now {
+                *unpumped = 0;
+            }
+            write_and_sync(&db, entries, pump_now)
+        };
+        let watched = self.shared.watchdog.watch();
+        let written = catch_unwind(AssertUnwindSafe(write));
+        drop(watched);
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.disk_full |= matches!(&error, sled::Error::Io(error) if full(error));
+                return Err(error.into());
+            }
             Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),
         }
         self.shared.metrics.commits.inc();
@@ -291,16 +339,6 @@ impl Writer {
         self.tidy()?;
         self.gauge();
         self.note(false)
-    }
-
-    /// How far the store is, outside of it.
-    fn note(&mut self, must: bool) -> Result<(), Broken> {
-        let mark = {
-            let state = self.shared.state();
-            Mark { store: self.store, next: state.next, low: state.settled_by_all() }
-        };
-        let written = self.mark.write(mark, must);
-        written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }
 
     fn gauge(&self) {

@@ -2,7 +2,7 @@ use futures_util::FutureExt;
 use http::Request;
 
 use super::*;
-use crate::{event::Arrival, secret::SecretFile};
+use crate::{event::Arrival, secret::SecretFile, source::secrets::HookSecrets};
 
 const JSON: &str = "application/json; charset=utf-8";
 const VALIDATION: &str = r#"{"specversion":"1.0","id":"694caa35","source":"https://platform.altinn.no/events/api/v1/subscriptions/1234","type":"platform.events.validatesubscription"}"#;

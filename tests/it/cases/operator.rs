@@ -1,10 +1,12 @@
 //! What an operator asks a running daemon, and what the documents promise.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
+use brevdue::config::Config;
 use serde_json::Value;
 
 use crate::support::{
+    daemon::BINARY,
     eventually,
     world::{ORG, QUICK_RETRY, World, event},
 };
@@ -61,12 +63,10 @@ async fn status_events_health_and_metrics_tell_what_is_going_on() {
 
 #[tokio::test]
 async fn over_tcp_only_health_and_metrics_are_open_without_a_token() {
-    let text = "[admin]\nlisten = \"127.0.0.1:0\"\n";
     let world = World::new().await;
     let config = fs::read_to_string(&world.config).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = format!("[admin]\nlisten = \"{port}\"\ntoken_file = \"admin-token\"");
-    assert!(text.starts_with("[admin]"));
     fs::write(&world.config, config.replace("[admin]", &listen)).unwrap();
     fs::write(world.folder.path().join("admin-token"), "an-admin-token-of-some-length\n").unwrap();
     let daemon = world.daemon().await;
@@ -95,30 +95,64 @@ async fn events_that_no_handler_matches_are_counted_and_shown() {
     assert!(daemon.stop().await.success());
 }
 
-/// Every configuration block in the README and the docs is a whole, good configuration, or an
-/// addition to the minimal one.
+/// What stands in blocks of this kind in the README and the docs.
+fn blocks(kind: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md")];
+    documents.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut found = Vec::new();
+    for document in documents.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(document).unwrap();
+        for block in text.split(&format!("```{kind}\n")).skip(1) {
+            let block = block.split("```").next().unwrap().to_owned();
+            found.push((document.display().to_string(), block));
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// Each is a whole configuration, or an addition to the minimal one.
 #[test]
 fn every_configuration_block_in_the_documents_is_good() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let minimal = fs::read_to_string(root.join("config/minimal.toml")).unwrap();
-    let mut documents = vec![root.join("README.md")];
-    documents.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
-    let mut blocks = 0;
-    for document in documents.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
-        let text = fs::read_to_string(document).unwrap();
-        for block in text.split("```toml\n").skip(1) {
-            let block = block.split("```").next().unwrap();
-            let whole = if block.contains("[server]") {
-                block.to_owned()
-            } else {
-                format!("{minimal}\n{block}")
-            };
-            let loaded = brevdue::config::Config::from_toml(&whole, root, &BTreeMap::default());
-            if let Err(error) = loaded {
-                panic!("{}: {error}\n{block}", document.display());
-            }
-            blocks += 1;
+    for (document, block) in blocks("toml") {
+        let addition = !block.contains("[server]");
+        let whole = if addition { format!("{minimal}\n{block}") } else { block.clone() };
+        if let Err(error) = Config::from_toml(&whole, root, &BTreeMap::new()) {
+            panic!("{document}: {error}\n{block}");
         }
     }
-    assert!(blocks >= 3, "only {blocks} blocks were found");
+}
+
+// The commands are waited for on this thread, while the stand-in answers them on another.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_in_the_documents_works() {
+    let world = World::new().await;
+    let daemon = world.daemon().await;
+    world.validated(1).await;
+    let mut commands = 0;
+    for (document, block) in blocks("sh") {
+        for line in block.lines().map(str::trim) {
+            let Some(arguments) = line.strip_prefix("brevdue ") else { continue };
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            let output = daemon.command(&arguments);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{document}: {line}: {told}");
+            commands += 1;
+        }
+    }
+    assert!(commands >= 5, "only {commands} commands were found");
+    assert!(daemon.stop().await.success());
+}
+
+#[test]
+fn completions_and_the_manual_page_are_written() {
+    for (arguments, word) in [(["completions", "bash"], "dead-letters"), (["man", ""], "brevdue")] {
+        let arguments = arguments.iter().filter(|argument| !argument.is_empty());
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(word));
+    }
 }

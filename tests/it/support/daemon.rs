@@ -24,6 +24,12 @@ pub(crate) struct Daemon {
     client: reqwest::Client,
 }
 
+/// A brevdue command.
+pub(crate) fn command(config: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.arg("--config").arg(config).args(arguments).output().expect("it runs")
+}
+
 impl Daemon {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(config: &Path, folder: &Path) -> Self {
@@ -80,8 +86,7 @@ impl Daemon {
 
     /// Another brevdue command with the same configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
-        command.arg("--config").arg(&self.config).args(arguments).output().expect("it runs")
+        command(&self.config, arguments)
     }
 
     /// What it logged so far.

@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod receiver;
+pub(crate) mod steps;
 pub(crate) mod world;
 
 use std::time::Duration;

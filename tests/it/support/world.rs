@@ -4,6 +4,8 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
+    process::Output,
+    sync::Mutex,
 };
 
 use brevdue::simulator::{
@@ -45,6 +47,7 @@ pub(crate) struct World {
     pub(crate) config: PathBuf,
     pub(crate) client: reqwest::Client,
     pub(crate) listen: SocketAddr,
+    published: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -79,12 +82,31 @@ impl World {
         let ca = reqwest::Certificate::from_pem(credentials.ca.ca_pem().as_bytes()).expect("a CA");
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
         let client = client.redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        Self { folder, simulator, receiver, config, client, listen }
+        let published = Mutex::default();
+        Self { folder, simulator, receiver, config, client, listen, published }
     }
 
     /// Starts the daemon and waits until it is ready.
     pub(crate) async fn daemon(&self) -> Daemon {
         Daemon::start(&self.config, self.folder.path()).await
+    }
+
+    /// A command with the daemon's configuration, whether a daemon runs or not.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        super::daemon::command(&self.config, arguments)
+    }
+
+    /// Changes the configuration for the next start.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let before = fs::read_to_string(&self.config).expect("a configuration");
+        let after = before.replacen(from, to, 1);
+        assert_ne!(before, after, "nothing to change");
+        fs::write(&self.config, after).expect("a configuration");
+    }
+
+    /// Puts these lines into `[altinn]`.
+    pub(crate) fn altinn_settings(&self, lines: &str) {
+        self.edit("\n[altinn]\n", &format!("\n[altinn]\n{lines}"));
     }
 
     /// The hook's URL without its secret.
@@ -98,9 +120,14 @@ impl World {
         fs::read_to_string(file).expect("a made secret").trim().to_owned()
     }
 
+    /// The first of these secrets.
+    pub(crate) fn current_secret(&self, name: &str) -> String {
+        self.secret(name).lines().next().expect("a secret").to_owned()
+    }
+
     /// The hook's URL with its secret.
     pub(crate) fn hook(&self, name: &str) -> String {
-        self.url(&format!("/hooks/{name}?code={}", self.secret(name)))
+        self.url(&format!("/hooks/{name}?code={}", self.current_secret(name)))
     }
 
     /// A push as Altinn sends it, by the test itself.
@@ -133,7 +160,14 @@ impl World {
     pub(crate) async fn publish(&self, count: usize) -> Vec<String> {
         let order = json!({ "resource": RESOURCE, "subject": ORG, "count": count });
         let answer = self.tell_altinn("events", &order).await;
-        serde_json::from_value(answer["ids"].clone()).expect("ids")
+        let ids: Vec<String> = serde_json::from_value(answer["ids"].clone()).expect("ids");
+        self.published.lock().unwrap().extend(ids.iter().cloned());
+        ids
+    }
+
+    /// Everything that was published so far.
+    pub(crate) fn published(&self) -> Vec<String> {
+        self.published.lock().unwrap().clone()
     }
 
     /// Waits until all of Altinn's rows with our endpoint are validated, and there are so many.

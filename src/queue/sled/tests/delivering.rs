@@ -126,11 +126,10 @@ async fn a_dead_letter_is_kept_until_it_is_revived_or_discarded() {
     assert_eq!((letters[0].attempts, &letters[0].failure), (1, &failure("no")));
     assert_eq!(queue.dead_letters(Some(&handler("b")), OLDEST).await.unwrap(), []);
     let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
+    bench.clock.advance(DAY);
     queue.discard(&ids[0]).await.unwrap();
     assert_eq!(queue.discard(&ids[0]).await, Err(QueueError::NotFound));
     assert_eq!(queue.dead_letter(&ids[0]).await, Err(QueueError::NotFound));
-
-    bench.clock.advance(DAY);
     queue.revive(&ids[1]).await.unwrap();
     assert_eq!(queue.revive(&ids[1]).await, Err(QueueError::NotFound));
     let queue = bench.reopen(queue).await;

@@ -2,6 +2,8 @@
 
 mod delivering;
 mod formats;
+mod limits;
+mod long;
 mod storing;
 mod trouble;
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{OpenError, Options, Receipt, SledQueue};
+use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue, disk::SEGMENT_SIZE};
 use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event, Origin},
@@ -35,11 +37,12 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             directory: directory.path().join("queue"),
-            max_bytes: 1 << 30,
+            max_bytes: 1 << 29,
             min_free_disk: 0,
             dedup_window: 90 * DAY,
             dedup_max: 1_000_000,
             retain: Duration::ZERO,
+            dead_letters: DeadLetterBounds::default(),
             handlers: handlers.iter().map(|(name, at)| (handler(name), *at)).collect(),
         };
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));

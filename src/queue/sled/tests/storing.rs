@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::queue::{QueueError, sled::durable_flush};
+use crate::queue::{Bookmark, BookmarkName, QueueError, sled::durable_flush};
 
 #[tokio::test]
 async fn an_appended_event_is_there_after_reopening() {
@@ -48,6 +48,27 @@ async fn the_same_event_fifty_times_at_once_is_stored_once() {
     let results = join_all((0..50).map(|_| append(&queue, &["1"]))).await.concat();
     assert_eq!(results.iter().filter(|result| **result == stored(1)).count(), 1);
     assert_eq!(results.iter().filter(|result| **result == Appended::Duplicate).count(), 49);
+    assert_eq!(ids_in_log(&queue).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_bookmark_is_kept_with_the_events_that_it_stands_for() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    let name: BookmarkName = "feed|a".parse().unwrap();
+    let at = |place: &'static str| Bookmark { name: name.clone(), place: place.into() };
+    assert_eq!(queue.bookmark(&name).await.unwrap(), None);
+    queue.append_with(vec![arrival("1")], Some(at("one"))).await.unwrap();
+    queue.append_with(vec![arrival("1")], Some(at("two"))).await.unwrap();
+    queue.append_with(Vec::new(), Some(at("three"))).await.unwrap();
+    // With events that are not kept, the bookmark is not kept either.
+    let refused = queue.append_with(vec![large("2", 1 << 20)], Some(at("four"))).await;
+    assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
+    let long = Bookmark { name: name.clone(), place: vec![0; Bookmark::MAX_PLACE + 1].into() };
+    assert!(queue.append_with(vec![arrival("3")], Some(long)).await.is_err());
+    let queue = bench.reopen(queue).await;
+    assert_eq!(queue.bookmark(&name).await.unwrap().unwrap(), "three");
+    assert_eq!(queue.bookmark(&"feed|b".parse().unwrap()).await.unwrap(), None);
     assert_eq!(ids_in_log(&queue).await, ["1"]);
 }
 
@@ -126,7 +147,7 @@ async fn an_event_that_only_its_hook_can_place_is_stored_once_for_each_hook() {
 async fn a_batch_with_an_event_that_is_too_large_is_not_stored_at_all() {
     let bench = Bench::one();
     let queue = bench.open().await;
-    let batch = vec![arrival("1"), large("2", 80 * 1024), arrival("3")];
+    let batch = vec![arrival("1"), large("2", 9 * 1024 * 1024), arrival("3")];
     assert!(matches!(queue.append(batch).await, Err(QueueError::Full(_))));
     assert_eq!(queue.census().await.unwrap().events, 0);
     assert_eq!(append(&queue, &["1"]).await, [stored(1)]);

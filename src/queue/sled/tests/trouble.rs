@@ -18,7 +18,7 @@ fn raw_db(bench: &Bench) -> Db {
 }
 
 /// Changes the closed store behind its back.
-async fn tamper(bench: &Bench, change: impl FnOnce(&Db) + Send + 'static) {
+pub(super) async fn tamper(bench: &Bench, change: impl FnOnce(&Db) + Send + 'static) {
     let db = raw_db(bench);
     spawn_blocking(move || {
         change(&db);

@@ -1,0 +1,389 @@
+//! Reads one subscription's feed for as long as the daemon runs.
+//!
+//! Owns the when, and the order of things: a cursor is kept only together with what was read up to
+//! it, and the first cursor is there before Altinn is asked for the subscription.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Filters, OnStored, Timing,
+    cursor::Cursor,
+    page::{Content, Pages},
+    paging::{Chunk, Outcome, Page, Paging, SIZE},
+    watch::Watch,
+};
+use crate::{
+    altinn::{api::ApiError, problem::Words, state::State},
+    clock::{Clock, Timestamp},
+    event::{Arrival, Event},
+    name::HookName,
+    queue::{Appended, Bookmark, BookmarkName, Failure, Queue, QueueError, RawPush, StartAt},
+    source::membership::{self, Membership},
+};
+
+/// What all readers have in common.
+pub struct Common<Q, P> {
+    /// Where events go.
+    pub queue: Q,
+    /// Where they come from.
+    pub pages: P,
+    /// All configured subscriptions.
+    pub subscriptions: Arc<Vec<Membership>>,
+    /// What Altinn says of them.
+    pub state: watch::Receiver<State>,
+    /// Told which way events come.
+    pub watch: Watch,
+    /// Told of what was stored.
+    pub on_stored: OnStored,
+    /// So many pages are held in memory.
+    pub pages_at_once: Arc<Semaphore>,
+    /// How often.
+    pub timing: Timing,
+    /// Now.
+    pub clock: Clock,
+}
+
+impl<Q: Clone, P: Clone> Clone for Common<Q, P> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            pages: self.pages.clone(),
+            subscriptions: Arc::clone(&self.subscriptions),
+            state: self.state.clone(),
+            watch: self.watch.clone(),
+            on_stored: Arc::clone(&self.on_stored),
+            pages_at_once: Arc::clone(&self.pages_at_once),
+            timing: self.timing,
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+/// Reads one subscription's feed.
+pub struct Reader<Q, P> {
+    /// Which.
+    pub name: HookName,
+    /// What is asked for.
+    pub filters: Filters,
+    /// Where it begins.
+    pub start: StartAt,
+    /// What its cursor is kept under.
+    pub bookmark: BookmarkName,
+    /// Dropped when the first cursor is there.
+    pub ready: Option<mpsc::Sender<()>>,
+    /// The rest.
+    pub common: Common<Q, P>,
+}
+
+impl<Q, P> fmt::Debug for Reader<Q, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a reading ended before the feed did.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// The feed did not answer as it should.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// It does not go on.
+    #[error("{0}")]
+    Stuck(&'static str),
+    /// The store is being closed.
+    #[error("the queue is closing")]
+    Closed,
+}
+
+impl Trouble {
+    fn words(&self) -> Words {
+        match self {
+            Self::Api(error) => error.words(),
+            Self::Stuck(_) | Self::Closed => Words::new(&self.to_string()),
+        }
+    }
+
+    /// Whether only a person, or time, can help.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Api(error) => error.concerns_one(),
+            Self::Stuck(_) => true,
+            Self::Closed => false,
+        }
+    }
+
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Api(error) => error.retry_after().unwrap_or_default(),
+            Self::Stuck(_) | Self::Closed => Duration::ZERO,
+        }
+    }
+}
+
+impl<Q: Queue, P: Pages> Reader<Q, P> {
+    /// Reads until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        // Cancelled anywhere, nothing is lost: the cursor is kept with what was read, or not at all.
+        if stop.run_until_cancelled(self.read_for_ever()).await.is_some() {
+            // The store is closing, which is how it ends too.
+            stop.cancelled().await;
+        }
+        Ok(())
+    }
+
+    /// Ends when the store is closed.
+    async fn read_for_ever(&mut self) {
+        let Some(mut cursor) = self.begin().await else { return };
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let read = self.read(&mut cursor).await;
+            let wait = match &read {
+                Ok(()) => {
+                    failures = 0;
+                    None
+                }
+                Err(Trouble::Closed) => return,
+                Err(trouble) => {
+                    failures += 1;
+                    Some(self.pause(trouble, failures))
+                }
+            };
+            self.common.watch.read(&self.name, read.err().map(|trouble| trouble.words()));
+            self.rest(began, wait).await;
+        }
+    }
+
+    fn pause(&self, trouble: &Trouble, failures: u32) -> Duration {
+        let Timing { interval, retry, .. } = self.common.timing;
+        let wait = if trouble.is_lasting() {
+            interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+        } else {
+            retry.delay(failures, fastrand::f64())
+        };
+        wait.max(trouble.retry_after())
+    }
+
+    /// Until the next reading is due; a subscription that has changed makes it due earlier.
+    async fn rest(&mut self, began: Instant, wait: Option<Duration>) {
+        let jitter = 0.9 + 0.2 * fastrand::f64();
+        loop {
+            let pace = wait.unwrap_or_else(|| self.pace().mul_f64(jitter));
+            let mut state = self.common.state.clone();
+            tokio::select! {
+                () = sleep_until(began + pace) => return,
+                Ok(()) = state.changed() => {
+                    // Seen by this clone, and by ours.
+                    self.common.state.mark_unchanged();
+                }
+            }
+        }
+    }
+
+    fn pace(&self) -> Duration {
+        let Timing { interval, quick, settle, .. } = self.common.timing;
+        let now = self.common.clock.now();
+        let fresh = self.fresh().is_some_and(|since| now.since(since) < settle);
+        if fresh { quick } else { interval }
+    }
+
+    /// When the subscription was last made, or validated after that, by this process.
+    fn fresh(&self) -> Option<Timestamp> {
+        let state = self.common.state.borrow();
+        let known = state.subscriptions.get(&self.name)?;
+        known.posted.map(|posted| known.since.unwrap_or(posted).max(posted))
+    }
+
+    /// The kept cursor, or the first one; `None` when the store is closed.
+    async fn begin(&mut self) -> Option<Cursor> {
+        let begun = self.common.clock.now();
+        let kept = self.kept().await?;
+        let cursor = match kept {
+            Some(cursor) => cursor,
+            None => self.first(begun).await?,
+        };
+        self.ready = None;
+        Some(cursor)
+    }
+
+    async fn kept(&mut self) -> Option<Option<Cursor>> {
+        let mut failures = 0;
+        let kept = loop {
+            match self.common.queue.bookmark(&self.bookmark).await {
+                Ok(kept) => break kept,
+                Err(QueueError::Closed) => return None,
+                Err(error) => self.wait_for_store(&error, &mut failures).await,
+            }
+        };
+        let read = kept.map(|place| Cursor::decode(&place)).transpose();
+        Some(read.unwrap_or_else(|_| {
+            tracing::error!(subscription = %self.name, "the kept cursor of the feed cannot be read; the last two days are read again");
+            let two_days = Duration::from_secs(2 * 24 * 3600);
+            Some(Cursor::since(self.common.clock.now().before(two_days)))
+        }))
+    }
+
+    /// Where a subscription begins whose feed was not read before.
+    async fn first(&mut self, begun: Timestamp) -> Option<Cursor> {
+        let cursor = match self.start {
+            StartAt::Oldest => Cursor::oldest(begun),
+            StartAt::Now => match self.end_of_feed(begun).await {
+                Ok(cursor) => cursor,
+                Err(trouble) => {
+                    let why = trouble.words();
+                    tracing::warn!(subscription = %self.name, %why, "the feed's end cannot be found; its events are taken in by their time");
+                    Cursor::since(begun)
+                }
+            },
+        };
+        self.keep(Vec::new(), &cursor).await?;
+        tracing::info!(subscription = %self.name, start = ?self.start, "begins to read the feed");
+        Some(cursor)
+    }
+
+    async fn end_of_feed(&self, begun: Timestamp) -> Result<Cursor, Trouble> {
+        let mut paging = Paging::discard(begun, SIZE);
+        loop {
+            let page = self.page(&paging).await?;
+            match paging.answered(page, self.common.clock.now()) {
+                Outcome::Again | Outcome::Take(_) => {}
+                Outcome::End(cursor) => return Ok(cursor.unwrap_or(Cursor::oldest(begun))),
+                Outcome::Stuck(why) => return Err(Trouble::Stuck(why)),
+            }
+        }
+    }
+
+    async fn page(&self, paging: &Paging<Content>) -> Result<Page<Content>, Trouble> {
+        let page = self.common.pages.page(&self.filters, paging.ask()).await?;
+        let last = match &page {
+            Page::Items(items) => items.last().and_then(|item| item.time),
+            Page::TooLarge => None,
+        };
+        self.common.watch.paged(&self.name, last);
+        Ok(page)
+    }
+
+    /// From the cursor to the end.
+    async fn read(&mut self, cursor: &mut Cursor) -> Result<(), Trouble> {
+        let mut paging = Paging::resume(cursor.clone(), self.start, SIZE);
+        let slots = Arc::clone(&self.common.pages_at_once);
+        loop {
+            // Never closed. Held until what the page brought is stored.
+            let _slot = slots.acquire().await;
+            let known = !paging.restarted();
+            let page = self.page(&paging).await?;
+            let outcome = paging.answered(page, self.common.clock.now());
+            if known && paging.restarted() {
+                tracing::warn!(subscription = %self.name, "Altinn does not know the feed's cursor any more and begins at the oldest event; what is older than two days before the cursor is left out, unless start_from is \"oldest\"");
+            }
+            match outcome {
+                Outcome::Again => {}
+                Outcome::Take(chunks) => {
+                    for chunk in chunks {
+                        *cursor = self.take(chunk).await.ok_or(Trouble::Closed)?;
+                    }
+                }
+                Outcome::End(end) => {
+                    if let Some(end) = end {
+                        self.keep(Vec::new(), &end).await.ok_or(Trouble::Closed)?;
+                        *cursor = end;
+                    }
+                    return Ok(());
+                }
+                Outcome::Stuck(why) => return Err(Trouble::Stuck(why)),
+            }
+        }
+    }
+
+    /// Stores a chunk and its cursor, however long the store takes; `None` when it is closed.
+    async fn take(&mut self, chunk: Chunk<Content>) -> Option<Cursor> {
+        let Chunk { items, old, cursor } = chunk;
+        let mut arrivals = Vec::new();
+        let mut others = 0;
+        for content in items {
+            match content {
+                Content::Event(event) if self.is_ours(&event) => {
+                    let subscriptions = &self.common.subscriptions;
+                    arrivals.push(membership::arrival(subscriptions, &self.name, event));
+                }
+                Content::Event(_) => others += 1,
+                Content::Unreadable { body, reason } => self.bury(body, reason).await?,
+            }
+        }
+        let appended = self.keep(arrivals.clone(), &cursor).await?;
+        self.common.watch.skipped(&self.name, "old", old);
+        self.common.watch.skipped(&self.name, "other", others);
+        let fresh = self.fresh();
+        for (arrival, appended) in arrivals.iter().zip(appended) {
+            self.note(arrival, appended, fresh);
+        }
+        Some(cursor)
+    }
+
+    fn is_ours(&self, event: &Event) -> bool {
+        let mut own = self.common.subscriptions.iter().filter(|own| *own.name() == self.name);
+        own.any(|own| own.matches(event.attributes()))
+    }
+
+    fn note(&self, arrival: &Arrival, appended: Appended, fresh: Option<Timestamp>) {
+        self.common.watch.fed(&self.name, arrival, appended, fresh);
+        if appended == Appended::Duplicate {
+            return;
+        }
+        (self.common.on_stored)(arrival);
+        let event = arrival.event.attributes();
+        tracing::info!(
+            event.id = %event.id, event.source = %event.source, event.type = %event.ty,
+            subscription = %self.name, outcome = "stored", "event from the feed"
+        );
+    }
+
+    /// Stores these and the cursor; waits while the store takes nothing. `None` when it is closed.
+    async fn keep(&mut self, arrivals: Vec<Arrival>, cursor: &Cursor) -> Option<Vec<Appended>> {
+        let mut failures = 0;
+        loop {
+            let bookmark = Bookmark { name: self.bookmark.clone(), place: cursor.encode() };
+            match self.common.queue.append_with(arrivals.clone(), Some(bookmark)).await {
+                Ok(appended) => return Some(appended),
+                Err(QueueError::Closed) => return None,
+                Err(error) => self.wait_for_store(&error, &mut failures).await,
+            }
+        }
+    }
+
+    async fn bury(&mut self, body: bytes::Bytes, reason: String) -> Option<()> {
+        let media_type = "application/cloudevents+json".to_owned();
+        let push = RawPush { hook: self.name.clone(), media_type, body };
+        let failure = Failure { reason: format!("from the feed: {reason}"), answer: None };
+        let mut failures = 0;
+        loop {
+            match self.common.queue.bury_raw(push.clone(), failure.clone()).await {
+                Ok(()) => break,
+                Err(QueueError::Closed) => return None,
+                Err(error) => self.wait_for_store(&error, &mut failures).await,
+            }
+        }
+        self.common.watch.skipped(&self.name, "unreadable", 1);
+        tracing::warn!(subscription = %self.name, reason, "kept an item of the feed that is no CloudEvent as a dead letter");
+        Some(())
+    }
+
+    async fn wait_for_store(&mut self, error: &QueueError, failures: &mut u32) {
+        *failures = failures.saturating_add(1);
+        if *failures == 1 {
+            tracing::warn!(subscription = %self.name, %error, "the feed waits for the store");
+        }
+        // Subscribing does not wait for the store: what is pushed meanwhile comes again.
+        self.ready = None;
+        sleep(self.common.timing.store.delay(*failures, fastrand::f64())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

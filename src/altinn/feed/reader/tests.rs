@@ -1,0 +1,265 @@
+use std::{collections::VecDeque, sync::Mutex};
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::*;
+use crate::{
+    altinn::feed::{
+        cursor,
+        paging::{Ask, Item},
+    },
+    metrics::Metrics,
+    queue::{Letter, Page as Listing, model::ModelQueue},
+};
+
+const RESOURCE: &str = "urn:altinn:resource:nabovarsel";
+const ALL: Listing = Listing { limit: 1000, newest: false };
+
+/// A feed in memory, and what goes wrong with it.
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Rows>>);
+
+#[derive(Default)]
+struct Rows {
+    items: Vec<Item<Content>>,
+    failures: VecDeque<ApiError>,
+    asked: Vec<String>,
+}
+
+impl Fake {
+    fn publish(&self, id: &str, ty: &str) {
+        let json = json!({
+            "specversion": "1.0", "id": id, "source": "/s", "type": ty, "resource": RESOURCE,
+        });
+        let event = Event::from_json(json.to_string().into()).unwrap();
+        let item = Item { id: Some(id.to_owned()), time: None, content: Content::Event(event) };
+        self.0.lock().unwrap().items.push(item);
+    }
+
+    fn fail(&self, error: ApiError) {
+        self.0.lock().unwrap().failures.push_back(error);
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.0.lock().unwrap().asked.clone()
+    }
+}
+
+impl Pages for Fake {
+    async fn page(&self, _: &Filters, ask: Ask<'_>) -> Result<Page<Content>, ApiError> {
+        let mut rows = self.0.lock().unwrap();
+        rows.asked.push(ask.after.to_owned());
+        if let Some(error) = rows.failures.pop_front() {
+            return Err(error);
+        }
+        let known = rows.items.iter().position(|item| item.id.as_deref() == Some(ask.after));
+        let first = known.map_or(0, |at| at + 1);
+        Ok(Page::Items(rows.items.iter().skip(first).take(ask.size).cloned().collect()))
+    }
+}
+
+struct Rig {
+    feed: Fake,
+    queue: ModelQueue,
+    watch: Watch,
+    state: watch::Sender<State>,
+    clock: Clock,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let watch = Watch::new(clock.clone(), Metrics::default(), Duration::from_secs(3900));
+        let queue = ModelQueue::new(&[], clock.clone());
+        Self { feed: Fake::default(), queue, watch, state: watch::Sender::default(), clock }
+    }
+
+    fn reader(&self, start: StartAt, ready: mpsc::Sender<()>) -> Reader<ModelQueue, Fake> {
+        let name: HookName = "a".parse().unwrap();
+        let filters =
+            Filters { resource: RESOURCE.to_owned(), subject: None, ty: Some("t_1".to_owned()) };
+        let membership = Membership::new(name.clone(), RESOURCE).with_type(filters.ty.clone());
+        let platform = "https://a.example".parse().unwrap();
+        let (interval, settle) = (Duration::from_secs(600), self.watch.settle());
+        Reader {
+            start,
+            bookmark: cursor::bookmark(&platform, &name, &filters).unwrap(),
+            filters,
+            ready: Some(ready),
+            common: Common {
+                queue: self.queue.clone(),
+                pages: self.feed.clone(),
+                subscriptions: Arc::new(vec![membership]),
+                state: self.state.subscribe(),
+                watch: self.watch.clone(),
+                on_stored: Arc::new(|_| {}),
+                pages_at_once: Arc::new(Semaphore::new(1)),
+                timing: Timing::from_interval(interval, settle).unwrap(),
+                clock: self.clock.clone(),
+            },
+            name,
+        }
+    }
+
+    /// Runs a reader for so long.
+    async fn run(&self, start: StartAt, time: Duration) {
+        let (ready, _begun) = mpsc::channel(1);
+        let reader = self.reader(start, ready);
+        let stop = CancellationToken::new();
+        let ended = timeout(time, reader.run(stop)).await;
+        assert!(ended.is_err(), "{ended:?}");
+    }
+
+    async fn ids(&self) -> Vec<String> {
+        let events = self.queue.events(ALL).await.unwrap();
+        events.iter().map(|stored| stored.event.attributes().id.clone()).collect()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.watch.ways(&"a".parse().unwrap()).trouble.map(|words| words.text)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_new_subscription_begins_now_or_with_the_oldest_and_goes_on_after_a_restart() {
+    for (start, expected) in
+        [(StartAt::Now, &["3", "4"][..]), (StartAt::Oldest, &["1", "2", "3", "4"])]
+    {
+        let rig = Rig::new();
+        rig.feed.publish("1", "t_1");
+        rig.feed.publish("2", "t_1");
+        rig.run(start, SECOND).await;
+        rig.feed.publish("3", "t_1");
+        rig.run(start, SECOND).await;
+        let asked = rig.feed.asked().len();
+        rig.feed.publish("4", "t_1");
+        rig.run(start, SECOND).await;
+        assert_eq!(rig.ids().await, expected);
+        assert_eq!(rig.feed.asked()[asked..], ["3", "4"]);
+        assert_eq!(rig.trouble(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_read_again_after_the_interval_and_sooner_while_the_subscription_is_new() {
+    let rig = Rig::new();
+    rig.run(StartAt::Now, HOUR).await;
+    let slow = rig.feed.asked().len();
+    assert!((6..=9).contains(&slow), "{slow}");
+    rig.state.send_modify(|state| {
+        let known = state.subscriptions.entry("a".parse().unwrap()).or_default();
+        known.posted = Some(rig.clock.now());
+    });
+    rig.run(StartAt::Now, HOUR).await;
+    let quick = rig.feed.asked().len() - slow;
+    assert!((50..=70).contains(&quick), "{quick}");
+    // The hour is over.
+    rig.clock.advance(2 * HOUR);
+    rig.run(StartAt::Now, HOUR).await;
+    let slow = rig.feed.asked().len() - slow - quick;
+    assert!((6..=9).contains(&slow), "{slow}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_is_no_event_is_a_dead_letter_and_one_of_another_type_is_left_out() {
+    let rig = Rig::new();
+    rig.feed.publish("1", "t_1");
+    rig.feed.publish("2", "tx1");
+    let content = Content::Unreadable { body: "{}".into(), reason: "a rule".to_owned() };
+    let item = Item { id: Some("3".to_owned()), time: None, content };
+    rig.feed.0.lock().unwrap().items.push(item);
+    rig.feed.publish("4", "t_1");
+    rig.run(StartAt::Oldest, SECOND).await;
+    assert_eq!(rig.ids().await, ["1", "4"]);
+    let letters = rig.queue.dead_letters(None, ALL).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].failure.reason, "from the feed: a rule");
+    assert!(matches!(&letters[0].letter, Letter::Raw(push) if push.body == "{}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_waits_for_a_store_that_takes_nothing_and_goes_on() {
+    let rig = Rig::new();
+    rig.feed.publish("1", "t_1");
+    for error in [QueueError::Full("no room"), QueueError::Unavailable("broken".to_owned())] {
+        rig.queue.refuse(Some(error));
+        rig.run(StartAt::Oldest, 600 * SECOND).await;
+        assert_eq!(rig.ids().await, Vec::<String>::new());
+    }
+    rig.queue.refuse(None);
+    rig.run(StartAt::Oldest, SECOND).await;
+    assert_eq!(rig.ids().await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_fails_is_told_and_tried_again() {
+    let unreachable = || ApiError::Unreachable("no route".to_owned());
+    let rig = Rig::new();
+    rig.run(StartAt::Now, SECOND).await;
+    rig.feed.fail(unreachable());
+    rig.feed.fail(unreachable());
+    rig.feed.publish("1", "t_1");
+    rig.run(StartAt::Now, SECOND).await;
+    assert_eq!(rig.trouble().unwrap(), "Altinn cannot be reached: no route");
+    rig.run(StartAt::Now, 60 * SECOND).await;
+    assert_eq!((rig.trouble(), rig.ids().await), (None, vec!["1".to_owned()]));
+
+    // What only a person can heal is not asked again and again.
+    rig.feed.fail(ApiError::MissingScope);
+    let asked = rig.feed.asked().len();
+    rig.run(StartAt::Now, 500 * SECOND).await;
+    assert_eq!(rig.feed.asked().len(), asked + 1);
+    assert!(rig.trouble().unwrap().contains("scope"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_feeds_end_cannot_be_found_it_begins_with_what_is_published_from_now_on() {
+    let rig = Rig::new();
+    let publish = |id: &str, time: Timestamp| {
+        rig.feed.publish(id, "t_1");
+        rig.feed.0.lock().unwrap().items.last_mut().unwrap().time = Some(time);
+    };
+    publish("1", rig.clock.now().before(HOUR));
+    rig.feed.fail(ApiError::Unreachable("no route".to_owned()));
+    rig.clock.advance(SECOND);
+    publish("2", rig.clock.now().after(SECOND));
+    rig.run(StartAt::Now, 60 * SECOND).await;
+    assert_eq!(rig.ids().await, ["2"]);
+    // From then on only the cursor counts.
+    publish("3", rig.clock.now().before(HOUR));
+    rig.run(StartAt::Now, SECOND).await;
+    assert_eq!(rig.ids().await, ["2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_pushed_before_is_not_stored_again() {
+    let rig = Rig::new();
+    rig.run(StartAt::Now, SECOND).await;
+    rig.feed.publish("1", "t_1");
+    let pushed = {
+        let rows = rig.feed.0.lock().unwrap();
+        let Content::Event(event) = &rows.items[0].content else { panic!() };
+        membership::arrival(&[], &"a".parse().unwrap(), event.clone())
+    };
+    rig.queue.append(vec![pushed]).await.unwrap();
+    rig.run(StartAt::Now, SECOND).await;
+    assert_eq!(rig.ids().await, ["1"]);
+    let ways = rig.watch.ways(&"a".parse().unwrap());
+    assert_eq!((ways.fed, ways.last_row), (0, Some(rig.clock.now())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_the_store_is_closed_and_it_is_time_to_stop() {
+    let rig = Rig::new();
+    rig.feed.publish("1", "t_1");
+    rig.queue.close().await.unwrap();
+    let stop = CancellationToken::new();
+    let (ready, _begun) = mpsc::channel(1);
+    let reader = rig.reader(StartAt::Now, ready).run(stop.clone());
+    stop.cancel();
+    timeout(HOUR, reader).await.unwrap().unwrap();
+}

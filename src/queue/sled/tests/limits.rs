@@ -1,0 +1,167 @@
+use super::*;
+use crate::queue::{
+    DeadLetterId, Health, QueueError, RawPush, Verdict,
+    sled::{Shared, durable_flush::fault, watchdog::Watchdog},
+};
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}");
+}
+
+/// Dead letters by id, once there are so many.
+async fn dead(queue: &SledQueue, count: usize) -> Vec<String> {
+    let counted = async {
+        loop {
+            let letters = queue.dead_letters(None, OLDEST).await.unwrap();
+            if letters.len() == count {
+                return letters.iter().map(|letter| letter.id.to_string()).collect();
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), counted).await.unwrap()
+}
+
+async fn bury(queue: &SledQueue, bytes: usize) {
+    let body = Bytes::from(vec![b'?'; bytes]);
+    let push = RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body };
+    queue.bury_raw(push, failure("no JSON")).await.unwrap();
+}
+
+#[tokio::test]
+async fn dead_letters_beyond_their_count_go_oldest_first_and_are_counted() {
+    let mut bench = Bench::one();
+    bench.options.dead_letters.max = 3;
+    let metrics = Metrics::default();
+    let (options, clock, counted) = (bench.options.clone(), bench.clock.clone(), metrics.clone());
+    let open = move || SledQueue::open(options, clock, counted);
+    let queue = spawn_blocking(open).await.unwrap().unwrap();
+    append(&queue, &["1"]).await;
+    let delivery = take(&queue, "a").await;
+    queue.settle(delivery.receipt, Verdict::Bury(failure("no"))).await.unwrap();
+    for _ in 0..4 {
+        bench.clock.advance(Duration::from_secs(1));
+        bury(&queue, 10).await;
+    }
+    assert_eq!(dead(&queue, 3).await, ["raw:2", "raw:3", "raw:4"]);
+    until("they are counted", || metrics.dead_letters_dropped.get() == 2).await;
+    let queue = bench.reopen(queue).await;
+    assert_eq!(dead(&queue, 3).await, ["raw:2", "raw:3", "raw:4"]);
+    assert_eq!(queue.census().await.unwrap().handlers[0].dead_letters, 0);
+}
+
+#[tokio::test]
+async fn dead_letters_beyond_their_bytes_go_oldest_first_and_with_their_parts() {
+    let mut bench = Bench::one();
+    bench.options.dead_letters.bytes = 1_500_000;
+    let queue = bench.open().await;
+    for _ in 0..3 {
+        bury(&queue, 700_000).await;
+        bench.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(dead(&queue, 2).await, ["raw:2", "raw:3"]);
+    let bytes = queue.census().await.unwrap().live_bytes;
+    assert!((1_400_000..1_500_000).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn dead_letters_go_when_they_are_too_old_and_not_before() {
+    let mut bench = Bench::one();
+    bench.options.dead_letters.age = 10 * DAY;
+    let queue = bench.open().await;
+    bury(&queue, 10).await;
+    bench.clock.advance(9 * DAY);
+    bury(&queue, 10).await;
+    let queue = bench.reopen(queue).await;
+    assert_eq!(dead(&queue, 2).await.len(), 2);
+    bench.clock.advance(2 * DAY);
+    assert_eq!(dead(&queue, 1).await, ["raw:2"]);
+    let gone = queue.dead_letter(&DeadLetterId::Raw(1)).await;
+    assert_eq!(gone, Err(QueueError::NotFound));
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_ballast_is_given_up_and_delivery_goes_on() {
+    let mut bench = Bench::one();
+    (bench.options.max_bytes, bench.options.min_free_disk) = (1 << 30, 0);
+    let ballast = bench.options.directory.join("ballast");
+    let queue = bench.open().await;
+    append(&queue, &["1", "2"]).await;
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), 16 << 20);
+    fault::fills(bench.directory.path(), &ballast);
+    assert!(matches!(queue.append(vec![arrival("3")]).await, Err(QueueError::Unavailable(_))));
+    until("it heals", || queue.health() == Health::Writable && !ballast.exists()).await;
+    // Delivering goes on, and is written down.
+    let delivery = take(&queue, "a").await;
+    let verdict = Verdict::RetryAfter(Duration::ZERO, failure("500"));
+    queue.settle(delivery.receipt, verdict).await.unwrap();
+    assert_eq!(take(&queue, "a").await.attempt, 2);
+    fault::mends(bench.directory.path());
+    // The disk of this test has room, so the ballast is made again, and events come in.
+    let stored = async {
+        while queue.append(vec![arrival("3")]).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), stored).await.unwrap();
+    assert!(ballast.exists());
+    let ids = ids_in_log(&queue).await;
+    assert_eq!(ids.last().map(String::as_str), Some("3"));
+}
+
+#[tokio::test]
+async fn without_its_ballast_a_store_is_full_until_there_is_room_for_it() {
+    let mut bench = Bench::one();
+    bench.options.max_bytes = 1 << 30;
+    let mut room = super::super::room::Room::of(bench.directory.path(), 1 << 30);
+    bench.options.directory = bench.directory.path().to_owned();
+    let new = |min_free_disk| {
+        let options = Options { min_free_disk, ..bench.options.clone() };
+        let watchdog = Watchdog::new(Duration::from_secs(20));
+        Shared::new(options, bench.clock.clone(), Metrics::default(), watchdog)
+    };
+    assert_eq!(room.look(&new(0)), Ok(()));
+    room.make(bench.directory.path(), true);
+    let needs_more = new(u64::MAX);
+    assert!(matches!(room.look(&needs_more), Err(QueueError::Full(_))));
+    assert_eq!(needs_more.metrics.queue_full.get(), 1);
+    assert!(!bench.directory.path().join("ballast").exists());
+    room.make(bench.directory.path(), false);
+    let enough = new(0);
+    assert_eq!((room.look(&enough), enough.metrics.queue_full.get()), (Ok(()), 0));
+    assert!(bench.directory.path().join("ballast").exists());
+}
+
+#[tokio::test]
+async fn a_small_store_has_no_ballast() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    assert!(!bench.options.directory.join("ballast").exists());
+}
+
+#[tokio::test]
+async fn a_sync_that_hangs_is_told_within_a_bound_and_ends_well_when_it_returns() {
+    let bench = Bench::one();
+    let (options, clock) = (bench.options.clone(), bench.clock.clone());
+    let start = move || {
+        let watchdog = Watchdog::new(Duration::from_secs(5));
+        SledQueue::start(Shared::new(options, clock, Metrics::default(), watchdog))
+    };
+    let queue = spawn_blocking(start).await.unwrap().unwrap();
+    append(&queue, &["1"]).await;
+    fault::hangs(bench.directory.path());
+    let answered = timeout(Duration::from_secs(60), queue.append(vec![arrival("2")])).await;
+    assert!(matches!(answered.unwrap(), Err(QueueError::Unavailable(_))));
+    until("it is not ready", || matches!(queue.health(), Health::Failing(_))).await;
+    let refused = queue.append(vec![arrival("3")]).await;
+    assert!(matches!(&refused, Err(QueueError::Unavailable(why)) if why.contains("not answered")));
+    assert_eq!(id(&take(&queue, "a").await), "1", "what is stored is delivered");
+    fault::mends(bench.directory.path());
+    until("it is ready", || queue.health() == Health::Writable).await;
+    assert_eq!(append(&queue, &["2"]).await, [Appended::Duplicate], "the refused one was written");
+}

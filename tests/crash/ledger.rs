@@ -1,0 +1,180 @@
+//! What a process wrote down of what it asked the queue for and was told: and so, what a store
+//! that it left must hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Write,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The two handlers.
+pub(crate) const HANDLERS: [&str; 2] = ["a", "b"];
+
+/// The ledger as a file of lines, each written with one call.
+pub(crate) struct Ledger {
+    file: Mutex<File>,
+    next: AtomicU64,
+}
+
+/// A call under way.
+#[must_use]
+pub(crate) struct Asked(u64);
+
+impl Ledger {
+    /// `round` makes the numbers of this process other ones than those of an earlier one.
+    pub(crate) fn new(file: File, round: u64) -> Self {
+        Self { file: Mutex::new(file), next: AtomicU64::new(round << 32) }
+    }
+
+    /// Before a call.
+    pub(crate) fn ask(&self, what: &str) -> Asked {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        self.line(&format!("? {number} {what}\n"));
+        Asked(number)
+    }
+
+    /// After it, if it was `Ok`.
+    pub(crate) fn told(&self, Asked(number): Asked) {
+        self.line(&format!("! {number}\n"));
+    }
+
+    fn line(&self, line: &str) {
+        self.file.lock().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// Where a handler is with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    /// It is or will be given out, as this attempt.
+    Waiting(u32),
+    /// It is a dead letter, after so many attempts.
+    Dead(u32),
+    /// It is settled for good.
+    Gone,
+}
+
+/// What is known of an event and a handler.
+#[derive(Debug, Clone)]
+struct Fate {
+    sure: State,
+    /// Before it was settled: a process may end before that is written down.
+    before: Option<State>,
+    under_way: Option<(u64, State)>,
+}
+
+/// What a store must hold.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected {
+    /// Ids that the queue has, by its word.
+    pub(crate) stored: BTreeSet<String>,
+    /// Ids that it was asked to keep.
+    pub(crate) asked: BTreeSet<String>,
+    /// Undecodable pushes that it has by its word; that it was asked to keep.
+    pub(crate) raw: BTreeSet<String>,
+    pub(crate) raw_asked: BTreeSet<String>,
+    appending: BTreeMap<u64, Vec<String>>,
+    raw_appending: BTreeMap<u64, String>,
+    fates: BTreeMap<(String, String), Fate>,
+    numbers: BTreeMap<u64, (String, String)>,
+    closing: Option<u64>,
+}
+
+impl Expected {
+    /// Reads whole lines; a line that is cut off was not written.
+    pub(crate) fn read(text: &str) -> Self {
+        let mut expected = Self::default();
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["?", number, rest @ ..] => expected.ask(number.parse().unwrap(), rest),
+                ["!", number] => expected.told(number.parse().unwrap()),
+                other => panic!("a line {other:?}"),
+            }
+        }
+        expected
+    }
+
+    fn ask(&mut self, number: u64, what: &[&str]) {
+        match what {
+            ["append", ids @ ..] => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                self.asked.extend(ids.iter().cloned());
+                self.appending.insert(number, ids);
+            }
+            ["raw", name] => {
+                self.raw_asked.insert((*name).to_owned());
+                self.raw_appending.insert(number, (*name).to_owned());
+            }
+            ["close"] => self.closing = Some(number),
+            [what, handler, id, attempt] => {
+                let key = ((*handler).to_owned(), (*id).to_owned());
+                let attempt: u32 = attempt.parse().unwrap();
+                let (sure, after) = match *what {
+                    "done" => (State::Waiting(attempt), State::Gone),
+                    "retry" => (State::Waiting(attempt), State::Waiting(attempt + 1)),
+                    "bury" => (State::Waiting(attempt), State::Dead(attempt)),
+                    "revive" => (State::Dead(attempt), State::Waiting(attempt + 1)),
+                    "discard" => (State::Dead(attempt), State::Gone),
+                    other => panic!("a call {other}"),
+                };
+                // What it builds on has happened, whether or not that was told yet.
+                let under_way = Some((number, after));
+                self.fates.insert(key.clone(), Fate { sure, before: None, under_way });
+                self.numbers.insert(number, key);
+            }
+            other => panic!("a call {other:?}"),
+        }
+    }
+
+    fn told(&mut self, number: u64) {
+        if let Some(ids) = self.appending.remove(&number) {
+            self.stored.extend(ids);
+        } else if let Some(name) = self.raw_appending.remove(&number) {
+            self.raw.insert(name);
+        } else if self.closing == Some(number) {
+            for fate in self.fates.values_mut() {
+                fate.before = None;
+            }
+        } else {
+            let key = self.numbers.remove(&number).expect("a call that was asked for");
+            let fate = self.fates.get_mut(&key).unwrap();
+            if let Some((_, after)) = fate.under_way.take_if(|(under_way, _)| *under_way == number)
+            {
+                // Discarding is durable when it is told; being done is written down later.
+                let soft = after == State::Gone && matches!(fate.sure, State::Waiting(_));
+                *fate = Fate { sure: after, before: soft.then_some(fate.sure), under_way: None };
+            }
+        }
+    }
+
+    /// Where this handler may be with this event that is stored.
+    pub(crate) fn may_be(&self, handler: &str, id: &str) -> BTreeSet<State> {
+        match self.fates.get(&(handler.to_owned(), id.to_owned())) {
+            None => [State::Waiting(1)].into(),
+            Some(fate) => [Some(fate.sure), fate.before, fate.under_way.map(|(_, after)| after)]
+                .into_iter()
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+#[test]
+fn a_ledger_says_what_must_be_and_what_may_be() {
+    let ledger = Expected::read(
+        "? 0 append x y\n! 0\n? 1 append z\n? 2 retry a x 1\n? 3 done a y 1\n! 3\n? 4 bury b y 1\n\
+         ! 4\n? 5 discard b y 1\n! 5\n? 6 raw r\n? 7 bury b x 1\n! 7\n? 8 app",
+    );
+    assert_eq!(ledger.stored.iter().collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!((ledger.asked.len(), ledger.raw.len(), ledger.raw_asked.len()), (3, 0, 1));
+    assert_eq!(ledger.may_be("a", "x"), [State::Waiting(1), State::Waiting(2)].into());
+    assert_eq!(ledger.may_be("a", "y"), [State::Waiting(1), State::Gone].into());
+    assert_eq!(ledger.may_be("b", "y"), [State::Gone].into());
+    assert_eq!(ledger.may_be("b", "x"), [State::Dead(1)].into());
+    assert_eq!(ledger.may_be("a", "z"), [State::Waiting(1)].into());
+}

@@ -1,0 +1,136 @@
+//! Power loss by the strict model of `image`: a process works, its file calls are written down,
+//! and what a disk may hold at any moment of it is opened and looked at.
+//!
+//! The same is done with the durable flush taken out. There it must find losses: so the test can.
+
+use std::{path::Path, process::Stdio};
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use crate::{
+    image::{self, Cut},
+    ledger::Expected,
+    recording::{Act, Recording},
+    report, rounds,
+    shim::Shim,
+    side_by_side,
+    verify::{Fault, verify},
+    workload::Workload,
+};
+
+const KEPT: [f64; 3] = [0.0, 0.5, 0.95];
+/// Images of one recording.
+const IMAGES: usize = 30;
+
+/// One recorded run.
+struct Run {
+    recording: Recording,
+    seed: u64,
+}
+
+impl Run {
+    fn new(seed: u64, events: usize, durable: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("watched");
+        std::fs::create_dir(&root).unwrap();
+        let root = root.canonicalize().unwrap();
+        let log = folder.path().join("log");
+        let mut shim = Shim::new(&root, folder.path()).recording(log.clone());
+        if !durable {
+            shim = shim.without_durable_flush();
+        }
+        let ledger = root.join("ledger");
+        let mut command = Workload { folder: root.clone(), ledger, seed, events }.command();
+        shim.stand_between(&mut command);
+        let status = command.stdout(Stdio::null()).status().unwrap();
+        assert!(status.success(), "the workload failed");
+        Self { recording: Recording::read(&log, &root), seed }
+    }
+
+    /// What was asked for and told until then.
+    fn expected(&self, at: u64) -> Expected {
+        let lines = self.recording.written_to("ledger");
+        let lines = lines.iter().filter(|(start, _)| *start < at).flat_map(|(_, line)| *line);
+        Expected::read(std::str::from_utf8(&lines.copied().collect::<Vec<_>>()).unwrap())
+    }
+
+    /// Moments of every kind: any, around syncs, and just after something was told.
+    fn cuts(&self, count: usize) -> Vec<Cut> {
+        let mut chance = Rng::with_seed(self.seed);
+        let told: Vec<u64> = self
+            .recording
+            .written_to("ledger")
+            .iter()
+            .filter_map(|(start, line)| line.starts_with(b"!").then_some(start + 1))
+            .collect();
+        let mut syncs = Vec::new();
+        for call in &self.recording.calls {
+            if let Act::Sync { .. } | Act::SyncFolder { .. } = call.act {
+                syncs.extend([call.start, call.start + 1, call.end, call.end + 1]);
+            }
+        }
+        let first = told[0];
+        syncs.retain(|at| *at > first);
+        (0..count)
+            .map(|number| {
+                let at = match number % 3 {
+                    0 => chance.u64(first..self.recording.end()),
+                    1 => *chance.choice(&told).unwrap(),
+                    _ => chance.choice(&syncs).copied().unwrap_or(first),
+                };
+                Cut { at, kept: KEPT[number / 3 % 3], seed: chance.u64(..) }
+            })
+            .collect()
+    }
+
+    fn image(&self, cut: Cut) -> Result<(), Fault> {
+        let folder = quick_folder();
+        image::build(&self.recording, cut, folder.path());
+        verify(folder.path(), &self.expected(cut.at))
+    }
+}
+
+/// A folder in memory, if there is one: an image's own syncs do not matter.
+pub(crate) fn quick_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+#[test]
+fn whatever_a_power_loss_leaves_opens_and_holds_all_that_was_answered() {
+    let (runs, mut images, mut faults) = (rounds(2, 12), 0, Vec::new());
+    let mut stored = 0;
+    for seed in 1..=u64::try_from(runs).unwrap() {
+        let run = Run::new(seed, 500, true);
+        stored += run.expected(run.recording.end()).stored.len();
+        let cuts = run.cuts(IMAGES);
+        images += cuts.len();
+        for (cut, result) in side_by_side(&cuts, |cut| run.image(*cut)) {
+            faults.extend(result.err().map(|fault| format!("seed {seed}, {cut:?}: {fault}")));
+        }
+    }
+    report(&format!("power loss: {images} images of {stored} events, {} faults", faults.len()));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn without_the_durable_flush_the_same_images_lose_what_was_answered() {
+    let run = Run::new(1, 500, false);
+    let cuts = run.cuts(rounds(12, 120));
+    let (mut whole, mut refused, mut wrong, mut other) = (0, 0, 0, 0);
+    for (_, result) in side_by_side(&cuts, |cut| run.image(*cut)) {
+        match result {
+            Ok(()) => whole += 1,
+            Err(Fault::Refused(_)) => refused += 1,
+            Err(Fault::Wrong(_)) => wrong += 1,
+            Err(Fault::Panics | Fault::Hangs) => other += 1,
+        }
+    }
+    report(&format!(
+        "power loss without the durable flush: {} images, {whole} whole, {refused} refused, \
+         {wrong} lost something answered, {other} panicked or hung",
+        cuts.len()
+    ));
+    assert!(whole * 2 < cuts.len(), "the model does not find what a missing sync loses");
+}

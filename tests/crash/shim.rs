@@ -1,0 +1,88 @@
+//! The library that is put between a process and its file calls (`shim/shim.c`).
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Calls that can be made to fail, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Write = 1 << 1,
+    Sync = 1 << 3,
+}
+
+/// Size and places of `struct control`.
+const CONTROL: usize = 104;
+const HITS: u64 = 8;
+const KINDS: u64 = 16;
+const ERROR: u64 = 20;
+const SKIP: u64 = 24;
+const TIMES: u64 = 32;
+const SUFFIX: u64 = 40;
+
+/// A directory whose files are watched.
+pub(crate) struct Shim {
+    root: PathBuf,
+    control: File,
+    control_path: PathBuf,
+    log: Option<PathBuf>,
+    range: bool,
+}
+
+impl Shim {
+    /// `aside` is a directory that is not watched, for the shim's own files.
+    pub(crate) fn new(root: &Path, aside: &Path) -> Self {
+        let control_path = aside.join("shim-control");
+        fs::write(&control_path, [0; CONTROL]).unwrap();
+        let control = File::options().read(true).write(true).open(&control_path).unwrap();
+        Self { root: root.to_owned(), control, control_path, log: None, range: false }
+    }
+
+    /// Writes all calls down.
+    pub(crate) fn recording(mut self, log: PathBuf) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// The durable flush is off: sled's own call is done in its place.
+    pub(crate) fn without_durable_flush(mut self) -> Self {
+        self.range = true;
+        self
+    }
+
+    /// Puts it into a process that is to be started.
+    pub(crate) fn stand_between(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", library())
+            .env("SHIM_ROOT", &self.root)
+            .env("SHIM_CONTROL", &self.control_path);
+        if let Some(log) = &self.log {
+            command.env("SHIM_LOG", log);
+        }
+        if self.range {
+            command.env("SHIM_RANGE", "1");
+        }
+    }
+}
+
+/// The library, compiled once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/shim/shim.c");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (mine, library) =
+            (folder.join(format!("shim-{}.so", std::process::id())), folder.join("shim.so"));
+        let mut cc = Command::new("cc");
+        cc.args(["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]);
+        let compiled = cc.arg(&mine).arg(source).status().expect("a C compiler, cc");
+        assert!(compiled.success(), "the shim does not compile");
+        // Another run of these tests may be using the old one.
+        fs::rename(mine, &library).unwrap();
+        library
+    })
+}

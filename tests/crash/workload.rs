@@ -1,0 +1,246 @@
+//! A process that uses all of the queue and keeps a ledger of it: this test program, run again.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use brevdue::{
+    clock::Clock,
+    event::{Arrival, Event, Origin},
+    metrics::Metrics,
+    queue::{
+        DeadLetterId, Failure, Queue, QueueError, RawPush, StartAt, Verdict,
+        sled::{DeadLetterBounds, Options, SledQueue},
+    },
+};
+use bytes::Bytes;
+use fastrand::Rng;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ledger::{Expected, HANDLERS, Ledger},
+    verify::verify,
+};
+
+/// In the environment of the process that is to be the workload.
+const FOLDER: &str = "BREVDUE_WORKLOAD_FOLDER";
+const LEDGER: &str = "BREVDUE_WORKLOAD_LEDGER";
+const SEED: &str = "BREVDUE_WORKLOAD_SEED";
+const EVENTS: &str = "BREVDUE_WORKLOAD_EVENTS";
+
+const SENDERS: usize = 6;
+/// Times that the queue is opened.
+const OPENINGS: u64 = 3;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    /// The store is in its folder `queue`.
+    pub(crate) folder: PathBuf,
+    pub(crate) ledger: PathBuf,
+    pub(crate) seed: u64,
+    /// About so many each time that it is opened.
+    pub(crate) events: usize,
+}
+
+impl Workload {
+    /// A process that does this, to be started.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "workload::a_workload_leaves_what_its_ledger_says", "--nocapture"])
+            .env(FOLDER, &self.folder)
+            .env(LEDGER, &self.ledger)
+            .env(SEED, self.seed.to_string())
+            .env(EVENTS, self.events.to_string());
+        command
+    }
+
+    /// If this process is to be one.
+    fn asked_for() -> Option<Self> {
+        let value = |name| std::env::var(name).ok();
+        Some(Self {
+            folder: value(FOLDER)?.into(),
+            ledger: value(LEDGER)?.into(),
+            seed: value(SEED)?.parse().unwrap(),
+            events: value(EVENTS)?.parse().unwrap(),
+        })
+    }
+
+    async fn run(&self) {
+        let file = File::options().create(true).append(true).open(&self.ledger).unwrap();
+        let ledger = Arc::new(Ledger::new(file, self.seed));
+        for opening in 0..OPENINGS {
+            let options = options(&self.folder);
+            let queue =
+                spawn_blocking(|| SledQueue::open(options, Clock::System, Metrics::default()))
+                    .await
+                    .unwrap()
+                    .unwrap();
+            let seed = self.seed * 1000 + opening * 100;
+            use_it(&queue, &ledger, seed, self.events).await;
+            let close = ledger.ask("close");
+            queue.close().await.unwrap();
+            ledger.told(close);
+        }
+    }
+}
+
+/// The store's options, the same wherever it is opened.
+pub(crate) fn options(folder: &Path) -> Options {
+    Options {
+        directory: folder.join("queue"),
+        max_bytes: 1 << 40,
+        min_free_disk: 0,
+        dedup_window: Duration::from_secs(90 * 24 * 3600),
+        dedup_max: 1_000_000,
+        retain: Duration::ZERO,
+        handlers: HANDLERS.iter().map(|name| (name.parse().unwrap(), StartAt::Oldest)).collect(),
+        dead_letters: DeadLetterBounds::default(),
+    }
+}
+
+/// An event whose whole content follows from its id, which ends in the length of its data.
+pub(crate) fn event(id: &str) -> Event {
+    let length: usize = id.rsplit('-').next().unwrap().parse().unwrap();
+    let data: String = id.chars().cycle().take(length).collect();
+    let json =
+        format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t","data":"{data}"}}"#);
+    Event::from_json(Bytes::from(json)).unwrap()
+}
+
+pub(crate) fn arrival(id: &str) -> Arrival {
+    let from = vec!["hook".parse().unwrap()];
+    Arrival { event: event(id), origin: Origin::Altinn, from, only_by_hook: None }
+}
+
+pub(crate) fn raw(name: &str) -> RawPush {
+    let body = Bytes::from(name.repeat(50));
+    RawPush { hook: "hook".parse().unwrap(), media_type: "text/plain".into(), body }
+}
+
+fn failure() -> Failure {
+    Failure { reason: "it said no".into(), answer: Some("no ".repeat(100)) }
+}
+
+async fn use_it(queue: &SledQueue, ledger: &Arc<Ledger>, seed: u64, events: usize) {
+    let stop = CancellationToken::new();
+    let mut handlers = JoinSet::new();
+    for (number, name) in ["a", "a", "a", "b"].into_iter().enumerate() {
+        let chance = Rng::with_seed(seed + 50 + u64::try_from(number).unwrap());
+        let (queue, ledger, stop) = (queue.clone(), Arc::clone(ledger), stop.clone());
+        handlers.spawn(handle(queue, ledger, name, chance, stop));
+    }
+    let mut senders = JoinSet::new();
+    for sender in 0..SENDERS {
+        let chance = Rng::with_seed(seed + u64::try_from(sender).unwrap());
+        let sending = send(queue.clone(), Arc::clone(ledger), chance, events / SENDERS);
+        senders.spawn(sending);
+    }
+    for joined in senders.join_all().await {
+        assert!(joined > 0);
+    }
+    stop.cancel();
+    handlers.join_all().await;
+}
+
+/// Sends events by one and in batches, some of them twice, and now and then what is none.
+async fn send(queue: SledQueue, ledger: Arc<Ledger>, mut chance: Rng, events: usize) -> usize {
+    let mut sent = 0;
+    let mut known = Vec::new();
+    while sent < events {
+        if chance.u8(..) < 8 {
+            let name = format!("raw-{}", chance.u64(..));
+            let asked = ledger.ask(&format!("raw {name}"));
+            queue.bury_raw(raw(&name), failure()).await.unwrap();
+            ledger.told(asked);
+        }
+        let batch = if chance.u8(..) < 40 { chance.usize(2..30) } else { 1 };
+        let mut ids: Vec<String> = (0..batch).map(|_| new_id(&mut chance)).collect();
+        if chance.u8(..) < 20 {
+            ids.extend(known.get(chance.usize(0..=known.len())).cloned());
+        }
+        let asked = ledger.ask(&format!("append {}", ids.join(" ")));
+        match queue.append(ids.iter().map(|id| arrival(id)).collect()).await {
+            Ok(_) => ledger.told(asked),
+            // One of them is larger than what the store keeps.
+            Err(QueueError::Full(_)) => continue,
+            Err(error) => panic!("{error}"),
+        }
+        sent += ids.len();
+        known.extend(ids);
+    }
+    sent
+}
+
+fn new_id(chance: &mut Rng) -> String {
+    let length = match chance.u8(..) {
+        0..180 => chance.usize(300..1000),
+        180..240 => chance.usize(1000..8000),
+        240..253 => chance.usize(8000..40_000),
+        253..255 => chance.usize(60_000..72_000),
+        255 => chance.usize(100_000..300_000),
+    };
+    format!("{:016x}-{length}", chance.u64(..))
+}
+
+/// Takes deliveries and ends them in every way.
+async fn handle(
+    queue: SledQueue,
+    ledger: Arc<Ledger>,
+    name: &'static str,
+    mut chance: Rng,
+    stop: CancellationToken,
+) {
+    let handler = name.parse().unwrap();
+    loop {
+        let taken = tokio::select! {
+            () = stop.cancelled() => return,
+            taken = queue.take(&handler) => taken.unwrap(),
+        };
+        let (id, attempt) = (taken.stored.event.attributes().id.clone(), taken.attempt);
+        let (verb, verdict) = match chance.u8(..) {
+            0..30 => {
+                let delay = Duration::from_millis(chance.u64(0..60));
+                ("retry", Verdict::RetryAfter(delay, failure()))
+            }
+            30..35 => ("retry", Verdict::RetryAfter(Duration::from_secs(900), failure())),
+            35..50 => ("bury", Verdict::Bury(failure())),
+            50..55 => continue,
+            _ => ("done", Verdict::Done),
+        };
+        let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
+        queue.settle(taken.receipt, verdict).await.unwrap();
+        ledger.told(asked);
+        if verb == "bury" && chance.bool() {
+            let letter = DeadLetterId::Delivery(name.parse().unwrap(), taken.stored.seq);
+            let verb = if chance.bool() { "revive" } else { "discard" };
+            let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
+            match verb {
+                "revive" => queue.revive(&letter).await.unwrap(),
+                _ => queue.discard(&letter).await.unwrap(),
+            }
+            ledger.told(asked);
+        }
+    }
+}
+
+#[test]
+fn a_workload_leaves_what_its_ledger_says() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(workload) = Workload::asked_for() {
+        return runtime.block_on(workload.run());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger");
+    let workload = Workload { folder: folder.path().into(), ledger, seed: 1, events: 200 };
+    runtime.block_on(workload.run());
+    let expected = Expected::read(&std::fs::read_to_string(&workload.ledger).unwrap());
+    assert!(expected.stored.len() >= 500, "{}", expected.stored.len());
+    verify(folder.path(), &expected).expect("whole");
+}
