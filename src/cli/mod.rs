@@ -6,6 +6,7 @@ mod admin_client;
 mod check;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod events;
 mod run;
 mod simulator;
@@ -55,6 +56,9 @@ enum Command {
     Run,
     /// Check the configuration, offline: every problem at once.
     Check,
+    /// Look at every step between this machine and an event, and say what to do where one fails.
+    /// Asks Maskinporten and Altinn, and changes nothing.
+    Doctor(doctor::Arguments),
     /// What Altinn has, what would change, and changing it.
     #[command(subcommand)]
     Subscriptions(subscriptions::Command),
@@ -102,6 +106,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run => run::run(config()?),
         Command::Check => check::run(&cli.config),
+        Command::Doctor(arguments) => doctor::run(&arguments, &config()?),
         Command::Subscriptions(command) => subscriptions::run(&command, &config()?),
         Command::Status(arguments) => status::run(&arguments, &config()?),
         Command::Events(command) => events::run(&command, &config()?),

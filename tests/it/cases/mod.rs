@@ -1,6 +1,8 @@
 //! What is tested, by subject.
 
+mod callers;
 mod delivery;
+mod doctor;
 mod feed;
 mod hooks;
 mod life;
