@@ -34,10 +34,8 @@ pub(crate) fn build(recording: &Recording, cut: Cut, folder: &Path) {
                 let sure = model.is_sure(call, *file);
                 write(&mut files[*file], *offset, data, || sure || kept());
             }
-            Act::Truncate { file, length } => {
-                if model.is_sure(call, *file) || kept() {
-                    files[*file].resize(*length, 0);
-                }
+            Act::Truncate { file, length } if model.is_sure(call, *file) || kept() => {
+                files[*file].resize(*length, 0);
             }
             Act::Create { path, file } if model.is_named(call, path) || kept() => {
                 names.insert(path, *file);
@@ -51,7 +49,13 @@ pub(crate) fn build(recording: &Recording, cut: Cut, folder: &Path) {
                 names.remove(path.as_str());
             }
             Act::Mkdir { path } if model.is_named(call, path) || kept() => folders.push(path),
-            _ => {}
+            Act::Sync { .. }
+            | Act::SyncFolder { .. }
+            | Act::Truncate { .. }
+            | Act::Create { .. }
+            | Act::Rename { .. }
+            | Act::Unlink { .. }
+            | Act::Mkdir { .. } => {}
         }
     }
     for made in folders {
@@ -96,7 +100,12 @@ impl<'a> Model<'a> {
             let synced = match &call.act {
                 Act::Sync { file } => &mut model.files[*file],
                 Act::SyncFolder { path } => model.folders.entry(path).or_default(),
-                _ => continue,
+                Act::Write { .. }
+                | Act::Truncate { .. }
+                | Act::Create { .. }
+                | Act::Rename { .. }
+                | Act::Unlink { .. }
+                | Act::Mkdir { .. } => continue,
             };
             *synced = (*synced).max(call.start);
         }

@@ -54,17 +54,19 @@ impl Recording {
 
     /// What was written to the file of this name, with the times at which that began.
     pub(crate) fn written_to(&self, name: &str) -> Vec<(u64, &[u8])> {
-        let file = self.calls.iter().find_map(|call| match &call.act {
-            Act::Create { path, file } if path == name => Some(*file),
-            _ => None,
+        let file = self.calls.iter().find_map(|call| {
+            let Act::Create { path, file } = &call.act else { return None };
+            (path == name).then_some(*file)
         });
-        let ours = |call| match call {
-            &Call { start, act: Act::Write { file: at, ref data, .. }, .. } => {
-                (Some(at) == file).then_some((start, data.as_slice()))
+        let mut written = Vec::new();
+        for call in &self.calls {
+            if let Act::Write { file: at, data, .. } = &call.act
+                && Some(*at) == file
+            {
+                written.push((call.start, data.as_slice()));
             }
-            _ => None,
-        };
-        self.calls.iter().filter_map(ours).collect()
+        }
+        written
     }
 }
 

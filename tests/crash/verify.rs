@@ -93,9 +93,11 @@ async fn open(folder: &Path) -> Result<SledQueue, Fault> {
     let options = options(folder);
     let opening =
         spawn_blocking(move || SledQueue::open(options, Clock::manual(later), Metrics::default()));
-    opening.await.map_err(|_| Fault::Panics)?.map_err(|error| match error {
-        OpenError::Damaged(why) if why.is_empty() => Fault::Wrong("refused without a word".into()),
-        error => Fault::Refused(error.to_string()),
+    opening.await.map_err(|_| Fault::Panics)?.map_err(|error| {
+        if matches!(&error, OpenError::Damaged(why) if why.is_empty()) {
+            return Fault::Wrong("refused without a word".into());
+        }
+        Fault::Refused(error.to_string())
     })
 }
 

@@ -55,7 +55,9 @@ impl Mark {
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut get = Get::open(Kind::Meta, value)?;
         let (store, next, low) = (get.array()?, get.u64()?, get.u64()?);
-        let mark = Self { store, next, low, count: get.u64()? };
+        // The first stores had none.
+        let count = if get.is_empty() { 0 } else { get.u64()? };
+        let mark = Self { store, next, low, count };
         get.end()?;
         Ok(mark)
     }

@@ -247,6 +247,11 @@ impl<'a> Get<'a> {
         }
     }
 
+    /// Whether all has been read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All must have been read.
     pub(super) fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over")) }
