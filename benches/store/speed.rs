@@ -64,7 +64,7 @@ async fn store(directory: &Path, senders: u64, length: Duration) -> anyhow::Resu
     let sender = queue.clone();
     let append = move |arrival| {
         let queue = sender.clone();
-        async move { Ok(drop(queue.append(vec![arrival]).await?)) }
+        async move { queue.append(vec![arrival]).await.map(drop).map_err(Into::into) }
     };
     let run = send(senders, length, append).await?;
     queue.close().await?;
