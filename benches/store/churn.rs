@@ -1,5 +1,7 @@
 //! Events that come and go at a steady depth: disk, memory and rate must stay level.
 
+#![expect(clippy::indexing_slicing, reason = "a handler is one of two")]
+
 use std::{
     path::Path,
     sync::{

@@ -73,6 +73,27 @@ pub(crate) fn resident() -> u64 {
     kib.unwrap_or_default() * 1024
 }
 
+/// Processor time that this process has used, in hundredths of a second.
+fn used() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+/// Processor time from its making, which other work on the machine does not change.
+pub(crate) struct Cpu(u64);
+
+impl Cpu {
+    pub(crate) fn now() -> Self {
+        Self(used())
+    }
+
+    /// Microseconds for each of so many.
+    pub(crate) fn each(&self, count: u64) -> f64 {
+        float(used() - self.0) * 10_000.0 / float(count.max(1))
+    }
+}
+
 /// The value below which so many thousandths are.
 pub(crate) fn quantile(sorted: &[Duration], thousandths: usize) -> Duration {
     let index = (sorted.len() * thousandths / 1000).min(sorted.len().saturating_sub(1));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     bare::Bare,
-    measure::{arrival, median, open, quantile, rate},
+    measure::{Cpu, arrival, median, open, quantile, rate},
 };
 
 const SENDERS: [u64; 4] = [1, 64, 128, 256];
@@ -24,12 +24,15 @@ struct Run {
     rate: f64,
     p50: f64,
     p99: f64,
+    cpu: f64,
 }
 
 pub(crate) async fn run(rounds: u64, seconds: u64) -> anyhow::Result<()> {
     let length = Duration::from_secs(seconds);
     println!("speed: 700-byte events, median of {rounds} rounds of {seconds} s each, by turns");
-    println!("senders  file ev/s  p50 ms  p99 ms  store ev/s  p50 ms  p99 ms  rate×  p50×  p99×");
+    println!(
+        "senders  file ev/s  p50 ms  p99 ms  store ev/s  p50 ms  p99 ms  rate×  p50×  p99×  CPU µs/ev"
+    );
     for senders in SENDERS {
         let mut both = Vec::new();
         for _ in 0..rounds {
@@ -39,7 +42,7 @@ pub(crate) async fn run(rounds: u64, seconds: u64) -> anyhow::Result<()> {
         }
         let of = |value: fn(&(Run, Run)) -> f64| median(both.iter().map(value).collect());
         println!(
-            "{senders:7}  {:9.0}  {:6.2}  {:6.2}  {:10.0}  {:6.2}  {:6.2}  {:5.2}  {:4.2}  {:4.2}",
+            "{senders:7}  {:9.0}  {:6.2}  {:6.2}  {:10.0}  {:6.2}  {:6.2}  {:5.2}  {:4.2}  {:4.2}  {:.1} {:.1}",
             of(|(file, _)| file.rate),
             of(|(file, _)| file.p50),
             of(|(file, _)| file.p99),
@@ -49,6 +52,8 @@ pub(crate) async fn run(rounds: u64, seconds: u64) -> anyhow::Result<()> {
             of(|(file, store)| store.rate / file.rate),
             of(|(file, store)| store.p50 / file.p50),
             of(|(file, store)| store.p99 / file.p99),
+            of(|(file, _)| file.cpu),
+            of(|(_, store)| store.cpu),
         );
     }
     Ok(())
@@ -59,7 +64,7 @@ async fn store(directory: &Path, senders: u64, length: Duration) -> anyhow::Resu
     let sender = queue.clone();
     let append = move |arrival| {
         let queue = sender.clone();
-        async move { Ok(drop(queue.append(vec![arrival]).await?)) }
+        async move { queue.append(vec![arrival]).await.map(drop).map_err(Into::into) }
     };
     let run = send(senders, length, append).await?;
     queue.close().await?;
@@ -83,7 +88,7 @@ async fn send<A: Future<Output = anyhow::Result<()>> + Send + 'static>(
     append: impl Fn(Arrival) -> A + Clone + Send + 'static,
 ) -> anyhow::Result<Run> {
     let next = Arc::new(AtomicU64::new(0));
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), Cpu::now());
     let senders: Vec<_> = (0..senders)
         .map(|_| {
             let (append, next) = (append.clone(), Arc::clone(&next));
@@ -107,5 +112,5 @@ async fn send<A: Future<Output = anyhow::Result<()>> + Send + 'static>(
     times.sort_unstable();
     let ms = |thousandths| quantile(&times, thousandths).as_secs_f64() * 1000.0;
     let count = u64::try_from(times.len())?;
-    Ok(Run { rate: rate(count, took), p50: ms(500), p99: ms(990) })
+    Ok(Run { rate: rate(count, took), p50: ms(500), p99: ms(990), cpu: cpu.each(count) })
 }

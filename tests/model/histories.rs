@@ -161,11 +161,11 @@ impl Pair {
             Step::Reopen(which) => self.reopen(which).await,
             Step::Crash => self.crash().await?,
             Step::Revive(which) => {
-                let id = self.letter(which);
+                let id = self.letter(*which);
                 prop_assert_eq!(self.real.revive(&id).await, self.model.revive(&id).await);
             }
             Step::Discard(which) => {
-                let id = self.letter(which);
+                let id = self.letter(*which);
                 prop_assert_eq!(self.real.discard(&id).await, self.model.discard(&id).await);
             }
         }
@@ -205,7 +205,7 @@ impl Pair {
     }
 
     /// A dead letter that there is, was, or never was.
-    fn letter(&self, which: &Index) -> DeadLetterId {
+    fn letter(&self, which: Index) -> DeadLetterId {
         let mut ids = self.letters.clone();
         ids.extend((1..4).map(DeadLetterId::Raw));
         which.get(&ids).clone()

@@ -356,7 +356,7 @@ proptest! {
         append(&mut feed, &before);
         let cursor = end_of(&feed, size);
         // Had the first page nothing that old, the rest is not older by more than their disorder.
-        let line = cursor.time.before(DISORDER).as_millis() - DAY;
+        let line = cursor.time.before(DISORDER).as_millis().saturating_sub(DAY);
         let first: usize = cursor.id.as_ref().map_or(0, |id| id.parse().unwrap());
         append(&mut feed, &after);
         if let Some(lost) = first.checked_sub(1) {
