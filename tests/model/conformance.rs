@@ -4,7 +4,8 @@
 use brevdue::{
     event::Origin,
     queue::{
-        Appended, DeadLetterId, Health, Letter, Page, Queue, QueueError, RawPush, Seq, Verdict,
+        Appended, Bookmark, BookmarkName, DeadLetterId, Health, Letter, Page, Queue, QueueError,
+        RawPush, Seq, Verdict,
     },
 };
 
@@ -270,6 +271,29 @@ async fn the_census<S: Store>(mut made: S) {
     assert_eq!((now.pending, now.retrying, now.oldest), (2, 1, Some(times[3])));
 }
 
+async fn bookmarks<S: Store>(mut made: S) {
+    let queue = made.open(&handlers(&["h"])).await;
+    let name: BookmarkName = "feed|a".parse().unwrap();
+    let at = |place: &'static str| Some(Bookmark { name: name.clone(), place: place.into() });
+    let one = || vec![arrival("1", &["a"], false, 10)];
+    assert_eq!(queue.bookmark(&name).await.unwrap(), None);
+    queue.append_with(one(), at("1")).await.unwrap();
+    // It moves with duplicates and with nothing, too.
+    assert_eq!(queue.append_with(one(), at("2")).await.unwrap(), [Appended::Duplicate]);
+    queue.append_with(Vec::new(), at("3")).await.unwrap();
+    let place = vec![0; Bookmark::MAX_PLACE + 1].into();
+    let long = Bookmark { name: name.clone(), place };
+    let refused = queue.append_with(vec![arrival("2", &["a"], false, 10)], Some(long)).await;
+    assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
+    queue.close().await.unwrap();
+    assert_eq!(queue.bookmark(&name).await, Err(QueueError::Closed));
+    drop(queue);
+    let queue = made.open(&handlers(&["h"])).await;
+    assert_eq!(queue.bookmark(&name).await.unwrap().unwrap(), "3");
+    assert_eq!(queue.bookmark(&"feed|b".parse().unwrap()).await.unwrap(), None);
+    assert_eq!(ids(&queue, ALL).await, ["1"]);
+}
+
 /// One test of a name for each rule of the contract.
 macro_rules! conformance {
     ($store:ident, $make:expr; $($rule:ident)*) => {
@@ -286,7 +310,7 @@ macro_rules! conformance {
     ($store:ident, $make:expr) => {
         conformance! { $store, $make;
             order_of_taking leases a_taker_that_waits_is_woken attempts_and_times dedup restart
-            dead_letters undecodable_pushes listings the_census
+            dead_letters undecodable_pushes listings the_census bookmarks
         }
     };
 }
