@@ -58,7 +58,7 @@ impl<'d> Element<'d> {
 }
 
 /// Elements one after the other. It ends at the first that is not well-formed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Reader<'d>(pub &'d [u8]);
 
 impl<'d> Iterator for Reader<'d> {

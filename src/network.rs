@@ -84,9 +84,8 @@ impl FromStr for Network {
         }
         // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
         let canonical = address.to_canonical();
-        let prefix = match prefix.checked_sub(bits(address) - bits(canonical)) {
-            Some(prefix) => prefix,
-            None => return Err(InvalidNetwork::Prefix),
+        let Some(prefix) = prefix.checked_sub(bits(address) - bits(canonical)) else {
+            return Err(InvalidNetwork::Prefix);
         };
         let network = Self { address: canonical, prefix };
         let behind = u32::from(bits(canonical) - prefix);

@@ -6,6 +6,7 @@
 
 mod answers;
 pub mod ca;
+mod claims;
 mod cloud_event;
 mod control;
 mod correspondence;

@@ -23,7 +23,7 @@ use super::{
     CALL_TIMEOUT,
     call::{Answer, LARGE, Platform, Tally},
     problem::Words,
-    token::TokenError,
+    token::{Refused, TokenError},
 };
 use crate::{
     clock::Clock,
@@ -89,14 +89,13 @@ fn context<'c>(
 
 async fn with_altinn(context: &Context<'_>, report: &mut Report<'_>) {
     sign_in::clock_and_metadata(context, report).await;
-    let signed_in = match sign_in::key(context, report) {
-        true => sign_in::tokens(context, report).await,
-        false => {
-            for check in ["token", "system user", "exchange"] {
-                report.add(Finding::skipped(check, "there is no key to sign in with"));
-            }
-            None
+    let signed_in = if sign_in::key(context, report) {
+        sign_in::tokens(context, report).await
+    } else {
+        for check in ["token", "system user", "exchange"] {
+            report.add(Finding::skipped(check, "there is no key to sign in with"));
         }
+        None
     };
     rights::resources(context, report).await;
     let Some(signed_in) = signed_in else {
@@ -168,7 +167,7 @@ fn unexpected(check: &'static str, answer: &Answer) -> Finding {
 /// Why there is no token.
 fn refused(check: &'static str, error: &TokenError) -> Finding {
     let refused = error.refused();
-    let mut seen = refused.map_or_else(|| error.to_string(), |refused| refused.said());
+    let mut seen = refused.map_or_else(|| error.to_string(), Refused::said);
     if let Some(trace_id) = error.trace_id() {
         seen = format!("{seen} [trace_id {trace_id}]");
     }

@@ -87,6 +87,7 @@ fn allow_from(section: &mut Section<'_>) -> Result<Option<AllowFrom>, Reported> 
 }
 
 /// Networks, and the names of published sets in place of theirs.
+#[expect(clippy::needless_pass_by_value, reason = "a check takes what was read")]
 fn networks(items: Vec<String>) -> Result<Vec<Network>, String> {
     if items.is_empty() {
         return Err("lets nobody in; leave it out to let everyone in".to_owned());

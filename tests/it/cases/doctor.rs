@@ -192,69 +192,66 @@ async fn each_fault_of_the_other_side_is_named_by_its_check() {
     assert!(daemon.stop().await.success());
 }
 
+type Row = (&'static str, fn(&mut Options), fn(&World), &'static str);
+
+/// The check that names it, how the stand-in and the machine are spoilt, and words of the finding.
+const HERE: [Row; 9] = [
+    (
+        "key",
+        |_| {},
+        |world| fs::write(world.folder.path().join("maskinporten.pem"), "no key").unwrap(),
+        "PEM or JWK",
+    ),
+    (
+        "key",
+        |_| {},
+        |world| {
+            let key = world.folder.path().join("maskinporten.pem");
+            fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
+        },
+        "has mode 0644",
+    ),
+    ("token (altinn:events.subscribe)", |o| o.clients[0].keys[0].expired = true, |_| {}, "MP-121"),
+    (
+        "token (altinn:events.subscribe)",
+        |_| {},
+        |world| edit(world, "client_id = \"", "client_id = \"x"),
+        "MP-100",
+    ),
+    (
+        "token (altinn:correspondence.read)",
+        |o| o.clients[0].not_granted.push("altinn:correspondence.read".to_owned()),
+        |_| {},
+        "MP-250",
+    ),
+    (
+        "token (altinn:unknown)",
+        |_| {},
+        |world| edit(world, "scopes = [", "scopes = [\"altinn:unknown\", "),
+        "MP-200",
+    ),
+    ("system user", |o| o.clients[0].system_users.clear(), |_| {}, "MP-303"),
+    (
+        "scopes",
+        |_| {},
+        |world| edit(world, "scopes = [", "scopes = [\"altinn:correspondence.write\", "),
+        "error code 1025",
+    ),
+    (
+        "secret files",
+        |_| {},
+        |world| {
+            let key = world.folder.path().join("tls/privkey.pem");
+            fs::set_permissions(key, fs::Permissions::from_mode(0o604)).unwrap();
+        },
+        "privkey.pem has mode 0604",
+    ),
+];
+
 /// Faults of what was registered, or of what is here; no daemon runs.
 #[tokio::test]
 async fn each_fault_of_the_client_and_of_this_machine_is_named_by_its_check() {
-    type Options = fn(&mut brevdue::simulator::options::Options);
-    type Here = fn(&World);
-    let table: [(&str, Options, Here, &str); 9] = [
-        (
-            "key",
-            |_| {},
-            |world| fs::write(world.folder.path().join("maskinporten.pem"), "no key").unwrap(),
-            "PEM or JWK",
-        ),
-        (
-            "key",
-            |_| {},
-            |world| {
-                let key = world.folder.path().join("maskinporten.pem");
-                fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
-            },
-            "has mode 0644",
-        ),
-        (
-            "token (altinn:events.subscribe)",
-            |o| o.clients[0].keys[0].expired = true,
-            |_| {},
-            "MP-121",
-        ),
-        (
-            "token (altinn:events.subscribe)",
-            |_| {},
-            |world| edit(world, "client_id = \"", "client_id = \"x"),
-            "MP-100",
-        ),
-        (
-            "token (altinn:correspondence.read)",
-            |o| o.clients[0].not_granted.push("altinn:correspondence.read".to_owned()),
-            |_| {},
-            "MP-250",
-        ),
-        (
-            "token (altinn:unknown)",
-            |_| {},
-            |world| edit(world, "scopes = [", "scopes = [\"altinn:unknown\", "),
-            "MP-200",
-        ),
-        ("system user", |o| o.clients[0].system_users.clear(), |_| {}, "MP-303"),
-        (
-            "scopes",
-            |_| {},
-            |world| edit(world, "scopes = [", "scopes = [\"altinn:correspondence.write\", "),
-            "error code 1025",
-        ),
-        (
-            "secret files",
-            |_| {},
-            |world| {
-                let key = world.folder.path().join("tls/privkey.pem");
-                fs::set_permissions(key, fs::Permissions::from_mode(0o604)).unwrap();
-            },
-            "privkey.pem has mode 0604",
-        ),
-    ];
-    for (named, options, here, words) in table {
+    for (named, options, here, words) in HERE {
         let world = world(options).await;
         here(&world);
         let (bad, text) = bad(&world).await;
