@@ -45,13 +45,18 @@ pub fn builder(total: Duration) -> ClientBuilder {
 
 /// A client for a service on the net, which may trust one more CA.
 pub fn build(total: Duration, ca_file: Option<&Path>) -> Result<Client, ClientError> {
-    let mut builder = builder(total);
-    if let Some(path) = ca_file {
-        let fail = |source| ClientError::Ca { path: path.display().to_string(), source };
-        let pem = std::fs::read(path).map_err(fail)?;
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?);
-    }
-    Ok(builder.build()?)
+    Ok(with_ca(builder(total), ca_file)?.build()?)
+}
+
+/// Settings that trust one more CA.
+pub fn with_ca(
+    builder: ClientBuilder,
+    ca_file: Option<&Path>,
+) -> Result<ClientBuilder, ClientError> {
+    let Some(path) = ca_file else { return Ok(builder) };
+    let fail = |source| ClientError::Ca { path: path.display().to_string(), source };
+    let pem = std::fs::read(path).map_err(fail)?;
+    Ok(builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?))
 }
 
 /// Reads an answer's body, at most `limit` bytes of it.

@@ -35,3 +35,63 @@ fn the_json_corpus_is_decided_as_before() -> std::io::Result<()> {
 fn the_binary_corpus_is_decided_as_before() -> std::io::Result<()> {
     replay("binary", decoding::binary)
 }
+
+#[test]
+fn the_values_corpus_is_decided_as_before() -> std::io::Result<()> {
+    replay("value", decoding::value)
+}
+
+#[test]
+fn the_frames_corpus_is_decided_as_before() -> std::io::Result<()> {
+    replay("frame", decoding::frame)
+}
+
+#[test]
+fn the_high_water_corpus_is_decided_as_before() -> std::io::Result<()> {
+    replay("mark", decoding::mark)
+}
+
+/// Changes to what is in the corpus, always the same ones: what always holds must hold of them.
+#[test]
+fn what_is_near_the_corpus_holds_what_always_holds() -> std::io::Result<()> {
+    let targets: [(&str, fn(&[u8]) -> bool); 5] = [
+        ("json", decoding::json),
+        ("binary", decoding::binary),
+        ("value", decoding::value),
+        ("frame", decoding::frame),
+        ("mark", decoding::mark),
+    ];
+    for (name, target) in targets {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+        let mut paths: Vec<_> =
+            fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        paths.sort();
+        for (seed, path) in (1..).zip(paths) {
+            let mut chance = fastrand::Rng::with_seed(seed);
+            let whole = fs::read(path)?;
+            for _ in 0..300 {
+                let mut bytes = whole.clone();
+                for _ in 0..chance.usize(1..4) {
+                    mutate(&mut bytes, &mut chance);
+                }
+                target(&bytes);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mutate(bytes: &mut Vec<u8>, chance: &mut fastrand::Rng) {
+    let at = chance.usize(0..=bytes.len());
+    match chance.u8(0..4) {
+        0 => bytes.truncate(at),
+        1 => bytes.insert(at, chance.u8(..)),
+        2 => bytes.extend_from_within(at..),
+        _ => {
+            if let Some(byte) = bytes.get_mut(at) {
+                let any = chance.u8(..);
+                *byte = *chance.choice(&[0, 1, 0x7f, 0x80, 0xff, any]).unwrap_or(&0);
+            }
+        }
+    }
+}

@@ -173,6 +173,11 @@ impl Platform {
         Ok(())
     }
 
+    /// Where it is, without a slash at the end.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// A request that carries the token, and the gateway's key.
     pub(super) fn request(
         &self,
@@ -180,8 +185,12 @@ impl Platform {
         path: &str,
         token: &AccessToken,
     ) -> RequestBuilder {
+        self.open(method, path).bearer_auth(token.secret().expose_secret())
+    }
+
+    /// A request that anyone may make.
+    pub(super) fn open(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
-        let request = request.bearer_auth(token.secret().expose_secret());
         let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
         match key.as_ref().and_then(header_value) {
             None => request,

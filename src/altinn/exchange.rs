@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     call::{Answer, Platform, SMALL},
@@ -31,7 +31,7 @@ pub struct Exchange<T> {
     platform: Arc<Platform>,
 }
 
-impl<T: TokenSource> Exchange<T> {
+impl<T> Exchange<T> {
     pub(super) fn new(inner: T, platform: Arc<Platform>) -> Self {
         Self { inner, platform }
     }
@@ -39,6 +39,11 @@ impl<T: TokenSource> Exchange<T> {
     /// The source whose tokens are exchanged.
     pub fn inner(&self) -> &T {
         &self.inner
+    }
+
+    /// The source again.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
     }
 
     /// Exchanges this token. Who gives it back can use it again: the exchange takes it while it
@@ -120,10 +125,15 @@ fn expires(jwt: &str) -> Option<Timestamp> {
     struct Claims {
         exp: serde_json::Number,
     }
-    let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
-    let exp = serde_json::from_slice::<Claims>(&payload).ok()?.exp;
+    let exp = claims::<Claims>(jwt)?.exp;
     let seconds = exp.as_u64().or_else(|| whole(exp.as_f64()?))?;
     Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+}
+
+/// What a token says of itself, unverified.
+pub(super) fn claims<T: DeserializeOwned>(jwt: &str) -> Option<T> {
+    let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 /// `NumericDate` may have a fraction (RFC 7519 section 2).

@@ -146,13 +146,7 @@ impl Maskinporten {
         Ok(())
     }
 
-    /// Where the metadata is asked for.
-    pub(super) fn discovery(&self) -> &Discovery {
-        &self.discovery
-    }
-
-    /// The key in use.
-    pub(super) fn identity(&self) -> Arc<Identity> {
+    fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
     }
 

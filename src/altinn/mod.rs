@@ -7,6 +7,7 @@
 
 pub mod api;
 mod call;
+pub mod doctor;
 mod endpoint;
 pub mod exchange;
 pub mod fault;

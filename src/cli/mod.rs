@@ -6,12 +6,14 @@ mod admin_client;
 mod check;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod events;
 mod run;
 mod simulator;
 mod status;
 mod subscriptions;
 mod table;
+mod verify;
 
 use std::{
     io::{self, Write},
@@ -54,6 +56,9 @@ enum Command {
     Run,
     /// Check the configuration, offline: every problem at once.
     Check,
+    /// Look at every step between this machine and an event, and say what to do where one fails.
+    /// Asks Maskinporten and Altinn, and changes nothing.
+    Doctor(doctor::Arguments),
     /// What Altinn has, what would change, and changing it.
     #[command(subcommand)]
     Subscriptions(subscriptions::Command),
@@ -65,6 +70,9 @@ enum Command {
     /// Deliveries that were given up, and pushes that could not be read.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Read the whole store and check it; with --repair, go on with what is whole. The daemon must be
+    /// stopped.
+    Verify(verify::Arguments),
     /// An Altinn stand-in on loopback, for trying and testing.
     Simulator(simulator::Arguments),
     /// The whole way of an event, in one command: simulator, daemon and a printing handler.
@@ -98,10 +106,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run => run::run(config()?),
         Command::Check => check::run(&cli.config),
+        Command::Doctor(arguments) => doctor::run(&arguments, &config()?),
         Command::Subscriptions(command) => subscriptions::run(&command, &config()?),
         Command::Status(arguments) => status::run(&arguments, &config()?),
         Command::Events(command) => events::run(&command, &config()?),
         Command::DeadLetters(command) => dead_letters::run(&command, &config()?),
+        Command::Verify(arguments) => verify::run(&arguments, &config()?),
         Command::Simulator(arguments) => simulator::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {

@@ -1,6 +1,6 @@
 //! `brevdue run`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,7 +15,10 @@ use crate::{
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(daemon(config))
+    let result = runtime.block_on(daemon(config));
+    // A read of the store can hang with the disk; the process ends all the same.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {

@@ -290,3 +290,63 @@ async fn while_stopping_requests_on_open_connections_are_sent_elsewhere() {
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(endpoint.log.ids(), ["1"]);
 }
+
+#[tokio::test]
+async fn who_is_not_on_the_list_gets_403_before_the_secret_is_looked_at() {
+    let list = |networks: &[&str], enforce| {
+        let networks = networks.iter().map(|text| text.parse().unwrap()).collect();
+        Some(AllowList { networks, enforce })
+    };
+    // The client is 127.0.0.1.
+    for (networks, enforce, good, bad) in [
+        (&["127.0.0.0/8"][..], true, 200, 401),
+        (&["10.0.0.0/8", "127.0.0.1"], true, 200, 401),
+        (&["10.0.0.0/8", "::1"], true, 403, 403),
+        (&["10.0.0.0/8"], false, 200, 401),
+    ] {
+        let endpoint =
+            endpoint::start_with(|hooks| hooks.allow_from = list(networks, enforce)).await;
+        assert_eq!(endpoint.push(event("1")).await.status(), good, "{networks:?}");
+        let stranger = endpoint.post("/events/hooks/innboks?code=wrong", event("2"));
+        assert_eq!(stranger.send().await.unwrap().status(), bad, "{networks:?}");
+        // Path and method come first.
+        let other = endpoint.post("/events/hooks/unknown", event("3")).send().await.unwrap();
+        assert_eq!(other.status(), 404);
+        let get = endpoint.client.get(endpoint.url(GOOD)).send().await.unwrap();
+        assert_eq!(get.status(), 405);
+        // Also a handshake is for those on the list only.
+        let origin = ("webhook-request-origin", "sender.example.com");
+        let asked = endpoint.client.request(Method::OPTIONS, endpoint.url(OTHER));
+        let asked = asked.header(origin.0, origin.1).send().await.unwrap();
+        assert_eq!(asked.status(), good, "{networks:?}");
+        let labels = HookLabels { hook: "innboks".to_owned() };
+        let counted = endpoint.metrics.not_allowed.get_or_create(&labels).get();
+        let listed = networks.iter().any(|text| text.starts_with("127."));
+        assert_eq!(counted, if listed { 0 } else { 2 }, "{networks:?}");
+        assert_eq!(endpoint.log.ids().len(), usize::from(good == 200));
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_list_is_held_against_who_is_behind_it() {
+    let endpoint = endpoint::start_with(|hooks| {
+        hooks.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        let networks = vec!["51.13.20.208/31".parse().unwrap()];
+        hooks.allow_from = Some(AllowList { networks, enforce: true });
+    })
+    .await;
+    for (forwarded, status) in [
+        (Some("51.13.20.209"), 200),
+        (Some("198.51.100.7, 51.13.20.208"), 200),
+        (Some("51.13.20.209, 198.51.100.7"), 403),
+        (Some("unknown"), 403),
+        (None, 403),
+    ] {
+        let request = endpoint.post(GOOD, event("1"));
+        let request = match forwarded {
+            Some(text) => request.header("x-forwarded-for", text),
+            None => request,
+        };
+        assert_eq!(request.send().await.unwrap().status(), status, "{forwarded:?}");
+    }
+}

@@ -1,3 +1,5 @@
+mod proxied;
+
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};

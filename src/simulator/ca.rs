@@ -18,6 +18,8 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
+use super::options::EnterpriseCertificate;
+
 /// A certificate authority that lives as long as the process.
 #[derive(Debug)]
 pub struct Ca {
@@ -98,6 +100,18 @@ pub fn client_key() -> anyhow::Result<RsaKey> {
         private_pem: pem("PRIVATE KEY", private.as_ref()),
         public_pem: pem("PUBLIC KEY", public.as_ref()),
     })
+}
+
+/// An enterprise certificate of this key: the leaf, and an authority of its own after it.
+pub fn enterprise_certificate(key: &RsaKey) -> anyhow::Result<EnterpriseCertificate> {
+    let ca = Ca::new()?;
+    let pair = KeyPair::from_pkcs8_pem_and_sign_algo(&key.private_pem, &rcgen::PKCS_RSA_SHA256)?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "brevdue throw-away enterprise");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let leaf = params.signed_by(&pair, &ca.issuer)?;
+    let chain = format!("{}{}", leaf.pem(), ca.pem);
+    Ok(EnterpriseCertificate { chain, public: key.public_pem.clone() })
 }
 
 /// RFC 7468 text of `der`.

@@ -1,10 +1,12 @@
+use http::StatusCode;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
 use super::super::{
     exchange::{Caller, exchange},
+    options::Delegation,
     state::{ExchangeFault, State, TokenFault},
-    tests::{bearer, claims, header, sign, signed_in, state, text, token},
+    tests::{bearer, claims, client, credentials, header, sign, signed_in, state, text, token},
 };
 
 /// A way to spoil an assertion, and what Maskinporten says to it.
@@ -295,4 +297,72 @@ async fn tokens_can_be_tiny_and_the_endpoint_can_fail() {
     assert!(body.contains("\"expires_in\":1,"), "{body}");
     state.tables().faults.token = Some(TokenFault::Error);
     assert_eq!(token(&state, &sign(&header(&state), &claims(&state))).await.0, 500);
+}
+
+/// A good assertion with another header; jsonwebtoken's has no place for what these tests need.
+async fn under(state: &State, header: &Value, claims: &Value) -> (StatusCode, Value) {
+    let key = crate::rsa_key::RsaKey::read(&credentials().key.private_pem.clone().into()).unwrap();
+    let (status, body) = token(state, &key.jwt(header, claims).unwrap()).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn an_enterprise_certificate_stands_in_for_a_registered_key() {
+    let certificate = super::super::ca::enterprise_certificate(&credentials().key).unwrap();
+    let other_key = super::super::ca::client_key().unwrap();
+    let other = super::super::ca::enterprise_certificate(&other_key).unwrap();
+    let registered = [certificate.clone(), other.clone()];
+    let state = state(|options| options.clients[0].certificates = registered.to_vec());
+    let x5c = |pem: &str| -> Value {
+        let leaf = pem.lines().skip(1).take_while(|line| !line.starts_with("-----"));
+        let lines: String = leaf.collect();
+        json!({ "alg": "RS256", "x5c": [lines] })
+    };
+    let (status, body) = under(&state, &x5c(&certificate.chain), &claims(&state)).await;
+    assert_eq!(status, 200, "{body}");
+    let stranger = super::super::ca::enterprise_certificate(&other_key).unwrap();
+    for (header, code) in [
+        (x5c(&stranger.chain), "MP-120"),
+        (x5c(&other.chain), "MP-124"),
+        (json!({ "alg": "RS256", "x5c": ["?"] }), "MP-123"),
+        (json!({ "alg": "RS256", "x5c": "x" }), "MP-123"),
+    ] {
+        let (status, body) = under(&state, &header, &claims(&state)).await;
+        assert_eq!(status, 400);
+        assert!(body["error_uri"].as_str().unwrap().ends_with(code), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_supplier_gets_a_token_for_a_consumer_that_has_delegated_to_it() {
+    let state = state(|options| {
+        options.clients[0].delegations = vec![Delegation {
+            consumer: "910753614".to_owned(),
+            scope: "altinn:events.subscribe".to_owned(),
+        }];
+    });
+    let header = json!({ "alg": "RS256", "kid": client(&state.options).keys[0].id });
+    let with = |name: &str, value: Value| {
+        let mut claims = claims(&state);
+        claims[name] = value;
+        claims
+    };
+    let mut both = with("consumer_org", "910753614".into());
+    both["resource"] = json!(["https://api.example.no/"]);
+    let (status, body) = under(&state, &header, &both).await;
+    assert_eq!(status, 200, "{body}");
+    let jwt = state.maskinporten_key.read(body["access_token"].as_str().unwrap()).unwrap();
+    assert_eq!(jwt.claims["consumer"]["ID"], "0192:910753614");
+    assert_eq!(jwt.claims["supplier"]["ID"], format!("0192:{}", client(&state.options).org));
+    assert_eq!(jwt.claims["aud"], json!(["https://api.example.no/"]));
+    for (claims, words) in [
+        (with("consumer_org", "910753615".into()), "MP-251"),
+        (with("consumer_org", client(&state.options).org.clone().into()), "combination"),
+        (with("consumer_org", "0192:910753614".into()), "MP-011"),
+        (with("resource", "https://api.example.no/".into()), "MP-011"),
+    ] {
+        let (status, body) = under(&state, &header, &claims).await;
+        assert_eq!(status, 400);
+        assert!(body.to_string().contains(words), "{body}");
+    }
 }

@@ -44,7 +44,8 @@ pub(super) fn route(
     let body = match path {
         ["systemregister", "vendor", id] => system(state, id),
         ["systemuser", "request", "vendor", "byexternalref", id, org, external_ref] => {
-            request(state, id, org, external_ref)
+            let external_ref = percent_encoding::percent_decode_str(external_ref);
+            request(state, id, org, &external_ref.decode_utf8_lossy())
         }
         _ => {
             let (id, org) = (parameter("system-id")?, parameter("orgno")?);

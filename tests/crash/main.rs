@@ -15,7 +15,13 @@
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod image;
+#[cfg(test)]
+mod kill;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
@@ -24,6 +30,10 @@ mod power;
 mod recording;
 #[cfg(test)]
 mod shim;
+#[cfg(test)]
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests of tests/it, which use all of it")]
+mod support;
 #[cfg(test)]
 mod verify;
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::{
     sync::OnceLock,
 };
 
-/// Calls that can be made to fail, as bits.
+/// Calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    Write = 1 << 1,
-    Sync = 1 << 3,
+    Write,
+    Sync,
 }
 
 /// Size and places of `struct control`.
@@ -52,6 +52,40 @@ impl Shim {
     pub(crate) fn without_durable_flush(mut self) -> Self {
         self.range = true;
         self
+    }
+
+    /// From now on, after `skip` more that go well, these calls fail on files with this end of
+    /// their path: so many `times`.
+    pub(crate) fn fail(&self, call: Call, suffix: &str, error: i32, (skip, times): (i64, i64)) {
+        self.mend();
+        let mut name = [0; CONTROL - 40];
+        name[..suffix.len()].copy_from_slice(suffix.as_bytes());
+        self.put(SUFFIX, &name);
+        self.put(ERROR, &error.to_ne_bytes());
+        self.put(SKIP, &skip.to_ne_bytes());
+        self.put(TIMES, &times.to_ne_bytes());
+        self.put(HITS, &0_u64.to_ne_bytes());
+        let kind: u32 = match call {
+            Call::Write => 1 << 1,
+            Call::Sync => 1 << 3,
+        };
+        self.put(KINDS, &kind.to_ne_bytes());
+    }
+
+    /// No call fails any more.
+    pub(crate) fn mend(&self) {
+        self.put(KINDS, &0_u32.to_ne_bytes());
+    }
+
+    /// So many calls were made to fail.
+    pub(crate) fn hits(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.control.read_exact_at(&mut bytes, HITS).unwrap();
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn put(&self, place: u64, bytes: &[u8]) {
+        self.control.write_all_at(bytes, place).unwrap();
     }
 
     /// Puts it into a process that is to be started.

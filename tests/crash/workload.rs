@@ -100,8 +100,8 @@ pub(crate) fn options(folder: &Path) -> Options {
         dedup_window: Duration::from_secs(90 * 24 * 3600),
         dedup_max: 1_000_000,
         retain: Duration::ZERO,
-        handlers: HANDLERS.iter().map(|name| (name.parse().unwrap(), StartAt::Oldest)).collect(),
         dead_letters: DeadLetterBounds::default(),
+        handlers: HANDLERS.iter().map(|name| (name.parse().unwrap(), StartAt::Oldest)).collect(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What must hold of any request, whatever its bytes: shared by the fuzz targets and by
+//! What must hold of any request, and of anything in the store, whatever its bytes: shared by the fuzz targets and by
 //! `tests/corpus.rs`, which replays their corpus in ordinary tests.
 
 use brevdue::event::{
@@ -40,6 +40,21 @@ pub(crate) fn binary(input: &[u8]) -> bool {
     let events = decode(&head, Bytes::copy_from_slice(body));
     check(&events, input);
     events.is_ok()
+}
+
+/// A value of the store: a byte for its kind and the payload.
+pub(crate) fn value(input: &[u8]) -> bool {
+    brevdue::queue::sled::fuzz_value(input)
+}
+
+/// A value of the store with its frame.
+pub(crate) fn frame(input: &[u8]) -> bool {
+    brevdue::queue::sled::fuzz_frame(input)
+}
+
+/// The store's high-water file.
+pub(crate) fn mark(input: &[u8]) -> bool {
+    brevdue::queue::sled::fuzz_mark(input)
 }
 
 fn check(events: &Result<Vec<Event>, DecodeError>, input: &[u8]) {

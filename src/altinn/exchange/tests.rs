@@ -128,7 +128,7 @@ async fn a_401_is_repeated_before_it_is_believed_and_nothing_else_is() {
         assert_eq!(told.is_ok(), good, "{status} {refusals}");
         assert_eq!((rig.server.count(EXCHANGE), rig.server.count(TOKEN)), (asked, 1));
         if let Err(error) = told {
-            let passing = error.kind() == crate::altinn::fault::Kind::Passing;
+            let passing = error.kind() == fault::Kind::Passing;
             assert_eq!(passing, status == 503, "{error}");
         }
     }

@@ -76,9 +76,13 @@ pub fn bookmark(
         digest.update(&length.to_be_bytes());
         digest.update(part.unwrap_or_default().as_bytes());
     }
-    let hash: String =
-        digest.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("feed|{name}|{hash}").parse()
+    let half = digest
+        .finish()
+        .as_ref()
+        .iter()
+        .take(16)
+        .fold(0, |number, byte| number << 8 | u128::from(*byte));
+    format!("feed|{name}|{half:032x}").parse()
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ use crate::{
     source::membership::{self, Membership},
 };
 
+/// After so many failures in a row pages are half as large.
+const PATIENCE: u32 = 3;
+/// Clocks may differ by so much, where an event's time must do.
+const SKEW: Duration = Duration::from_secs(300);
+
 /// What all readers have in common.
 pub struct Common<Q, P> {
     /// Where events go.
@@ -143,7 +148,9 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         let mut failures = 0;
         loop {
             let began = Instant::now();
-            let read = self.read(&mut cursor).await;
+            // A page of a thousand may be more than Altinn can check in time.
+            let size = (SIZE >> (failures / PATIENCE).min(5)).max(1);
+            let read = self.read(&mut cursor, size).await;
             let wait = match &read {
                 Ok(()) => {
                     failures = 0;
@@ -151,7 +158,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                 }
                 Err(Trouble::Closed) => return,
                 Err(trouble) => {
-                    failures += 1;
+                    failures = failures.saturating_add(1);
                     Some(self.pause(trouble, failures))
                 }
             };
@@ -238,7 +245,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                 Err(trouble) => {
                     let why = trouble.words();
                     tracing::warn!(subscription = %self.name, %why, "the feed's end cannot be found; its events are taken in by their time");
-                    Cursor::since(begun)
+                    Cursor::since(begun.before(SKEW))
                 }
             },
         };
@@ -269,9 +276,9 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         Ok(page)
     }
 
-    /// From the cursor to the end.
-    async fn read(&mut self, cursor: &mut Cursor) -> Result<(), Trouble> {
-        let mut paging = Paging::resume(cursor.clone(), self.start, SIZE);
+    /// From the cursor to the end, `size` items at a time.
+    async fn read(&mut self, cursor: &mut Cursor, size: usize) -> Result<(), Trouble> {
+        let mut paging = Paging::resume(cursor.clone(), self.start, size);
         let slots = Arc::clone(&self.common.pages_at_once);
         loop {
             // Never closed. Held until what the page brought is stored.

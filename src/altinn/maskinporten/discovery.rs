@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::{
-    altinn::call::{SMALL, Tally},
+    altinn::call::{Answer, SMALL, Tally},
     clock::Timestamp,
     config::encrypted_or_local,
 };
@@ -42,7 +42,7 @@ struct Held {
 }
 
 impl Discovery {
-    pub(super) fn new(issuer: &str) -> Self {
+    pub(in crate::altinn) fn new(issuer: &str) -> Self {
         Self { issuer: issuer.to_owned(), held: Mutex::new(None) }
     }
 
@@ -53,7 +53,8 @@ impl Discovery {
         if let Some(held) = held.as_ref().filter(|held| now < held.until) {
             return held.endpoint.clone();
         }
-        let fresh = match self.discover(client, tally).await {
+        let told = self.ask(client, tally).await;
+        let fresh = match told.and_then(|answer| self.read(&answer)) {
             Ok(endpoint) => Held { endpoint: endpoint.to_string(), until: now.after(FRESH) },
             Err(reason) => {
                 let last = held.take().map(|held| held.endpoint);
@@ -65,14 +66,18 @@ impl Discovery {
         held.insert(fresh).endpoint.clone()
     }
 
-    /// Asks for the metadata; `Err` says why it cannot be had or believed.
-    pub(in crate::altinn) async fn discover(
+    /// Asks for the metadata; `Err` says why there is no answer.
+    pub(in crate::altinn) async fn ask(
         &self,
         client: &Client,
         tally: &Tally,
-    ) -> Result<Url, String> {
+    ) -> Result<Answer, String> {
         let request = client.get(format!("{}.well-known/oauth-authorization-server", self.issuer));
-        let answer = tally.send("metadata", request, SMALL).await?;
+        tally.send("metadata", request, SMALL).await
+    }
+
+    /// The token endpoint; `Err` says why the metadata cannot be believed.
+    pub(in crate::altinn) fn read(&self, answer: &Answer) -> Result<Url, String> {
         if !answer.status.is_success() {
             return Err(format!("it answers {}", answer.status.as_u16()));
         }

@@ -79,12 +79,17 @@ fn sources(folder: &std::path::Path) -> (String, BTreeMap<HookName, Arc<dyn Sour
 }
 
 pub(super) async fn start() -> Endpoint {
+    start_with(|_| {}).await
+}
+
+/// With hooks that are changed before they are served.
+pub(super) async fn start_with(change: impl FnOnce(&mut Hooks<Log>)) -> Endpoint {
     let folder = tempfile::tempdir().unwrap();
     let (code, sources) = sources(folder.path());
     let (log, metrics, stopping) = (Log::default(), Metrics::default(), CancellationToken::new());
     let stored = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&stored);
-    let hooks = Hooks {
+    let mut hooks = Hooks {
         prefix: "/events/".to_owned(),
         well_known: Arc::new(|path| (path == "question").then(|| "answer".to_owned())),
         sources,
@@ -101,6 +106,7 @@ pub(super) async fn start() -> Endpoint {
         metrics: metrics.clone(),
         clock: Clock::manual(Timestamp::from_millis(1_500)),
     };
+    change(&mut hooks);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits {

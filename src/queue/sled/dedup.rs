@@ -4,13 +4,16 @@
 //! those are gone, so every id in the set belongs to exactly one record.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
 };
 
 use aws_lc_rs::hmac;
 
-use super::record::{Head, ID, Id};
+use super::{
+    ids::Packed,
+    record::{Head, ID, Id},
+};
 use crate::{
     clock::Timestamp,
     event::{Attributes, Origin},
@@ -44,6 +47,8 @@ pub(super) struct Dedup {
     pub(super) known: Ids,
     /// Hooks with ids of their own in the window, or that once had some.
     pub(super) hooks: BTreeSet<HookName>,
+    /// The records of ids whose events are gone, oldest first.
+    pub(super) packed: VecDeque<Packed>,
     /// Ids of events below this number have left the window.
     pub(super) low: u64,
     /// The end and time of the oldest record that has ids in the window, when it is known.
@@ -53,7 +58,14 @@ pub(super) struct Dedup {
 impl Dedup {
     pub(super) fn new(key: &[u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Self { key, known: Ids::default(), hooks: BTreeSet::new(), low: 0, oldest: None }
+        Self {
+            key,
+            known: Ids::default(),
+            hooks: BTreeSet::new(),
+            packed: VecDeque::new(),
+            low: 0,
+            oldest: None,
+        }
     }
 
     /// The id of an event, or with `hook` the id of an event by this hook only.
@@ -89,6 +101,9 @@ impl Dedup {
             self.known.remove(id);
         }
         self.low = self.low.max(head.end());
+        if self.packed.front().is_some_and(|packed| packed.first < self.low) {
+            self.packed.pop_front();
+        }
         self.oldest = None;
     }
 

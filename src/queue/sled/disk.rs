@@ -20,7 +20,10 @@ use super::{OpenError, durable_flush, entry, keys};
 
 /// Fixed for ever: a store is opened with the segment size that it was made with.
 pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
-const CACHE: u64 = 64 * 1024 * 1024;
+const CACHE: u64 = 16 * 1024 * 1024;
+
+/// Where a verification keeps its copy.
+pub(super) const COPY: &str = "verify";
 
 /// The directory, held by this process alone.
 #[derive(Debug)]
@@ -40,6 +43,17 @@ impl Place {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(directory.to_owned())),
             Err(error) => Err(io::Error::from(error).into()),
         }
+    }
+
+    /// Locks a directory that must be there.
+    pub(super) fn claim_existing(directory: &Path) -> Result<Self, OpenError> {
+        fs::metadata(directory.join("lock")).and_then(|_| fs::read_dir(directory)).map_err(
+            |error| {
+                let words = format!("there is no store in {}: {error}", directory.display());
+                io::Error::new(error.kind(), words)
+            },
+        )?;
+        Self::claim(directory)
     }
 
     /// The whole of it.
@@ -63,7 +77,19 @@ impl Place {
         let database = self.database();
         DirBuilder::new().recursive(true).mode(0o700).create(&database)?;
         remove_torn_snapshots(&database)?;
-        let db = open_when_free(&database)?;
+        // Of a verification that was cut short.
+        let copy = self.directory.join(COPY);
+        if copy.exists() {
+            fs::remove_dir_all(copy)?;
+        }
+        let db = match open_when_free(&database) {
+            Err(OpenError::Damaged(why)) if remove_snapshots(&database)? > 0 => {
+                // A snapshot only spares reading the log.
+                tracing::warn!(%why, "sled cannot read its snapshot; it reads its log instead");
+                open_when_free(&database)
+            }
+            opened => opened,
+        }?;
         prove(&db)?;
         for path in [&database.join("conf"), &database.join("db"), &database, &self.directory] {
             File::open(path)?.sync_all()?;
@@ -90,10 +116,23 @@ fn remove_torn_snapshots(database: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Removes all snapshots; so many there were.
+pub(super) fn remove_snapshots(database: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for file in fs::read_dir(database)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(file.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
 /// processes are kept out by ours.
 #[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
-fn open_when_free(database: &Path) -> Result<Db, OpenError> {
+pub(super) fn open_when_free(database: &Path) -> Result<Db, OpenError> {
     for _ in 0..100 {
         match open_sled(database) {
             Err(OpenError::Io(error)) if error.to_string().contains("acquire lock") => {
@@ -113,8 +152,7 @@ fn open_sled(database: &Path) -> Result<Db, OpenError> {
         .segment_size(SEGMENT_SIZE);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Io(error))) => Err(error.into()),
-        Ok(Err(error)) => Err(OpenError::Damaged(error.to_string())),
+        Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),
     }
 }

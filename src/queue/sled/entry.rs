@@ -1,6 +1,6 @@
 //! The values beside the log: a handler's place, waiting retries, dead letters, the store's own.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
 use bytes::Bytes;
 
@@ -126,6 +126,15 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Of a new store.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut identity = Self { store: [0; 16], key: [0; 32] };
+        aws_lc_rs::rand::fill(&mut identity.store)
+            .and_then(|()| aws_lc_rs::rand::fill(&mut identity.key))
+            .map_err(|_| io::Error::other("no random numbers"))?;
+        Ok(identity)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut put = Put::new(Kind::Meta);
         put.raw(&self.store).raw(&self.key);

@@ -43,6 +43,11 @@ impl OpenError {
         Self::Damaged(format!("{key}: {error}"))
     }
 
+    /// Its words name a cure that is outside of the store.
+    pub(super) fn is_curable(&self) -> bool {
+        matches!(self, Self::Io(error) if !cure(error).is_empty())
+    }
+
     /// The disk is full.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Io(error) if full(error))
@@ -52,6 +57,10 @@ impl OpenError {
 impl From<sled::Error> for OpenError {
     fn from(error: sled::Error) -> Self {
         match error {
+            // What ends too early in sled's own files is damage.
+            sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged(error.to_string())
+            }
             sled::Error::Io(error) => Self::Io(error),
             sled::Error::Unsupported(words) if words.contains("version") => Self::Version(words),
             sled::Error::CollectionNotFound(_)

@@ -15,7 +15,7 @@ use super::{
     op::Answer,
     reader::{Receipt, Shared},
     record::{Head, Id, MAX_EVENT, Packing, encode_event},
-    state,
+    tail,
     wire::Kind,
     writer::Entries,
 };
@@ -71,7 +71,7 @@ pub(super) struct Group {
 pub(super) struct Written {
     pub(super) heads: Vec<Head>,
     pub(super) hooks: BTreeSet<HookName>,
-    groups: Vec<state::Group>,
+    groups: Vec<tail::Group>,
     event_bytes: u64,
     next: u64,
     next_raw: u64,
@@ -111,9 +111,7 @@ impl Group {
         bookmark: Option<Bookmark>,
         answer: Answer<Vec<Appended>>,
     ) {
-        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE)
-            || arrivals.iter().any(|arrival| !fits(arrival))
-        {
+        if arrivals.iter().any(|arrival| !fits(arrival)) {
             drop(answer.send(Err(TOO_LARGE)));
             return;
         }
@@ -307,14 +305,14 @@ impl Group {
         for (handler, cursor) in self.cursors {
             self.entries.push((keys::cursor(&handler), Some(cursor.encode())));
         }
-        let mut packing: Option<(Packing, state::Group)> = None;
+        let mut packing: Option<(Packing, tail::Group)> = None;
         for New { stored, encoded, ids } in self.new {
             if packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, &ids)) {
                 written.record(packing.take(), &mut self.entries);
             }
             let first = stored.seq.0;
             let (packing, group) = packing.get_or_insert_with(|| {
-                (Packing::new(first, self.now), state::Group { first, events: Vec::new() })
+                (Packing::new(first, self.now), tail::Group { first, events: Vec::new() })
             });
             packing.push(&encoded, &ids);
             group.events.push(stored.into());
@@ -333,7 +331,7 @@ fn fits(arrival: &Arrival) -> bool {
 }
 
 impl Written {
-    fn record(&mut self, packed: Option<(Packing, state::Group)>, entries: &mut Entries) {
+    fn record(&mut self, packed: Option<(Packing, tail::Group)>, entries: &mut Entries) {
         let Some((packing, group)) = packed else { return };
         let (head, value) = packing.seal();
         let key = keys::event(head.first);

@@ -11,6 +11,7 @@ use super::{
     dedup::Dedup,
     disk,
     entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
+    ids::Packed,
     keys,
     long::{self, size},
     reader::ReadError,
@@ -84,10 +85,7 @@ fn identity(db: &Db) -> Result<Identity, OpenError> {
     if db.range(keys::all(keys::EVENTS)).next().is_some() {
         return Err(OpenError::Damaged("it has events but no identity".into()));
     }
-    let mut identity = Identity { store: [0; 16], key: [0; 32] };
-    aws_lc_rs::rand::fill(&mut identity.store)
-        .and_then(|()| aws_lc_rs::rand::fill(&mut identity.key))
-        .map_err(|_| OpenError::Io(std::io::Error::other("no random numbers")))?;
+    let identity = Identity::new()?;
     db.insert(keys::STORE, identity.encode())?;
     db.flush()?;
     Ok(identity)
@@ -180,10 +178,12 @@ impl Loaded {
             let (key, value) = entry?;
             let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
             self.next = self.next.max(head.end());
-            let first = head.first;
+            let (first, packed) = (head.first, Packed::from(&head));
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
             if !window_open {
                 self.expired.push(first);
+            } else {
+                self.dedup.packed.push_front(packed);
             }
         }
         Ok(())

@@ -80,7 +80,7 @@ pub(super) fn whole<'a>(
     value: &'a [u8],
 ) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
     let Some(stub) = Stub::of(value) else { return Ok(Some(Cow::Borrowed(value))) };
-    match join(db, key, &stub)? {
+    match join(&stub, |index| db.get(keys::part(key, index)))? {
         Ok(whole) => Ok(Some(Cow::Owned(whole))),
         Err(_) if db.get(key)?.is_none_or(|now| *now != *value) => Ok(None),
         Err(error) => Err(error.into()),
@@ -88,7 +88,10 @@ pub(super) fn whole<'a>(
 }
 
 /// Checksums of the parts are looked at here; the whole one's is looked at by [`Get::open`].
-fn join(db: &Db, key: &[u8], stub: &Stub<'_>) -> sled::Result<Result<Vec<u8>, Malformed>> {
+pub(super) fn join<T: AsRef<[u8]>, E>(
+    stub: &Stub<'_>,
+    mut part: impl FnMut(u32) -> Result<Option<T>, E>,
+) -> Result<Result<Vec<u8>, Malformed>, E> {
     const MISSING: Malformed = Malformed("a part of it is missing");
     if stub.len > MAX_VALUE {
         return Ok(Err(Malformed("a length")));
@@ -97,8 +100,8 @@ fn join(db: &Db, key: &[u8], stub: &Stub<'_>) -> sled::Result<Result<Vec<u8>, Ma
     let mut index = 0;
     while whole.len() < FRAME + stub.len {
         index += 1;
-        let Some(part) = db.get(keys::part(key, index))? else { return Ok(Err(MISSING)) };
-        match Get::part(&part, stub.crc, index) {
+        let Some(part) = part(index)? else { return Ok(Err(MISSING)) };
+        match Get::part(part.as_ref(), stub.crc, index) {
             Ok(chunk) if !chunk.is_empty() => whole.extend_from_slice(chunk),
             Ok(_) => return Ok(Err(MISSING)),
             Err(error) => return Ok(Err(error)),

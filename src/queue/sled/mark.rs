@@ -46,13 +46,13 @@ impl Mark {
         Ok(Self { store: loaded.identity.store, next: loaded.next, low: 0, count })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut put = Put::new(Kind::Meta);
         put.raw(&self.store).u64(self.next).u64(self.low).u64(self.count);
         put.seal()
     }
 
-    fn decode(value: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut get = Get::open(Kind::Meta, value)?;
         let (store, next, low) = (get.array()?, get.u64()?, get.u64()?);
         let mark = Self { store, next, low, count: get.u64()? };
@@ -78,17 +78,21 @@ impl MarkFile {
         Ok(Self { file: options.open(&path)?, path, written: None })
     }
 
-    /// Whether the store is the one it was, and as far. `now` is what was found in it.
-    pub(super) fn check(&mut self, now: &Mark) -> Result<(), OpenError> {
+    /// What it says; None if it is empty.
+    pub(super) fn read(&self) -> io::Result<Option<Result<Mark, Malformed>>> {
         let mut bytes = [0; 64];
         let len = self.file.read_at(&mut bytes, 0)?;
         let bytes = bytes.get(..len).unwrap_or_default();
-        let accept = format!("removing {} accepts what is there", self.path.display());
         // Nothing but zeros is what a crash during the first writing leaves.
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(());
-        }
-        let before = Mark::decode(bytes).map_err(|error| {
+        let empty = bytes.iter().all(|byte| *byte == 0);
+        Ok((!empty).then(|| Mark::decode(bytes)))
+    }
+
+    /// Whether the store is the one it was, and as far. `now` is what was found in it.
+    pub(super) fn check(&mut self, now: &Mark) -> Result<(), OpenError> {
+        let accept = format!("removing {} accepts what is there", self.path.display());
+        let Some(before) = self.read()? else { return Ok(()) };
+        let before = before.map_err(|error| {
             OpenError::damaged(&format!("the high-water file ({accept})"), error)
         })?;
         if before.store != now.store {
@@ -114,6 +118,12 @@ impl MarkFile {
         Ok(())
     }
 
+    /// As if it had never been written.
+    pub(super) fn empty(&mut self) -> io::Result<()> {
+        self.written = None;
+        self.file.set_len(0)
+    }
+
     /// Whether it is time, and there is something new.
     fn is_due(&self, mark: &Mark, unnoted: bool, must: bool) -> bool {
         self.written.as_ref().is_none_or(|(at, written)| {
@@ -122,7 +132,7 @@ impl MarkFile {
         })
     }
 
-    fn write(&mut self, mark: Mark) -> io::Result<()> {
+    pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.file.write_all_at(&mark.encode(), 0)?;
         self.file.sync_data()?;
         self.written = Some((Instant::now(), mark));

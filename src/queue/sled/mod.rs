@@ -10,7 +10,9 @@ mod effect;
 mod entry;
 mod error;
 mod forget;
+mod fuzzing;
 mod group;
+mod ids;
 mod keys;
 mod listing;
 mod load;
@@ -22,7 +24,9 @@ mod record;
 mod recovery;
 mod room;
 mod state;
+mod tail;
 mod upkeep;
+pub mod verify;
 mod watchdog;
 mod window;
 mod wire;
@@ -36,6 +40,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+#[doc(hidden)]
+pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
 pub use self::{error::OpenError, reader::Receipt};
 use self::{
     op::Op,
@@ -176,6 +182,9 @@ impl Queue for SledQueue {
         bookmark: Option<Bookmark>,
     ) -> Result<Vec<Appended>, QueueError> {
         self.works()?;
+        if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
+            return Err(QueueError::Full("a bookmark's place is too long"));
+        }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
         self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await

@@ -16,7 +16,8 @@ use super::{
     entry::Tried,
     keys, long,
     record::decode_group,
-    state::{Group, Job, State},
+    state::{Job, State},
+    tail::Group,
     watchdog::Watchdog,
     wire::{Kind, Malformed},
 };
@@ -172,8 +173,12 @@ pub(super) async fn take(
         match job {
             Job::Event(seq) => {
                 let lease = Lease::new(shared, handler, seq, None);
-                let stored = event_of(&lease).await?;
-                return Ok(delivery(Receipt { lease, stored, attempt: 1, since: now }));
+                if let Some(stored) = event_of(&lease).await? {
+                    return Ok(delivery(Receipt { lease, stored, attempt: 1, since: now }));
+                }
+                // It was lost, and a repair has told so.
+                shared.state().settled(handler, seq, None);
+                lease.end();
             }
             Job::Retry(seq, due) => {
                 let lease = Lease::new(shared, handler, seq, Some(due));
@@ -199,17 +204,28 @@ fn delivery(receipt: Receipt) -> Delivery<Receipt> {
     }
 }
 
-async fn event_of(lease: &Lease) -> Result<Arc<StoredEvent>, QueueError> {
+/// None if a repair noted that it is lost.
+async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError> {
     let (shared, seq) = (&lease.shared, lease.seq);
     if let Some(stored) = shared.state().recent(&lease.handler, seq) {
-        return Ok(stored);
+        return Ok(Some(stored));
+    }
+    // One reads the group, and those who need it, too, find it then.
+    let turn = Arc::clone(&shared.state().place(&lease.handler)?.turn);
+    let _turn = turn.lock().await;
+    if let Some(stored) = shared.state().recent(&lease.handler, seq) {
+        return Ok(Some(stored));
     }
     let group = shared.read(move |db| group_of(db, seq)).await?;
     let stored = group.as_ref().and_then(|group| group.event(seq));
-    if let Ok(place) = shared.state().place(&lease.handler) {
-        place.reading = group.map(Arc::new);
+    let lost = group.as_ref().is_some_and(|group| group.events.is_empty());
+    if let (Ok(place), Some(group)) = (shared.state().place(&lease.handler), group) {
+        place.read(group);
     }
-    stored.ok_or_else(|| QueueError::Unavailable(format!("event {seq} is missing")))
+    if stored.is_none() && !lost {
+        return Err(QueueError::Unavailable(format!("event {seq} is missing")));
+    }
+    Ok(stored)
 }
 
 async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {

@@ -65,7 +65,7 @@ impl Head {
         put
     }
 
-    fn get(get: &mut Get<'_>) -> Result<Self, Malformed> {
+    pub(super) fn get(get: &mut Get<'_>) -> Result<Self, Malformed> {
         let (first, count) = (get.u64()?, get.u32()?);
         let received = Timestamp::from_millis(get.u64()?);
         let ids = get.count(ID)?;
@@ -74,6 +74,11 @@ impl Head {
             return Err(Malformed("its numbers run over"));
         }
         Ok(Self { first, count, received, ids })
+    }
+
+    /// The value under `e|` for events that were lost, so that the log has no hole.
+    pub(super) fn encode_gap(&self) -> Vec<u8> {
+        self.put(Kind::Gap).seal()
     }
 
     /// The value under `d|`, once the events are gone.
@@ -91,6 +96,9 @@ impl Head {
 
     /// Reads the head of a value under `e|`, whose checksum covers its events, too.
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        if is_gap(value) {
+            return Self::get(&mut Get::open(Kind::Gap, value)?);
+        }
         Self::get(&mut Get::peek(Kind::Group, value)?)
     }
 }
@@ -121,6 +129,12 @@ impl Packing {
         self.events.extend_from_slice(event);
     }
 
+    /// With these ids as well.
+    pub(super) fn with_ids(mut self, ids: Vec<Id>) -> Self {
+        self.head.ids.extend(ids);
+        self
+    }
+
     /// What it holds, and the value under `e|`.
     pub(super) fn seal(self) -> (Head, Vec<u8>) {
         let mut put = self.head.put(Kind::Group);
@@ -129,8 +143,16 @@ impl Packing {
     }
 }
 
-/// Everything in a value under `e|`.
+/// Whether a value under `e|` stands for events that were lost.
+fn is_gap(value: &[u8]) -> bool {
+    value.get(1) == Some(&Kind::Gap.byte())
+}
+
+/// Everything in a value under `e|`; no events if they were lost.
 pub(super) fn decode_group(value: &[u8]) -> Result<(Head, Vec<StoredEvent>), Malformed> {
+    if is_gap(value) {
+        return Head::decode(value).map(|head| (head, Vec::new()));
+    }
     let mut get = Get::open(Kind::Group, value)?;
     let head = Head::get(&mut get)?;
     let mut events = Vec::new();

@@ -10,57 +10,21 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Options, entry::Cursor, load::Loaded, window::Window};
+use super::{
+    Options,
+    entry::Cursor,
+    load::Loaded,
+    tail::{Group, Tail},
+    window::Window,
+};
 use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{DeadLetterId, Health, QueueError, StartAt, StoredEvent},
 };
 
-/// Bytes of events that are kept in memory after they were stored, for handlers that keep up.
-const TAIL_BYTES: usize = 8 * 1024 * 1024;
-
-/// Events that were stored together, as they are given out.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub(super) first: u64,
-    pub(super) events: Vec<Arc<StoredEvent>>,
-}
-
-impl Group {
-    /// The event with this number, if it is in here.
-    pub(super) fn event(&self, seq: u64) -> Option<Arc<StoredEvent>> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        self.events.get(index).cloned()
-    }
-
-    fn bytes(&self) -> usize {
-        self.events.iter().map(|stored| stored.event.json().len() + 256).sum()
-    }
-}
-
-/// The groups stored last.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    groups: VecDeque<Arc<Group>>,
-    bytes: usize,
-}
-
-impl Tail {
-    pub(super) fn push(&mut self, group: Group) {
-        self.bytes += group.bytes();
-        self.groups.push_back(Arc::new(group));
-        while self.bytes > TAIL_BYTES {
-            let Some(oldest) = self.groups.pop_front() else { return };
-            self.bytes -= oldest.bytes();
-        }
-    }
-
-    pub(super) fn event(&self, seq: u64) -> Option<Arc<StoredEvent>> {
-        let after = self.groups.partition_point(|group| group.first <= seq);
-        self.groups.get(after.checked_sub(1)?)?.event(seq)
-    }
-}
+/// Records that a handler reads from at once.
+const READING: usize = 3;
 
 /// Waiting retries of one handler.
 #[derive(Debug, Default)]
@@ -114,8 +78,10 @@ pub(super) struct Place {
     pub(super) unwritten: usize,
     /// Retries that succeeded, not yet deleted on disk: number, due time.
     pub(super) succeeded: BTreeMap<u64, u64>,
-    /// The record that it reads from, once the tail has gone on without it.
-    pub(super) reading: Option<Arc<Group>>,
+    /// The records that it reads from, once the tail has gone on without it, and whose turn it is
+    /// to read one.
+    reading: VecDeque<Arc<Group>>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) dead: u64,
     /// Wakes those who wait for a delivery.
     pub(super) wake: Arc<Notify>,
@@ -163,6 +129,12 @@ impl Place {
             self.next += 1;
             seq
         })
+    }
+
+    /// A record was read. Those before it may still be wanted by deliveries that overtake.
+    pub(super) fn read(&mut self, group: Group) {
+        self.reading.truncate(READING - 1);
+        self.reading.push_front(Arc::new(group));
     }
 
     /// A delivery was given back.
@@ -281,7 +253,8 @@ impl State {
         self.tail = Tail::default();
         self.install_places(mem::take(&mut loaded.cursors), options, now);
         for place in self.places.values_mut() {
-            (place.retries, place.dead, place.reading) = (Retries::default(), 0, None);
+            (place.retries, place.dead) = (Retries::default(), 0);
+            place.reading.clear();
         }
         for (handler, due, seq, bytes) in loaded.retries.drain(..) {
             let place = self.places.entry(handler).or_default();
@@ -344,8 +317,8 @@ impl State {
 
     /// The event with this number, if memory holds it.
     pub(super) fn recent(&self, handler: &HandlerName, seq: u64) -> Option<Arc<StoredEvent>> {
-        let reading = self.places.get(handler).and_then(|place| place.reading.as_ref());
-        reading.and_then(|group| group.event(seq)).or_else(|| self.tail.event(seq))
+        let mut reading = self.places.get(handler)?.reading.iter();
+        reading.find_map(|group| group.event(seq)).or_else(|| self.tail.event(seq))
     }
 
     /// A delivery has ended, for good or to go on as a retry or a dead letter.

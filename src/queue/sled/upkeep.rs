@@ -1,10 +1,11 @@
 //! What the writer does between groups: it writes down settled deliveries, deletes what every
 //! handler is past, lets ids leave the window, and holds the dead letters to their bounds.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     entry::encode_number,
+    ids::{Bounds, Packed, pack},
     keys,
     long::size,
     record::Head,
@@ -30,6 +31,8 @@ struct Deleted {
     end: u64,
     bytes: u64,
     count: usize,
+    /// The records of ids as they are then, if there are other ones.
+    packed: Option<VecDeque<Packed>>,
 }
 
 impl Writer {
@@ -77,9 +80,12 @@ impl Writer {
     pub(super) fn tidy(&mut self) -> Result<(), Broken> {
         let mut entries = Entries::new();
         let settled = self.places(&mut entries);
-        let deleted = self.passed(&mut entries)?;
+        let mut deleted = self.passed(&mut entries)?;
         let dead = self.surplus(&mut entries);
         self.commit(entries)?;
+        if let Some(packed) = deleted.packed.take() {
+            (self.dedup.packed, self.dedup.oldest) = (packed, None);
+        }
         let mut state = self.shared.state();
         for Settled { handler, unwritten, succeeded } in settled {
             let Some(place) = state.places.get_mut(&handler) else { continue };
@@ -129,7 +135,7 @@ impl Writer {
             let state = self.shared.state();
             (state.oldest, state.settled_by_all(), state.next)
         };
-        let mut deleted = Deleted::default();
+        let (mut deleted, mut groups) = (Deleted::default(), Vec::new());
         if oldest >= settled {
             return Ok(deleted);
         }
@@ -144,9 +150,15 @@ impl Writer {
             deleted.bytes += size(&key, &value);
             deleted.count += 1;
             if head.first >= self.dedup.low && !head.ids.is_empty() {
-                entries.push((keys::ids(head.first), Some(head.encode_ids())));
+                groups.push(head);
             }
             entries.push((key.to_vec(), None));
+        }
+        if !groups.is_empty() {
+            let options = &self.shared.options;
+            let bounds = Bounds::of_window(options.dedup_window, options.dedup_max);
+            let there = self.dedup.packed.clone();
+            deleted.packed = Some(pack(self.db()?, there, groups, bounds, entries)?);
         }
         if deleted.count > 0 {
             entries.push((keys::NEXT.to_vec(), Some(encode_number(next))));

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::queue::QueueError;
 
-/// So long a call may take before the store counts as failing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// So long a call may take before the store counts as failing; less than a request may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Knows whether a write is under way, and since when.
 #[derive(Debug)]

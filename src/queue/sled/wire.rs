@@ -17,13 +17,14 @@ pub(super) enum Kind {
     Raw,
     Meta,
     Part,
+    Gap,
 }
 
 /// Marks the kind of a value that goes on in parts.
-const LONG: u8 = 0x80;
+pub(super) const LONG: u8 = 0x80;
 
 impl Kind {
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Group => 1,
             Self::Ids => 2,
@@ -33,6 +34,7 @@ impl Kind {
             Self::Raw => 6,
             Self::Meta => 7,
             Self::Part => 8,
+            Self::Gap => 9,
         }
     }
 }
@@ -123,13 +125,13 @@ fn checksum(value: &[u8]) -> u32 {
 }
 
 /// Bytes between the frame of a stub and the beginning of its value.
-const STUB: usize = 8;
+pub(super) const STUB: usize = 8;
 
 /// What a stub says, its checksum unseen.
 #[derive(Debug)]
 pub(super) struct Stub<'a> {
     kind: u8,
-    /// Of the whole value's payload.
+    /// Length of the whole value's payload.
     pub(super) len: usize,
     /// The whole value's checksum.
     pub(super) crc: [u8; 4],
@@ -163,6 +165,16 @@ impl<'a> Get<'a> {
     /// Checks the frame.
     pub(super) fn open(kind: Kind, value: &'a [u8]) -> Result<Self, Malformed> {
         Self::framed(kind.byte(), value)
+    }
+
+    /// Without a look at the frame, which must be there: to find out where a value ends.
+    pub(super) fn unframed(value: &'a [u8]) -> Result<Self, Malformed> {
+        value.get(FRAME..).map(Self).ok_or(Malformed("no frame"))
+    }
+
+    /// Bytes not yet read.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
     }
 
     /// The same, or the beginning of a value that goes on in parts.

@@ -1,12 +1,14 @@
 //! What is tested, by subject.
 
-mod crash;
+mod callers;
 mod delivery;
+mod doctor;
 mod feed;
 mod hooks;
 mod life;
 mod operator;
 mod replace;
 mod rotate;
+mod store;
 mod subscriptions;
 mod trace;

@@ -175,6 +175,12 @@ impl Feed {
         self.rows.push(Row { time: START + hours * HOUR - jitter, visible, gone: false });
     }
 
+    fn extend(&mut self, rows: &[(bool, u64)]) {
+        for (visible, jitter) in rows {
+            self.append(*visible, *jitter);
+        }
+    }
+
     fn page(&self, ask: Ask<'_>) -> Page<usize> {
         let known = |number: &usize| self.rows.get(*number).is_some_and(|row| !row.gone);
         let cursor = ask.after.parse().ok().map(|id: usize| id.wrapping_sub(1)).filter(known);
@@ -255,6 +261,19 @@ impl Store {
     }
 }
 
+fn end_of(feed: &Feed, size: usize) -> Cursor {
+    let mut paging = Paging::discard(at(START), size);
+    loop {
+        let page = feed.page(paging.ask());
+        let outcome = paging.answered(page, at(START + 10_000 * HOUR));
+        match outcome {
+            Outcome::Again => {}
+            Outcome::End(Some(cursor)) => return cursor,
+            Outcome::End(None) | Outcome::Take(_) | Outcome::Stuck(_) => panic!("{outcome:?}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Altinn stores these: whether we may see them, and how old they are.
@@ -288,25 +307,17 @@ proptest! {
         limit in 1usize..40,
     ) {
         let mut feed = Feed { rows: Vec::new(), limit };
-        before.iter().for_each(|(visible, jitter)| feed.append(*visible, *jitter));
+        feed.extend(&before);
         let mut store = Store { cursor: Cursor::oldest(at(START)), events: BTreeSet::new() };
         if from_now {
-            let mut paging = Paging::discard(at(START), size);
-            store.cursor = loop {
-                let page = feed.page(paging.ask());
-                match paging.answered(page, at(START + 10_000 * HOUR)) {
-                    Outcome::Again => {}
-                    Outcome::End(Some(cursor)) => break cursor,
-                    other => panic!("{other:?}"),
-                }
-            };
+            store.cursor = end_of(&feed, size);
         }
         let first = store.cursor.id.as_ref().map_or(0, |id| id.parse().unwrap());
         let mut pushed = BTreeSet::new();
         for step in steps {
             match step {
                 Step::Append(rows) => {
-                    rows.iter().for_each(|(visible, jitter)| feed.append(*visible, *jitter));
+                    feed.extend(&rows);
                 }
                 Step::Push(number) if !feed.rows.is_empty() => {
                     let number = number % feed.rows.len();
@@ -343,15 +354,7 @@ proptest! {
             }
         };
         append(&mut feed, &before);
-        let mut paging = Paging::discard(at(START), size);
-        let cursor = loop {
-            let page = feed.page(paging.ask());
-            match paging.answered(page, at(START + 10_000 * HOUR)) {
-                Outcome::Again => {}
-                Outcome::End(Some(cursor)) => break cursor,
-                other => panic!("{other:?}"),
-            }
-        };
+        let cursor = end_of(&feed, size);
         // Had the first page nothing that old, the rest is not older by more than their disorder.
         let line = cursor.time.before(DISORDER).as_millis() - DAY;
         let first: usize = cursor.id.as_ref().map_or(0, |id| id.parse().unwrap());

@@ -24,6 +24,8 @@ struct Fake(Arc<Mutex<Rows>>);
 struct Rows {
     items: Vec<Item<Content>>,
     failures: VecDeque<ApiError>,
+    /// Larger pages fail.
+    largest: Option<usize>,
     asked: Vec<String>,
 }
 
@@ -52,6 +54,9 @@ impl Pages for Fake {
         rows.asked.push(ask.after.to_owned());
         if let Some(error) = rows.failures.pop_front() {
             return Err(error);
+        }
+        if rows.largest.is_some_and(|largest| ask.size > largest) {
+            return Err(ApiError::Unreachable("timed out".to_owned()));
         }
         let known = rows.items.iter().position(|item| item.id.as_deref() == Some(ask.after));
         let first = known.map_or(0, |at| at + 1);
@@ -214,6 +219,19 @@ async fn a_feed_that_fails_is_told_and_tried_again() {
     rig.run(StartAt::Now, 500 * SECOND).await;
     assert_eq!(rig.feed.asked().len(), asked + 1);
     assert!(rig.trouble().unwrap().contains("scope"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_fail_again_and_again_are_asked_for_in_smaller_parts() {
+    let rig = Rig::new();
+    rig.run(StartAt::Now, SECOND).await;
+    rig.feed.0.lock().unwrap().largest = Some(200);
+    let ids: Vec<String> = (1..=500).map(|number| number.to_string()).collect();
+    for id in &ids {
+        rig.feed.publish(id, "t_1");
+    }
+    rig.run(StartAt::Now, HOUR).await;
+    assert_eq!(rig.ids().await, ids);
 }
 
 #[tokio::test(start_paused = true)]

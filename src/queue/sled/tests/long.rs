@@ -1,7 +1,7 @@
 use super::*;
 use crate::queue::{
     DeadLetterId, Letter, QueueError, RawPush, Verdict,
-    sled::{keys, record::MAX_RECORD},
+    sled::{disk::open_when_free, keys, record::MAX_RECORD},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -10,7 +10,7 @@ const MIB: usize = 1024 * 1024;
 async fn entries(bench: &Bench) -> (usize, usize) {
     let directory = bench.sled();
     spawn_blocking(move || {
-        let db = sled::Config::new().path(directory).segment_size(SEGMENT_SIZE).open().unwrap();
+        let db = open_when_free(&directory).unwrap();
         for entry in db.iter() {
             assert!(entry.unwrap().1.len() <= MAX_RECORD);
         }

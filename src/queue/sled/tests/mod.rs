@@ -2,10 +2,13 @@
 
 mod delivering;
 mod formats;
+mod golden;
 mod limits;
 mod long;
+mod starting;
 mod storing;
 mod trouble;
+mod verifying;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue, disk::SEGMENT_SIZE};
+use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue};
 use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event, Origin},

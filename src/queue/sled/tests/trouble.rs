@@ -6,7 +6,7 @@ use super::*;
 use crate::queue::{
     Health, QueueError, Verdict,
     sled::{
-        disk,
+        disk::open_when_free,
         durable_flush::fault,
         entry, keys,
         record::{Head, MAX_RECORD},
@@ -14,7 +14,7 @@ use crate::queue::{
 };
 
 fn raw_db(bench: &Bench) -> Db {
-    sled::Config::new().path(bench.sled()).segment_size(disk::SEGMENT_SIZE).open().unwrap()
+    open_when_free(&bench.sled()).unwrap()
 }
 
 /// Changes the closed store behind its back.

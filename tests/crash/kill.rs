@@ -1,4 +1,5 @@
-//! SIGKILL at random moments: what was answered 200 reaches every handler that it matches.
+//! SIGKILL of the real program at any moment, and again while it recovers: what was answered 200
+//! reaches every handler that it matches, or is a dead letter there; sent again, it is known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,22 +12,31 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use crate::support::{
-    daemon::Daemon,
-    eventually,
-    receiver::{Behaviour, Received},
-    world::{QUICK_RETRY, World, event},
+use crate::{
+    report, rounds,
+    support::{
+        daemon::Daemon,
+        eventually,
+        receiver::{Behaviour, Received},
+        world::{QUICK_RETRY, World, event},
+    },
 };
 
-const ROUNDS: usize = 30;
 const SENDERS: usize = 6;
 
-/// A second handler, which gets every other event; the file keeps what it got.
-const SECOND: &str = r#"
+/// A second handler, which gets every other event; the file keeps what it got. A third that
+/// nothing reaches, so that dead letters are in play.
+const MORE: &str = r#"
 [handlers.kopi]
 kind = "file"
 path = "kopi.jsonl"
 match = { type = ["*.even"] }
+
+[handlers.nirgends]
+kind = "http"
+url = "http://127.0.0.1:1/"
+match = { type = ["test.doomed.*"] }
+retry = { initial = "20ms", max = "50ms", give_up_after = "100ms" }
 "#;
 
 /// What senders know.
@@ -36,9 +46,20 @@ struct Ledger {
     refused: Mutex<BTreeSet<String>>,
 }
 
-fn numbered(id: &str, even: bool) -> String {
-    let ty = if even { "test.even" } else { "test.odd" };
-    event(id).replace("no.altinn.correspondence.correspondencepublished", ty)
+/// The third handler gets these, and gives them up.
+fn is_doomed(id: &str) -> bool {
+    id.ends_with("-5")
+}
+
+fn is_even(id: &str) -> bool {
+    id.rsplit('-').next().unwrap().parse::<usize>().unwrap().is_multiple_of(2)
+}
+
+fn numbered(id: &str) -> String {
+    let fate = if is_doomed(id) { "doomed" } else { "fine" };
+    let parity = if is_even(id) { "even" } else { "odd" };
+    let ty = format!("test.{fate}.{parity}");
+    event(id).replace("no.altinn.correspondence.correspondencepublished", &ty)
 }
 
 /// Sends until told to stop; every seventh with a wrong secret.
@@ -56,7 +77,7 @@ async fn send(
         let id = format!("{prefix}-{n}");
         let url = if n % 7 == 6 { &wrong } else { &good };
         let request = client.post(url).header("content-type", "application/json");
-        let Ok(answer) = request.body(numbered(&id, n % 2 == 0)).send().await else { return };
+        let Ok(answer) = request.body(numbered(&id)).send().await else { return };
         match answer.status().as_u16() {
             200 => assert!(ledger.answered.lock().unwrap().insert(id)),
             401 => assert!(ledger.refused.lock().unwrap().insert(id)),
@@ -100,30 +121,79 @@ async fn drained(daemon: &Daemon) {
     .await;
 }
 
+/// How many dead letters a handler has, and ids of the newest.
+async fn buried(daemon: &Daemon, handler: &str) -> (u64, BTreeSet<String>) {
+    let path = format!("/v1/dead-letters?handler={handler}&limit=1000&newest");
+    let letters = daemon.get(&path).await;
+    let id = |letter: &serde_json::Value| letter["event"]["id"].as_str().unwrap().to_owned();
+    let ids = letters.as_array().unwrap().iter().map(id).collect();
+    let name = format!("brevdue_handler_dead_letters{{handler=\"{handler}\"}}");
+    (metric(&daemon.metrics().await, &name), ids)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn thirty_kills_at_random_moments_lose_nothing_that_was_answered() {
-    let world = World::with(|_| {}, QUICK_RETRY, SECOND).await;
+async fn kills_at_random_moments_lose_nothing_that_was_answered() {
+    let rounds = rounds(20, 200);
+    let world = World::with(|_| {}, QUICK_RETRY, MORE).await;
     let ledger = Arc::new(Ledger::default());
-    for number in 0..ROUNDS {
+    for number in 0..rounds {
         // The handler fails in every third round, so that retries are in play when it is killed.
         let behaviour = if number % 3 == 2 { 500 } else { 200 };
         world.receiver.behave(Behaviour::Answer(behaviour));
         round(&world, number, &ledger).await;
     }
-
     world.receiver.behave(Behaviour::Answer(200));
     let daemon = world.daemon().await;
-    let answered = ledger.answered.lock().unwrap().clone();
-    assert!(answered.len() > ROUNDS, "only {} events were answered", answered.len());
-    eventually("every answered event at the handler", || async {
-        let got: BTreeSet<_> = world.receiver.received().iter().map(Received::id).collect();
-        answered.is_subset(&got).then_some(())
-    })
-    .await;
     drained(&daemon).await;
+    let answered = ledger.answered.lock().unwrap().clone();
+    assert!(answered.len() > rounds, "only {} events were answered", answered.len());
+    known_again(&world, &daemon, &answered).await;
+    drained(&daemon).await;
+
+    let (dead, newest) = buried(&daemon, "nirgends").await;
+    let doomed: BTreeSet<_> = answered.iter().filter(|id| is_doomed(id)).cloned().collect();
+    let missing = doomed.difference(&newest).count();
+    assert!(!doomed.is_empty() && newest.iter().all(|id| is_doomed(id)), "{newest:?}");
+    assert!(missing == 0 || newest.len() == 1000, "{missing} dead letters are missing");
+    assert!(dead >= u64::try_from(doomed.len()).unwrap(), "{dead} of {}", doomed.len());
     assert!(daemon.stop().await.success());
+    let got: BTreeSet<_> = world.receiver.received().iter().map(Received::id).collect();
+    assert!(answered.is_subset(&got), "an answered event never came");
     keys_are_stable_and_nothing_refused_came(&world, &ledger);
     the_file_has_what_it_matches(&world, &answered);
+    report(&format!(
+        "kill -9: {rounds} rounds, {} kills, {} events answered, {dead} dead letters, 0 lost",
+        2 * rounds,
+        answered.len(),
+    ));
+}
+
+/// Sends everything that was answered once more: none of it is new.
+async fn known_again(world: &World, daemon: &Daemon, answered: &BTreeSet<String>) {
+    const KNOWN: &str = "brevdue_events_duplicate_total{hook=\"innboks\"}";
+    let before = metric(&daemon.metrics().await, KNOWN);
+    let all: Vec<String> = answered.iter().cloned().collect();
+    let mut senders = JoinSet::new();
+    for some in all.chunks(all.len().div_ceil(SENDERS)) {
+        let (client, url, some) = (world.client.clone(), world.hook("innboks"), some.to_vec());
+        senders.spawn(async move {
+            for id in some {
+                let request = client.post(&url).header("content-type", "application/json");
+                let answer = request.body(numbered(&id)).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    let known = metric(&daemon.metrics().await, KNOWN) - before;
+    assert_eq!(known, u64::try_from(answered.len()).unwrap(), "an answered event is new again");
+}
+
+fn metric(page: &str, name: &str) -> u64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |value| value.trim().parse().unwrap())
 }
 
 /// Every attempt at an event, over all restarts, has the same key, and no two events share one.
@@ -146,8 +216,7 @@ fn the_file_has_what_it_matches(world: &World, answered: &BTreeSet<String>) {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines"))
         .map(|event| event["id"].as_str().unwrap().to_owned())
         .collect();
-    let even =
-        |id: &&String| id.rsplit('-').next().unwrap().parse::<usize>().unwrap().is_multiple_of(2);
+    let even = |id: &&String| is_even(id);
     assert!(answered.iter().filter(even).all(|id| copied.contains(id)), "the file misses one");
-    assert!(copied.iter().all(|id| even(&id)), "the file has one that it does not match");
+    assert!(copied.iter().all(|id| is_even(id)), "the file has one that it does not match");
 }

@@ -1,0 +1,122 @@
+//! A store that version 1 of the format wrote: every later version opens it and finds everything.
+
+use std::{env, path::Path, process::Command};
+
+use super::*;
+use crate::queue::{
+    DeadLetterId, Letter, RawPush, Verdict,
+    sled::verify::{Report, verify},
+};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.tar.gz");
+
+fn tar(arguments: &[&str], directory: &Path) {
+    let status = Command::new("tar").args(arguments).current_dir(directory).status().unwrap();
+    assert!(status.success(), "tar {arguments:?}");
+}
+
+fn bench() -> Bench {
+    Bench::new(&[("a", StartAt::Oldest), ("b", StartAt::Oldest)])
+}
+
+fn raw() -> RawPush {
+    let body = Bytes::from(vec![b'?'; 100_000]);
+    RawPush { hook: "h".parse().unwrap(), media_type: "text/plain".into(), body }
+}
+
+/// Something of everything. Handler `b` has done nothing but the first; `a` has done 1, retries 2,
+/// gave up 3 and 4, and has done 6 out of order.
+async fn write(bench: &Bench) {
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    bench.clock.advance(Duration::from_secs(1));
+    queue.append(vec![arrival("2"), arrival("3"), large("4", 200_000)]).await.unwrap();
+    let by = Arrival { only_by_hook: Some("other".parse().unwrap()), ..arrival("2") };
+    let from = vec!["other".parse().unwrap(), "hook".parse().unwrap()];
+    queue.append(vec![Arrival { from, ..by }]).await.unwrap();
+    append(&queue, &["6", "7"]).await;
+    queue.bury_raw(raw(), failure("no JSON")).await.unwrap();
+    let (first, mut taken) = (take(&queue, "b").await, Vec::new());
+    queue.settle(first.receipt, Verdict::Done).await.unwrap();
+    for _ in 1..=6 {
+        taken.push(take(&queue, "a").await);
+    }
+    for delivery in taken {
+        let verdict = match delivery.stored.seq.0 {
+            2 => Verdict::RetryAfter(DAY, failure("500")),
+            3 | 4 => Verdict::Bury(failure("no")),
+            5 => continue,
+            _ => Verdict::Done,
+        };
+        queue.settle(delivery.receipt, verdict).await.unwrap();
+    }
+    queue.close().await.unwrap();
+}
+
+async fn report(bench: &Bench) -> Report {
+    let directory = bench.options.directory.clone();
+    spawn_blocking(move || verify(&directory, &[])).await.unwrap().unwrap()
+}
+
+/// What [`write`] wrote is there, and goes on.
+async fn read(bench: &Bench) {
+    let holds = report(bench).await;
+    assert!(holds.whole, "{holds:?}");
+    let (holds, pending) = (holds.holds.clone(), holds.holds.handlers.clone());
+    assert_eq!((holds.oldest, holds.next, holds.events, holds.large_events), (2, 8, 6, 1));
+    assert_eq!((holds.retries, holds.dead_letters, holds.undecodable), (1, 2, 1));
+    assert_eq!(holds.dedup_ids, 7);
+    assert_eq!(pending.iter().map(|place| place.pending).collect::<Vec<_>>(), [2, 6]);
+
+    let queue = bench.open().await;
+    assert_eq!(ids_in_log(&queue).await, ["2", "3", "4", "2", "6", "7"]);
+    let by_other = queue.event(Seq(5)).await.unwrap();
+    assert_eq!(by_other.from, ["other".parse().unwrap()]);
+    assert_eq!(by_other.already, ["hook".parse().unwrap()]);
+    assert_eq!(by_other.received, Timestamp::from_millis(1_800_000_001_000));
+    assert_eq!(queue.event(Seq(4)).await.unwrap().event, event("4", 200_000));
+    for known in ["1", "2", "3", "6", "7"] {
+        assert_eq!(append(&queue, &[known]).await, [Appended::Duplicate], "{known}");
+    }
+    let letters = queue.dead_letters(None, OLDEST).await.unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id.to_string()).collect();
+    assert_eq!(ids, ["raw:1", "a:3", "a:4"]);
+    assert_eq!(
+        (&letters[0].letter, &letters[0].failure),
+        (&Letter::Raw(raw()), &failure("no JSON"))
+    );
+    assert_eq!((letters[1].attempts, &letters[1].failure), (1, &failure("no")));
+    let dead = DeadLetterId::Delivery(handler("a"), Seq(4));
+    let Letter::Event(large) = queue.dead_letter(&dead).await.unwrap().letter else { panic!() };
+    assert_eq!(large.event, event("4", 200_000));
+
+    bench.clock.advance(2 * DAY);
+    let (retried, fifth, seventh) =
+        (take(&queue, "a").await, take(&queue, "a").await, take(&queue, "a").await);
+    assert_eq!((id(&retried), retried.attempt), ("2", 2));
+    assert_eq!((fifth.stored.seq, seventh.stored.seq), (Seq(5), Seq(7)));
+    assert_eq!(take(&queue, "b").await.stored.seq, Seq(2));
+    assert_eq!(append(&queue, &["8"]).await, [stored(8)]);
+}
+
+#[tokio::test]
+async fn the_store_of_format_version_1_is_read_whole() {
+    let bench = bench();
+    fs::create_dir_all(&bench.options.directory).unwrap();
+    tar(&["xzf", GOLDEN], &bench.options.directory);
+    read(&bench).await;
+}
+
+/// What this version writes is the same; with `BREVDUE_WRITE_GOLDEN=1` the golden one is made of
+/// it, which is right only before a version is released.
+#[tokio::test]
+async fn what_is_written_today_reads_as_the_golden_store_does() {
+    let bench = bench();
+    write(&bench).await;
+    if env::var_os("BREVDUE_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(Path::new(GOLDEN).parent().unwrap()).unwrap();
+        let files = ["czf", GOLDEN, "--sparse", "lock", "high-water", "sled"];
+        tar(&files, &bench.options.directory);
+    }
+    read(&bench).await;
+}

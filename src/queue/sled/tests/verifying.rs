@@ -1,0 +1,256 @@
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::queue::{
+    DeadLetterId, Letter, RawPush, Verdict,
+    sled::{
+        keys,
+        verify::{Report, repair, verify},
+    },
+};
+
+const LATER: Timestamp = Timestamp::from_millis(1_800_000_100_000);
+
+async fn verified(bench: &Bench) -> Report {
+    let directory = bench.options.directory.clone();
+    spawn_blocking(move || verify(&directory, &[handler("a")])).await.unwrap().unwrap()
+}
+
+async fn repaired(bench: &Bench) -> Report {
+    let directory = bench.options.directory.clone();
+    spawn_blocking(move || repair(&directory, &[handler("a")], LATER)).await.unwrap().unwrap()
+}
+
+fn raw() -> RawPush {
+    RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body: "?".into() }
+}
+
+/// A closed store with something of everything: 20 events one to a record, of which 1 is done, 2
+/// waits for a retry, 3 is dead, 4 is large; and an undecodable push.
+async fn full(bench: &Bench) {
+    let queue = bench.open().await;
+    for number in 1..=20 {
+        let filling = if number == 4 { 300_000 } else { 10 };
+        queue.append(vec![large(&number.to_string(), filling)]).await.unwrap();
+    }
+    queue.bury_raw(raw(), failure("no JSON")).await.unwrap();
+    for verdict in
+        [Verdict::Done, Verdict::RetryAfter(DAY, failure("500")), Verdict::Bury(failure("no"))]
+    {
+        let delivery = take(&queue, "a").await;
+        queue.settle(delivery.receipt, verdict).await.unwrap();
+    }
+    queue.close().await.unwrap();
+}
+
+/// Takes all that there is to deliver; the ids, sorted by number.
+async fn drained(bench: &Bench, queue: &SledQueue) -> Vec<u32> {
+    bench.clock.advance(2 * DAY);
+    let mut ids = Vec::new();
+    while queue.census().await.unwrap().handlers[0].oldest.is_some() {
+        let Ok(delivery) = timeout(Duration::from_secs(1), queue.take(&handler("a"))).await else {
+            continue;
+        };
+        let delivery = delivery.unwrap();
+        ids.push(id(&delivery).parse().unwrap());
+        queue.settle(delivery.receipt, Verdict::Done).await.unwrap();
+    }
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn a_whole_store_is_whole_and_verifying_changes_nothing() {
+    let bench = Bench::one();
+    full(&bench).await;
+    let before = fs::read(bench.sled().join("db")).unwrap();
+    let report = verified(&bench).await;
+    assert_eq!((report.whole, report.opens, &report.faults[..]), (true, true, &[][..]));
+    let holds = &report.holds;
+    // 1 to 3 are settled, so they may be gone from the log.
+    assert_eq!((holds.next, holds.events, holds.large_events), (21, 17, 1));
+    assert_eq!((holds.retries, holds.dead_letters, holds.undecodable), (1, 1, 1));
+    assert_eq!((holds.dedup_ids, holds.handlers[0].pending), (20, 17));
+    assert!(repaired(&bench).await.kept_aside.is_none());
+    assert_eq!(fs::read(bench.sled().join("db")).unwrap(), before);
+    assert!(!bench.options.directory.join("verify").exists());
+}
+
+#[tokio::test]
+async fn a_store_in_use_and_no_store_are_said() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    let directory = bench.options.directory.clone();
+    let nowhere = bench.directory.path().join("nowhere");
+    let result = spawn_blocking(move || (verify(&directory, &[]), verify(&nowhere, &[]))).await;
+    let (in_use, none) = result.unwrap();
+    assert!(matches!(in_use, Err(OpenError::Locked(_))));
+    assert!(none.unwrap_err().to_string().contains("no store in"));
+    assert!(!bench.directory.path().join("nowhere").exists());
+    drop(queue);
+}
+
+/// What is done to an entry, what the report then says, and which events are delivered after the
+/// repair.
+type Damage = (&'static str, fn(&::sled::Db), &'static str, fn(u32) -> bool);
+
+fn flip(db: &::sled::Db, key: &[u8]) {
+    let mut value = db.get(key).unwrap().unwrap().to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    db.insert(key, value).unwrap();
+}
+
+fn remove(db: &::sled::Db, key: &[u8]) {
+    assert!(db.remove(key).unwrap().is_some());
+}
+
+fn first_key(db: &::sled::Db, prefix: u8) -> Vec<u8> {
+    db.range(keys::all(prefix)).next().unwrap().unwrap().0.to_vec()
+}
+
+const DAMAGES: &[Damage] = &[
+    ("a record", |db| flip(db, &keys::event(9)), "event 9: malformed: its checksum", |n| n != 9),
+    ("no record", |db| remove(db, &keys::event(9)), "event 9 is missing", |n| n != 9),
+    ("the last record", |db| remove(db, &keys::event(20)), "event 20 is missing", |n| n != 20),
+    ("the first record", |db| remove(db, &keys::event(4)), "event 4 is missing", |n| n != 4),
+    (
+        "a part",
+        |db| remove(db, &keys::part(&keys::event(4), 2)),
+        "event 4: malformed: a part of it is missing",
+        |n| n != 4,
+    ),
+    (
+        "records swapped",
+        |db| {
+            let value = db.get(keys::event(8)).unwrap().unwrap();
+            db.insert(keys::event(7), value).unwrap();
+        },
+        "another record than its key says",
+        |n| n != 7,
+    ),
+    ("ids", |db| flip(db, &keys::ids(1)), "the ids of the events from 1 on", |_| true),
+    ("the place", |db| flip(db, &first_key(db, keys::CURSORS)), "the place of handler a", |_| true),
+    ("a retry", |db| flip(db, &first_key(db, keys::RETRIES)), "the retry of event 2", |n| n != 2),
+    ("a dead letter", |db| flip(db, &first_key(db, keys::DEAD)), "the dead letter a:3", |_| true),
+    ("a push", |db| flip(db, &first_key(db, keys::RAW)), "undecodable push raw:1", |_| true),
+    ("the identity", |db| flip(db, keys::STORE), "the store's identity", |_| true),
+    ("no identity", |db| remove(db, keys::STORE), "the store's identity is missing", |_| true),
+    (
+        "a stranger",
+        |db| drop(db.insert(b"z|what", b"".to_vec()).unwrap()),
+        "z|what is none of ours",
+        |_| true,
+    ),
+    (
+        "a part of nothing",
+        |db| drop(db.insert(keys::part(&keys::event(5), 1), b"".to_vec()).unwrap()),
+        "part 1 of the record that begins with event 5",
+        |_| true,
+    ),
+];
+
+#[tokio::test]
+async fn every_damage_is_named_and_a_repair_keeps_all_the_rest() {
+    for (name, damage, words, whole) in DAMAGES {
+        let bench = Bench::one();
+        full(&bench).await;
+        trouble::tamper(&bench, damage).await;
+        let report = verified(&bench).await;
+        assert!(!report.whole, "{name}");
+        assert!(report.faults.iter().any(|fault| fault.contains(words)), "{name}: {report:?}");
+        assert!(!report.repair.is_empty());
+        let done = repaired(&bench).await;
+        assert_eq!((&done.faults, &done.repair), (&report.faults, &report.repair), "{name}");
+        let aside = done.kept_aside.unwrap();
+        assert!(aside.join("sled/db").exists() && aside.join("high-water").exists(), "{name}");
+        let after = verified(&bench).await;
+        assert!(after.whole, "{name}: {after:?}");
+        let queue = bench.open().await;
+        // 1 was done, and 3 is dead. What is missing may be found again in the file.
+        let mut ids = drained(&bench, &queue).await;
+        ids.retain(|n| whole(*n));
+        let expected: Vec<u32> = (2..=20).filter(|n| *n != 3 && whole(*n)).collect();
+        assert_eq!(ids, expected, "{name}");
+        let fresh = queue.append(vec![arrival("new")]).await.unwrap();
+        assert_eq!(fresh, [stored(21)], "{name}");
+        assert!(verified_again(&bench, queue).await.whole, "{name}");
+    }
+}
+
+async fn verified_again(bench: &Bench, queue: SledQueue) -> Report {
+    queue.close().await.unwrap();
+    verified(bench).await
+}
+
+#[tokio::test]
+async fn dead_letters_and_identities_outlive_a_repair() {
+    let bench = Bench::one();
+    full(&bench).await;
+    trouble::tamper(&bench, |db| remove(db, &keys::event(9))).await;
+    repaired(&bench).await;
+    let queue = bench.open().await;
+    let letters = queue.dead_letters(None, OLDEST).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    assert_eq!(letters[0].letter, Letter::Raw(raw()));
+    assert_eq!(letters[1].id, DeadLetterId::Delivery(handler("a"), Seq(3)));
+    for known in ["1", "3", "8", "20"] {
+        assert_eq!(append(&queue, &[known]).await, [Appended::Duplicate], "{known}");
+    }
+    // It was removed by sled's own means, so sled's file still has it.
+    assert!(ids_in_log(&queue).await.contains(&"9".to_owned()));
+}
+
+/// Writes over a piece of a file.
+fn scribble(file: &std::path::Path, at: u64) {
+    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(&[0xA5; 16], at).unwrap();
+}
+
+#[tokio::test]
+async fn what_sled_cannot_open_is_searched_for_what_is_whole() {
+    let bench = Bench::one();
+    full(&bench).await;
+    let db = bench.sled().join("db");
+    // The header of the first segment: sled does not know any more what follows.
+    scribble(&db, 0);
+    let report = verified(&bench).await;
+    assert!(!report.whole, "{report:?}");
+    let done = repaired(&bench).await;
+    assert!(done.kept_aside.is_some());
+    let queue = bench.open().await;
+    let ids = drained(&bench, &queue).await;
+    let undelivered: Vec<u32> = (4..=20).collect();
+    assert!(undelivered.iter().all(|number| ids.contains(number)), "{ids:?} {report:?}");
+    assert_eq!(append(&queue, &["20"]).await, [Appended::Duplicate]);
+    assert!(verified_again(&bench, queue).await.whole);
+}
+
+#[tokio::test]
+async fn a_lost_database_is_said_and_a_repair_begins_where_it_was() {
+    let bench = Bench::one();
+    full(&bench).await;
+    fs::remove_dir_all(bench.sled()).unwrap();
+    let report = verified(&bench).await;
+    assert!(report.faults.iter().any(|fault| fault.contains("finds nothing")), "{report:?}");
+    assert!(
+        report.faults.iter().any(|fault| fault.contains("events 1 to 20 are not to be found")),
+        "{report:?}"
+    );
+    repaired(&bench).await;
+    let queue = bench.open().await;
+    assert_eq!(append(&queue, &["1"]).await, [stored(21)], "no number is given twice");
+}
+
+#[tokio::test]
+async fn a_damaged_high_water_file_is_written_anew() {
+    let bench = Bench::one();
+    full(&bench).await;
+    scribble(&bench.options.directory.join("high-water"), 8);
+    let refused = bench.try_open().await.unwrap_err().to_string();
+    assert!(refused.contains("high-water"), "{refused}");
+    assert!(!verified(&bench).await.whole);
+    repaired(&bench).await;
+    assert!(verified(&bench).await.whole);
+    assert_eq!(bench.open().await.census().await.unwrap().events, 17);
+}

@@ -1,0 +1,339 @@
+//! Reads every entry of a database that sled can open, and judges each and all together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sled::Db;
+
+use super::{HandlerPlace, Holds, Report, telling::numbers};
+use crate::{
+    name::HandlerName,
+    queue::{
+        Seq, StoredEvent,
+        sled::{
+            OpenError,
+            dedup::Dedup,
+            disk,
+            entry::{Cursor, Identity, Tried, Undecodable, decode_number},
+            keys, long,
+            reader::ReadError,
+            record::{Head, Id, MAX_RECORD, decode_group},
+            wire::{Kind, Malformed, Stub},
+        },
+    },
+};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) identity: Option<Identity>,
+    pub(super) holds: Holds,
+    pub(super) cursors: BTreeMap<HandlerName, Cursor>,
+    /// Entries that are not whole, by key: they are not to be carried over.
+    pub(super) bad: BTreeSet<Vec<u8>>,
+    /// Numbers that are in no record: first, and the one after the last.
+    pub(super) holes: Vec<(u64, u64)>,
+    pub(super) next_raw: u64,
+    /// Numbers whose events a former repair could not find.
+    lost: Vec<(u64, u64)>,
+    pub(super) faults: Report,
+    /// The number after the last event so far.
+    end: Option<u64>,
+    noted_next: u64,
+    pub(super) noted_oldest: Option<u64>,
+    dedup: Option<Dedup>,
+}
+
+/// Reads all of it.
+pub(super) fn check(db: &Db) -> Result<Found, OpenError> {
+    let mut found = Found::default();
+    (found.next_raw, found.noted_next) = (1, 1);
+    found.own(db)?;
+    for prefix in [keys::CURSORS, keys::EVENTS, keys::IDS] {
+        found.all(db, prefix)?;
+    }
+    found.reckon();
+    for prefix in [keys::RETRIES, keys::DEAD, keys::RAW, keys::PARTS] {
+        found.all(db, prefix)?;
+    }
+    found.strangers(db)?;
+    Ok(found)
+}
+
+/// A key in words.
+fn name(key: &[u8]) -> String {
+    let number = || keys::number_of(key).unwrap_or_default();
+    match key.first().copied() {
+        Some(keys::EVENTS) => format!("the record that begins with event {}", number()),
+        Some(keys::IDS) => format!("the ids of the events from {} on", number()),
+        Some(keys::RAW) => format!("the undecodable push raw:{}", number()),
+        Some(keys::CURSORS) => match keys::handler_of(key) {
+            Some(handler) => format!("the place of handler {handler}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(keys::RETRIES) => match keys::retry_of(key) {
+            Some((_, handler, seq)) => format!("the retry of event {seq} for handler {handler}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(keys::DEAD) => match keys::dead_of(key) {
+            Some((handler, seq)) => format!("the dead letter {handler}:{seq}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(keys::PARTS) => match keys::part_of(key) {
+            Some((of, part)) if of.first() != Some(&keys::PARTS) => {
+                format!("part {part} of {}", name(of))
+            }
+            _ => format!("the entry {}", key.escape_ascii()),
+        },
+        _ => format!("the entry {}", key.escape_ascii()),
+    }
+}
+
+impl Found {
+    fn fault(&mut self, fault: String) {
+        self.faults.fault(fault);
+    }
+
+    /// What the store notes of itself.
+    fn own(&mut self, db: &Db) -> sled::Result<()> {
+        match db.get(keys::STORE)?.map(|value| Identity::decode(&value)) {
+            Some(Ok(identity)) => {
+                self.dedup = Some(Dedup::new(&identity.key));
+                self.identity = Some(identity);
+            }
+            Some(Err(error)) => self.fault(format!("the store's identity: {error}")),
+            None if db.is_empty() => self.fault("the database is empty".to_owned()),
+            None => self.fault("the store's identity is missing".to_owned()),
+        }
+        for key in [keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED] {
+            let Some(value) = db.get(key)? else { continue };
+            match decode_number(&value) {
+                Ok(number) if key == keys::NEXT => self.noted_next = number,
+                Ok(number) if key == keys::OLDEST => self.noted_oldest = Some(number),
+                Ok(number) if key == keys::NEXT_RAW => self.next_raw = number,
+                Ok(_) => {}
+                Err(error) => self.fault(format!("{}: {error}", key.escape_ascii())),
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, db: &Db, prefix: u8) -> Result<(), OpenError> {
+        for (index, entry) in db.range(keys::all(prefix)).enumerate() {
+            let (key, value) = entry?;
+            if index % 8 == 7 {
+                disk::pump(db, &key)?;
+            }
+            let judged = match long::whole(db, &key, &value) {
+                Ok(whole) => self.judge(db, &key, &value, &whole.unwrap_or_default()),
+                Err(ReadError::Sled(error)) => return Err(error.into()),
+                Err(ReadError::Damaged(error)) => Ok(Err(error)),
+            };
+            match judged? {
+                Err(Malformed::VERSION) => {
+                    return Err(OpenError::damaged(&name(&key), Malformed::VERSION));
+                }
+                Err(error) => {
+                    self.fault(format!("{}: {error}", name(&key)));
+                    self.bad.insert(key.to_vec());
+                }
+                Ok(()) if value.len() > MAX_RECORD => {
+                    self.fault(format!("{} is too large for one entry", name(&key)));
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        db: &Db,
+        key: &[u8],
+        value: &[u8],
+        whole: &[u8],
+    ) -> sled::Result<Result<(), Malformed>> {
+        Ok(match key.first().copied() {
+            Some(keys::CURSORS) => self.place(key, whole),
+            Some(keys::EVENTS) => self.record(key, value, whole),
+            Some(keys::IDS) => return self.ids(db, key, whole),
+            Some(keys::RETRIES) => self.retry(key, whole),
+            Some(keys::DEAD) => self.dead(key, whole),
+            Some(keys::RAW) => self.raw(key, whole),
+            Some(keys::PARTS) => return part(db, key),
+            _ => Ok(()),
+        })
+    }
+
+    fn place(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let handler = keys::handler_of(key).ok_or(Malformed("its key"))?;
+        self.cursors.insert(handler, Cursor::decode(value)?);
+        Ok(())
+    }
+
+    fn record(&mut self, key: &[u8], value: &[u8], whole: &[u8]) -> Result<(), Malformed> {
+        let (head, events) = decode_group(whole)?;
+        if keys::number_of(key) != Some(head.first) || head.count == 0 {
+            return Err(Malformed("it is another record than its key says"));
+        }
+        if self.end.is_some_and(|end| end > head.first) {
+            return Err(Malformed("its events are in the record before it, too"));
+        }
+        self.identities(&head, &events)?;
+        let begin = self.end.unwrap_or(head.first);
+        if begin < head.first {
+            self.holes.push((begin, head.first));
+        }
+        if self.end.is_none() {
+            self.holds.oldest = head.first;
+        }
+        self.end = Some(head.end());
+        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        self.holds.events += count;
+        if events.is_empty() {
+            self.lost.push((head.first, head.end()));
+        }
+        self.holds.lost_before += u64::from(head.count).saturating_sub(count);
+        self.holds.large_events += u64::from(Stub::of(value).is_some());
+        self.holds.dedup_ids += u64::try_from(head.ids.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Every event brought an id, and every id was brought by an event.
+    fn identities(&self, head: &Head, events: &[StoredEvent]) -> Result<(), Malformed> {
+        let Some(dedup) = &self.dedup else { return Ok(()) };
+        let mut ids: BTreeSet<Id> = head.ids.iter().copied().collect();
+        for stored in events {
+            let id = |hook| dedup.id(&stored.origin, stored.event.attributes(), hook);
+            let brought = ids.remove(&id(None));
+            let by_hook = stored.from.iter().filter(|hook| ids.remove(&id(Some(hook)))).count();
+            if !brought && by_hook == 0 {
+                return Err(Malformed("an event in it has no identity"));
+            }
+        }
+        if ids.is_empty() { Ok(()) } else { Err(Malformed("it has the identity of no event")) }
+    }
+
+    fn ids(&mut self, db: &Db, key: &[u8], value: &[u8]) -> sled::Result<Result<(), Malformed>> {
+        let head = match Head::decode_ids(value) {
+            Ok(head) => head,
+            Err(error) => return Ok(Err(error)),
+        };
+        if keys::number_of(key) != Some(head.first) {
+            return Ok(Err(Malformed("it is another record than its key says")));
+        }
+        let record = db.get(keys::event(head.first))?.map(|value| Head::decode(&value));
+        if record.is_some_and(|record| record.is_ok_and(|record| record.ids == head.ids)) {
+            return Ok(Err(Malformed("its events are still in the log")));
+        }
+        self.noted_next = self.noted_next.max(head.end());
+        self.holds.dedup_ids += u64::try_from(head.ids.len()).unwrap_or(u64::MAX);
+        Ok(Ok(()))
+    }
+
+    /// Numbers, once log, ids and places are known.
+    fn reckon(&mut self) {
+        let settled = self.cursors.values().map(|cursor| cursor.window.low()).max().unwrap_or(1);
+        let end = self.end.unwrap_or(self.noted_next.max(self.noted_oldest.unwrap_or(1)));
+        let next = end.max(self.noted_next).max(settled);
+        if end < next {
+            self.holes.push((end, next));
+        }
+        if self.end.is_none() {
+            self.holds.oldest = next;
+        }
+        self.holds.next = next;
+        if let Some(oldest) = self.noted_oldest.filter(|oldest| *oldest < self.holds.oldest) {
+            self.fault(format!("{} missing", numbers(oldest, self.holds.oldest)));
+        }
+        for (first, end) in self.holes.clone() {
+            self.fault(format!("{} missing", numbers(first, end)));
+        }
+        for (name, cursor) in &self.cursors {
+            let low = cursor.window.low().max(self.holds.oldest);
+            let pending = next.saturating_sub(low).saturating_sub(cursor.window.above());
+            let pending = pending.min(next.saturating_sub(self.holds.oldest));
+            self.holds.handlers.push(HandlerPlace { name: name.to_string(), pending });
+        }
+    }
+
+    /// A retry or dead letter of an event that its handler's place is not past would come twice.
+    fn tried(&self, handler: &HandlerName, seq: u64, stored: Seq) -> Result<(), Malformed> {
+        if stored.0 != seq {
+            return Err(Malformed("it is of another event than its key says"));
+        }
+        if seq >= self.holds.next {
+            return Err(Malformed("its number was never given"));
+        }
+        match self.cursors.get(handler) {
+            Some(cursor) if !cursor.window.contains(seq) && !self.is_lost(seq) => {
+                Err(Malformed("the handler's place is before it"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn is_lost(&self, seq: u64) -> bool {
+        self.lost.iter().chain(&self.holes).any(|(first, end)| (*first..*end).contains(&seq))
+    }
+
+    fn retry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let (_, handler, seq) = keys::retry_of(key).ok_or(Malformed("its key"))?;
+        self.tried(&handler, seq, Tried::decode(Kind::Retry, value)?.stored.seq)?;
+        self.holds.retries += 1;
+        Ok(())
+    }
+
+    fn dead(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let (handler, seq) = keys::dead_of(key).ok_or(Malformed("its key"))?;
+        self.tried(&handler, seq, Tried::decode(Kind::Dead, value)?.stored.seq)?;
+        self.holds.dead_letters += 1;
+        Ok(())
+    }
+
+    fn raw(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let number = keys::number_of(key).ok_or(Malformed("its key"))?;
+        Undecodable::decode(value)?;
+        self.next_raw = self.next_raw.max(number.saturating_add(1));
+        self.holds.undecodable += 1;
+        Ok(())
+    }
+
+    fn strangers(&mut self, db: &Db) -> sled::Result<()> {
+        let ours = [
+            keys::EVENTS,
+            keys::IDS,
+            keys::CURSORS,
+            keys::RETRIES,
+            keys::DEAD,
+            keys::RAW,
+            keys::PARTS,
+        ];
+        let own = [keys::STORE, keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED];
+        let mut from = Vec::new();
+        // Skips over what was read already.
+        while let Some(entry) = db.range(from.clone()..).next() {
+            let (key, _) = entry?;
+            let prefix = ours.iter().find(|prefix| keys::all(**prefix).contains(&key.to_vec()));
+            if let Some(prefix) = prefix {
+                from = keys::all(*prefix).end;
+                continue;
+            }
+            if !own.contains(&&*key) {
+                self.fault(format!("the entry {} is none of ours", key.escape_ascii()));
+                self.bad.insert(key.to_vec());
+            }
+            from = [&key, &[0][..]].concat();
+        }
+        Ok(())
+    }
+}
+
+/// Parts of a whole value were read with it; here only those are found that belong to none.
+fn part(db: &Db, key: &[u8]) -> sled::Result<Result<(), Malformed>> {
+    let Some((of, index)) = keys::part_of(key) else { return Ok(Err(Malformed("its key"))) };
+    let owner = db.get(of)?;
+    let stub = owner.as_deref().and_then(Stub::of);
+    let parts = stub.map_or(0, |stub| stub.len.saturating_sub(1) / long::CHUNK);
+    let belongs = (1..=parts).contains(&usize::try_from(index).unwrap_or(0));
+    if belongs { Ok(Ok(())) } else { Ok(Err(Malformed("it belongs to nothing"))) }
+}

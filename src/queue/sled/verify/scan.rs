@@ -1,0 +1,224 @@
+//! Searches the file of a database that sled cannot open for values that are whole.
+//!
+//! Every value tells its kind, its length and its checksum, so it can be found without sled. What
+//! cannot be found so is its key; and what was deleted is found as well, as long as sled has not
+//! written over it. So events below the lowest place of any handler (the high-water file has it)
+//! are left alone, and everything else is rather delivered again than lost.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use crate::{
+    clock::Timestamp,
+    queue::sled::{
+        disk::SEGMENT_SIZE,
+        entry::{Identity, Tried},
+        long::CHUNK,
+        mark::Mark,
+        record::Head,
+        wire::{FRAME, Get, Kind, LONG, Malformed, STUB, Stub, VERSION},
+    },
+};
+
+/// Where a value stands in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    at: u64,
+    len: usize,
+}
+
+/// What was found, by what it is.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    /// None if there is none.
+    file: Option<File>,
+    pub(super) identity: Option<Identity>,
+    /// By first number: when it was stored, and where.
+    pub(super) groups: BTreeMap<u64, (Head, Spot)>,
+    pub(super) ids: BTreeMap<u64, (Head, Spot)>,
+    pub(super) parts: HashMap<([u8; 4], u32), Spot>,
+    /// By when it came, and its checksum.
+    pub(super) undecodable: BTreeMap<(Timestamp, [u8; 4]), Spot>,
+    /// Retries by the number of their event, the newest of each: when it was decided, and where.
+    pub(super) retries: BTreeMap<u64, (Timestamp, Spot)>,
+    /// Numbers of events that some dead letter holds; whose, is not known.
+    pub(super) dead: usize,
+}
+
+/// Searches the whole file.
+pub(super) fn scan(file: &Path, mark: Option<&Mark>) -> io::Result<Pieces> {
+    let mut pieces = Pieces {
+        file: match File::open(file) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        },
+        identity: None,
+        groups: BTreeMap::new(),
+        ids: BTreeMap::new(),
+        parts: HashMap::new(),
+        undecodable: BTreeMap::new(),
+        retries: BTreeMap::new(),
+        dead: 0,
+    };
+    let mut segment = vec![0; SEGMENT_SIZE];
+    let mut at = 0;
+    loop {
+        // A value does not go over the end of a segment.
+        let Some(file) = &pieces.file else { return Ok(pieces) };
+        let len = read_up_to(file, &mut segment, at)?;
+        if len == 0 {
+            return Ok(pieces);
+        }
+        pieces.search(segment.get(..len).unwrap_or_default(), at, mark);
+        at += u64::try_from(len).unwrap_or(u64::MAX);
+    }
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + u64::try_from(done).unwrap_or(0))? {
+            0 => break,
+            more => done += more,
+        }
+    }
+    Ok(done)
+}
+
+impl Pieces {
+    /// The bytes of a value.
+    pub(super) fn read(&self, spot: Spot) -> io::Result<Vec<u8>> {
+        let mut value = vec![0; spot.len];
+        if let Some(file) = &self.file {
+            file.read_exact_at(&mut value, spot.at)?;
+        }
+        Ok(value)
+    }
+
+    fn search(&mut self, segment: &[u8], base: u64, mark: Option<&Mark>) {
+        let mut at = 0;
+        while let Some(rest) = segment.get(at..).filter(|rest| rest.len() > FRAME) {
+            let Some(skip) = rest.iter().position(|byte| *byte == VERSION) else { return };
+            at += skip;
+            let rest = rest.get(skip..).unwrap_or_default();
+            let len = length(rest).unwrap_or(0);
+            let spot = Spot { at: base + u64::try_from(at).unwrap_or(0), len };
+            let value = rest.get(..len).unwrap_or_default();
+            let taken = len > 0 && self.take(value, spot, mark).is_ok();
+            at += if taken { len } else { 1 };
+        }
+    }
+
+    /// Errs on whatever is no whole value.
+    fn take(&mut self, value: &[u8], spot: Spot, mark: Option<&Mark>) -> Result<(), Malformed> {
+        let kind = value.get(1).copied().unwrap_or_default();
+        let is = |of: Kind| kind & !LONG == of.byte();
+        let low = mark.map_or(0, |mark| mark.low);
+        if is(Kind::Group) || is(Kind::Gap) {
+            let head = Head::decode(value)?;
+            let better =
+                |(old, _): &(Head, Spot)| (old.received, old.count) < (head.received, head.count);
+            if head.end() > low && self.groups.get(&head.first).is_none_or(better) {
+                self.groups.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
+            }
+        } else if is(Kind::Ids) {
+            let head = Head::decode_ids(value)?;
+            self.ids.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
+        } else if is(Kind::Part) {
+            let mut get = Get::open(Kind::Part, value)?;
+            self.parts.insert((get.array()?, get.u32()?), spot);
+        } else if is(Kind::Raw) {
+            let at = Timestamp::from_millis(Get::peek(Kind::Raw, value)?.u64()?);
+            let crc = value.get(2..FRAME).and_then(|crc| crc.try_into().ok()).unwrap_or_default();
+            self.undecodable.insert((at, crc), spot);
+        } else if is(Kind::Retry) && kind & LONG == 0 {
+            let tried = Tried::decode(Kind::Retry, value)?;
+            let newer = |(old, _): &(Timestamp, Spot)| *old < tried.at;
+            if self.retries.get(&tried.stored.seq.0).is_none_or(newer) {
+                self.retries.insert(tried.stored.seq.0, (tried.at, spot));
+            }
+        } else if is(Kind::Dead) {
+            Get::peek(Kind::Dead, value)?;
+            self.dead += 1;
+        } else if is(Kind::Meta) {
+            let identity = Identity::decode(value)?;
+            if mark.is_none_or(|mark| mark.store == identity.store) {
+                self.identity = Some(identity);
+            }
+        } else {
+            return Err(Malformed("another kind of value"));
+        }
+        Ok(())
+    }
+}
+
+/// How long the value is that begins here, if one does.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let kind = *bytes.get(1)?;
+    if kind & LONG != 0 {
+        Stub::of(bytes)?;
+        return Some(FRAME + STUB + CHUNK).filter(|len| *len <= bytes.len());
+    }
+    let mut get = Get::unframed(bytes).ok()?;
+    let before = get.left();
+    skip(kind, &mut get).ok()?;
+    Some(FRAME + before - get.left())
+}
+
+/// Reads over a value's payload.
+fn skip(kind: u8, get: &mut Get<'_>) -> Result<(), Malformed> {
+    let is = |of: Kind| kind == of.byte();
+    if is(Kind::Group) {
+        let head = Head::get(get)?;
+        (0..head.count).try_for_each(|_| event(get))
+    } else if is(Kind::Ids) || is(Kind::Gap) {
+        Head::get(get).map(drop)
+    } else if is(Kind::Part) {
+        get.u64()?;
+        texts::<1>(get)
+    } else if is(Kind::Raw) {
+        get.u64()?;
+        failure(get)?;
+        texts::<3>(get)
+    } else if is(Kind::Retry) || is(Kind::Dead) {
+        get.array::<20>()?;
+        failure(get)?;
+        get.array::<16>()?;
+        event(get)
+    } else if is(Kind::Meta) {
+        // Numbers are shorter, and of no use here.
+        get.array::<48>().map(drop)
+    } else {
+        Err(Malformed("another kind of value"))
+    }
+}
+
+fn texts<const N: usize>(get: &mut Get<'_>) -> Result<(), Malformed> {
+    (0..N).try_for_each(|_| get.bytes().map(drop))
+}
+
+fn failure(get: &mut Get<'_>) -> Result<(), Malformed> {
+    get.bytes()?;
+    get.u32()?;
+    get.bytes().map(drop)
+}
+
+fn event(get: &mut Get<'_>) -> Result<(), Malformed> {
+    get.bytes()?;
+    names(get)?;
+    names(get)?;
+    get.bytes().map(drop)
+}
+
+fn names(get: &mut Get<'_>) -> Result<(), Malformed> {
+    for _ in 0..get.count(4)? {
+        get.bytes()?;
+    }
+    Ok(())
+}
