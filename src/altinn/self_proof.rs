@@ -202,7 +202,7 @@ impl SelfProof {
 }
 
 /// An error and what it came from.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+pub(super) fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let mut causes = vec![error];
     let mut next = cause(error);
     while let Some(error) = next {

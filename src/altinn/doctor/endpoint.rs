@@ -8,7 +8,7 @@ use tokio_rustls::rustls;
 
 use super::report::{Finding, Report};
 use crate::{
-    altinn::problem::Words,
+    altinn::{problem::Words, self_proof::causes},
     certificate::Certificate,
     clock::{Clock, Timestamp},
     config::Config,
@@ -112,23 +112,17 @@ fn expiry(leaf: &Certificate, now: Timestamp) -> Finding {
     }
 }
 
-/// The causes, outermost first.
-fn causes<'e>(error: &'e reqwest::Error) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause| (*cause).source())
-}
-
 fn told(error: &reqwest::Error) -> String {
     let last = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
     Words::new(&last).text
 }
 
 fn is_untrusted(error: &reqwest::Error) -> bool {
-    let of_rustls = |cause: &(dyn Error + 'static)| {
-        let direct = cause.downcast_ref::<rustls::Error>();
-        let wrapped = || cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref();
-        matches!(direct.or_else(wrapped), Some(rustls::Error::InvalidCertificate(_)))
+    let of_rustls = |cause: &&(dyn Error + 'static)| {
+        let error = cause.downcast_ref::<rustls::Error>();
+        matches!(error, Some(rustls::Error::InvalidCertificate(_)))
     };
-    causes(error).any(of_rustls)
+    causes(error).iter().any(of_rustls)
 }
 
 #[cfg(test)]
