@@ -39,7 +39,7 @@ pub(super) const HOOKS: &[u8] = b"m|hooks";
 pub(super) const STARTED: &[u8] = b"m|started";
 
 /// Prefix of what others keep here beside the log.
-const BOOKMARK: &[u8] = b"m|bookmark|";
+pub(super) const BOOKMARK: &[u8] = b"m|bookmark|";
 
 /// Ends a handler's name, which holds no such byte.
 const END: u8 = 0;

@@ -4,7 +4,7 @@ use std::{env, path::Path, process::Command};
 
 use super::*;
 use crate::queue::{
-    DeadLetterId, Letter, RawPush, Verdict,
+    Bookmark, DeadLetterId, Letter, RawPush, Verdict,
     sled::verify::{Report, verify},
 };
 
@@ -34,7 +34,8 @@ async fn write(bench: &Bench) {
     let by = Arrival { only_by_hook: Some("other".parse().unwrap()), ..arrival("2") };
     let from = vec!["other".parse().unwrap(), "hook".parse().unwrap()];
     queue.append(vec![Arrival { from, ..by }]).await.unwrap();
-    append(&queue, &["6", "7"]).await;
+    let seen = Bookmark { name: "feed|x".parse().unwrap(), place: "here".into() };
+    queue.append_with(vec![arrival("6"), arrival("7")], Some(seen)).await.unwrap();
     queue.bury_raw(raw(), failure("no JSON")).await.unwrap();
     let (first, mut taken) = (take(&queue, "b").await, Vec::new());
     queue.settle(first.receipt, Verdict::Done).await.unwrap();
@@ -70,6 +71,8 @@ async fn read(bench: &Bench) {
 
     let queue = bench.open().await;
     assert_eq!(ids_in_log(&queue).await, ["2", "3", "4", "2", "6", "7"]);
+    let seen = queue.bookmark(&"feed|x".parse().unwrap()).await.unwrap();
+    assert_eq!(seen.as_deref(), Some(&b"here"[..]));
     let by_other = queue.event(Seq(5)).await.unwrap();
     assert_eq!(by_other.from, ["other".parse().unwrap()]);
     assert_eq!(by_other.already, ["hook".parse().unwrap()]);

@@ -62,7 +62,7 @@ async fn a_bookmark_is_kept_with_the_events_that_it_stands_for() {
     queue.append_with(vec![arrival("1")], Some(at("two"))).await.unwrap();
     queue.append_with(Vec::new(), Some(at("three"))).await.unwrap();
     // With events that are not kept, the bookmark is not kept either.
-    let refused = queue.append_with(vec![large("2", 1 << 20)], Some(at("four"))).await;
+    let refused = queue.append_with(vec![large("2", 9 << 20)], Some(at("four"))).await;
     assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
     let long = Bookmark { name: name.clone(), place: vec![0; Bookmark::MAX_PLACE + 1].into() };
     assert!(queue.append_with(vec![arrival("3")], Some(long)).await.is_err());

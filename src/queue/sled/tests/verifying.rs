@@ -2,7 +2,7 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::queue::{
-    DeadLetterId, Letter, RawPush, Verdict,
+    Bookmark, DeadLetterId, Letter, RawPush, Verdict,
     sled::{
         entry::encode_number,
         keys,
@@ -34,6 +34,8 @@ async fn full(bench: &Bench) {
         let filling = if number == 4 { 300_000 } else { 10 };
         queue.append(vec![large(&number.to_string(), filling)]).await.unwrap();
     }
+    let seen = Bookmark { name: "feed|x".parse().unwrap(), place: "here".into() };
+    queue.append_with(Vec::new(), Some(seen)).await.unwrap();
     queue.bury_raw(raw(), failure("no JSON")).await.unwrap();
     for verdict in
         [Verdict::Done, Verdict::RetryAfter(DAY, failure("500")), Verdict::Bury(failure("no"))]
@@ -204,6 +206,8 @@ async fn dead_letters_and_identities_outlive_a_repair() {
     for known in ["1", "3", "8", "20"] {
         assert_eq!(append(&queue, &[known]).await, [Appended::Duplicate], "{known}");
     }
+    let seen = queue.bookmark(&"feed|x".parse().unwrap()).await.unwrap();
+    assert_eq!(seen.as_deref(), Some(&b"here"[..]));
     // It was removed by sled's own means, so sled's file still has it.
     assert!(ids_in_log(&queue).await.contains(&"9".to_owned()));
 }

@@ -217,6 +217,12 @@ impl Carrier<'_> {
             }
             self.all(old, found, prefix)?;
         }
+        for entry in old.scan_prefix(keys::BOOKMARK).chain(old.scan_prefix(keys::HOOKS)) {
+            let (key, value) = entry?;
+            if !found.bad.contains(&*key) {
+                self.put(key.to_vec(), value.to_vec())?;
+            }
+        }
         self.places(old, found, mark)?;
         self.lost_retries(found)?;
         let next = mark.map_or(0, |mark| mark.next).max(found.holds.next);

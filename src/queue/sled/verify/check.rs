@@ -13,7 +13,9 @@ use crate::{
             OpenError,
             dedup::Dedup,
             disk,
-            entry::{Cursor, Identity, Tried, Undecodable, decode_number},
+            entry::{
+                Cursor, Identity, Tried, Undecodable, decode_hooks, decode_number, decode_place,
+            },
             keys, long,
             reader::ReadError,
             record::{Head, Id, MAX_RECORD, decode_group},
@@ -315,13 +317,25 @@ impl Found {
         let mut from = Vec::new();
         // Skips over what was read already.
         while let Some(entry) = db.range(from.clone()..).next() {
-            let (key, _) = entry?;
+            let (key, value) = entry?;
             let prefix = ours.iter().find(|prefix| keys::all(**prefix).contains(&key.to_vec()));
             if let Some(prefix) = prefix {
                 from = keys::all(*prefix).end;
                 continue;
             }
-            if !own.contains(&&*key) {
+            let noted = if *key == *keys::HOOKS {
+                Some(decode_hooks(&value).map(drop))
+            } else if key.starts_with(keys::BOOKMARK) {
+                Some(decode_place(&value).map(drop))
+            } else {
+                None
+            };
+            if let Some(noted) = noted {
+                if let Err(error) = noted {
+                    self.fault(format!("{}: {error}", key.escape_ascii()));
+                    self.bad.insert(key.to_vec());
+                }
+            } else if !own.contains(&&*key) {
                 self.fault(format!("the entry {} is none of ours", key.escape_ascii()));
                 self.bad.insert(key.to_vec());
             }
