@@ -69,6 +69,8 @@ pub(super) struct MarkFile {
     path: PathBuf,
     file: File,
     written: Option<(Instant, Mark)>,
+    /// Something was written to the store since this was.
+    pub(super) unnoted: bool,
 }
 
 impl MarkFile {
@@ -77,7 +79,7 @@ impl MarkFile {
         let path = directory.join("high-water");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Ok(Self { file: options.open(&path)?, path, written: None })
+        Ok(Self { file: options.open(&path)?, path, written: None, unnoted: true })
     }
 
     /// What it says; None if it is empty.
@@ -127,9 +129,9 @@ impl MarkFile {
     }
 
     /// Whether it is time, and there is something new.
-    fn is_due(&self, mark: &Mark, unnoted: bool, must: bool) -> bool {
+    fn is_due(&self, mark: &Mark, must: bool) -> bool {
         self.written.as_ref().is_none_or(|(at, written)| {
-            let new = unnoted || (written.next, written.low) != (mark.next, mark.low);
+            let new = self.unnoted || (written.next, written.low) != (mark.next, mark.low);
             new && (must || at.elapsed() >= EVERY)
         })
     }
@@ -149,12 +151,12 @@ impl Writer {
             let state = self.shared.state();
             Mark { store: self.store, next: state.next, low: state.settled_by_all(), count: 0 }
         };
-        if !self.mark.is_due(&mark, self.unnoted, must) {
+        if !self.mark.is_due(&mark, must) {
             return Ok(());
         }
         mark.count = count(self.db()?)?.saturating_add(1);
         self.commit(vec![(keys::STARTED.to_vec(), Some(encode_number(mark.count)))])?;
-        self.unnoted = false;
+        self.mark.unnoted = false;
         let written = self.mark.write(mark);
         written.map_err(|error| Broken(format!("the high-water file: {error}")))
     }

@@ -63,8 +63,6 @@ pub(super) struct Writer {
     /// The last error said that the disk is full.
     pub(super) disk_full: bool,
     pub(super) mark: MarkFile,
-    /// Something was written since the high-water file was.
-    pub(super) unnoted: bool,
     pub(super) store: [u8; 16],
     /// To be said when all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
@@ -105,7 +103,6 @@ impl Writer {
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
             disk_full: false,
             mark,
-            unnoted: true,
             store: [0; 16],
             farewell: None,
             shared,
@@ -298,7 +295,7 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
-        self.unnoted = true;
+        self.mark.unnoted = true;
         let began = Instant::now();
         let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
         let write = || {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     daemon::Daemon,
     eventually,
+    receiver::Received,
     world::{ORG, QUICK_RETRY, RESOURCE, World, event},
 };
 
@@ -294,7 +295,7 @@ async fn a_kill_while_the_feed_is_read_loses_nothing_and_repeats_nothing() {
     .await;
     // A handler may see again what it had in the last moments; the log had each once.
     let received = world.receiver.received();
-    let seen: BTreeSet<_> = received.iter().map(|one| one.id()).collect();
+    let seen: BTreeSet<_> = received.iter().map(Received::id).collect();
     assert_eq!(seen, ids.into_iter().collect());
     assert!(daemon.stop().await.success());
 }
