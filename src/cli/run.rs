@@ -14,6 +14,8 @@ use crate::{
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
+    // The runtime panics when it gets fewer files than these: an error instead.
+    drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(daemon(config));
     // A read of the store can hang with the disk; the process ends all the same.
@@ -22,8 +24,6 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
-    // The runtime panics when it has too few files for signals: an error instead, if so.
-    drop(UnixStream::pair()?);
     // Caught from now on: a signal during the start must end it well, too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

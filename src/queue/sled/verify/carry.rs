@@ -338,7 +338,13 @@ impl Carrier<'_> {
     }
 
     fn ids(&mut self, pieces: &Pieces) -> Result<(), OpenError> {
+        let mut end = 0;
         for (first, (head, spot)) in &pieces.ids {
+            if *first < end {
+                // An older version of what is in the one before.
+                continue;
+            }
+            end = head.end();
             if !pieces.groups.contains_key(first) && head.end() <= self.oldest.unwrap_or(u64::MAX) {
                 self.put(keys::ids(*first), pieces.read(*spot)?)?;
             }

@@ -129,7 +129,9 @@ impl Pieces {
             }
         } else if is(Kind::Ids) {
             let head = Head::decode_ids(value)?;
-            self.ids.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
+            if self.ids.get(&head.first).is_none_or(|(old, _)| old.count <= head.count) {
+                self.ids.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
+            }
         } else if is(Kind::Part) {
             let mut get = Get::open(Kind::Part, value)?;
             self.parts.insert((get.array()?, get.u32()?), spot);
