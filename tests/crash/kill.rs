@@ -133,7 +133,7 @@ async fn buried(daemon: &Daemon, handler: &str) -> (u64, BTreeSet<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_moments_lose_nothing_that_was_answered() {
-    let rounds = rounds(20, 200);
+    let rounds = rounds(30, 200);
     let world = World::with(|_| {}, QUICK_RETRY, MORE).await;
     let ledger = Arc::new(Ledger::default());
     for number in 0..rounds {
