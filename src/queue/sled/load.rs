@@ -180,10 +180,10 @@ impl Loaded {
             self.next = self.next.max(head.end());
             let (first, packed) = (head.first, Packed::from(&head));
             self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
-            if !window_open {
-                self.expired.push(first);
-            } else {
+            if window_open {
                 self.dedup.packed.push_front(packed);
+            } else {
+                self.expired.push(first);
             }
         }
         Ok(())
