@@ -1,6 +1,6 @@
 //! What the writer does after an error: it lets go of the database and opens it anew.
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -44,15 +44,14 @@ impl Writer {
             if self.refuse_for(pause) {
                 return true;
             }
-            let full = mem::take(&mut self.disk_full);
-            self.room.make(&self.shared.options.directory, full);
+            self.room.make(&self.shared.options.directory);
             match self.reopen() {
                 Ok(()) => {
                     tracing::info!("the store works again");
                     return false;
                 }
                 Err(error) => {
-                    self.disk_full |= error.is_full();
+                    self.room.disk_full |= error.is_full();
                     self.fail(&error.to_string());
                 }
             }

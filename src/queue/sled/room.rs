@@ -1,6 +1,6 @@
 //! Whether there is room for more: live bytes, and free disk before sled meets its end.
 
-use std::{path::Path, time::Duration};
+use std::{mem, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
@@ -16,6 +16,8 @@ pub(super) struct Room {
     over_max: bool,
     looked: Option<Instant>,
     low: bool,
+    /// The last error said that the disk is full.
+    pub(super) disk_full: bool,
     ballast: Ballast,
 }
 
@@ -23,7 +25,7 @@ impl Room {
     /// Of the store in this directory.
     pub(super) fn of(directory: &Path, max_bytes: u64) -> Self {
         let ballast = Ballast::of(directory, max_bytes);
-        Self { over_max: false, looked: None, low: false, ballast }
+        Self { over_max: false, looked: None, low: false, disk_full: false, ballast }
     }
 
     /// Whether events may come in.
@@ -57,9 +59,9 @@ impl Room {
         }
     }
 
-    /// The store failed: if for want of room, some is made. `full` is whether the error said so.
-    pub(super) fn make(&mut self, directory: &Path, full: bool) {
-        if full || free(directory) < self.ballast.size / 2 {
+    /// The store failed: if for want of room, some is made.
+    pub(super) fn make(&mut self, directory: &Path) {
+        if mem::take(&mut self.disk_full) || free(directory) < self.ballast.size / 2 {
             self.ballast.give_up();
         }
         self.looked = None;

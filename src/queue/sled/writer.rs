@@ -60,8 +60,6 @@ pub(super) struct Writer {
     /// There are parts of long values in the store, or were since it was opened.
     any_parts: bool,
     pub(super) room: Room,
-    /// The last error said that the disk is full.
-    pub(super) disk_full: bool,
     pub(super) mark: MarkFile,
     pub(super) store: [u8; 16],
     /// To be said when all is let go.
@@ -101,7 +99,6 @@ impl Writer {
             written_since_pump: 0,
             any_parts: false,
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
-            disk_full: false,
             mark,
             store: [0; 16],
             farewell: None,
@@ -313,7 +310,7 @@ impl Writer {
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                self.disk_full |= matches!(&error, sled::Error::Io(error) if full(error));
+                self.room.disk_full |= matches!(&error, sled::Error::Io(error) if full(error));
                 return Err(error.into());
             }
             Err(panic) => return Err(Broken(format!("sled panicked: {}", disk::words(&*panic)))),

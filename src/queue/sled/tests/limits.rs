@@ -130,12 +130,13 @@ async fn without_its_ballast_a_store_is_full_until_there_is_room_for_it() {
         Shared::new(options, bench.clock.clone(), Metrics::default(), watchdog)
     };
     assert_eq!(room.look(&new(0)), Ok(()));
-    room.make(bench.directory.path(), true);
+    room.disk_full = true;
+    room.make(bench.directory.path());
     let needs_more = new(u64::MAX);
     assert!(matches!(room.look(&needs_more), Err(QueueError::Full(_))));
     assert_eq!(needs_more.metrics.queue_full.get(), 1);
     assert!(!bench.directory.path().join("ballast").exists());
-    room.make(bench.directory.path(), false);
+    room.make(bench.directory.path());
     let enough = new(0);
     assert_eq!((room.look(&enough), enough.metrics.queue_full.get()), (Ok(()), 0));
     assert!(bench.directory.path().join("ballast").exists());
