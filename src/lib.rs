@@ -14,6 +14,7 @@ pub mod config;
 pub mod der;
 pub mod dispatch;
 pub mod event;
+pub mod fingerprint;
 pub mod handler;
 pub mod http_client;
 pub mod ingress;

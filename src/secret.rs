@@ -117,10 +117,18 @@ impl SecretFile {
     /// Each must be at least 16 characters, all URL-unreserved (RFC 3986 section 2.3): Altinn
     /// normalises URLs, and a secret must survive that.
     pub fn read_shared(&self) -> Result<Vec<SecretString>, SecretError> {
+        self.read_lines(shared_fault)
+    }
+
+    /// One secret a line, each without what `rule` calls a fault; blank lines are passed over.
+    pub fn read_lines(
+        &self,
+        rule: fn(&str) -> Option<&'static str>,
+    ) -> Result<Vec<SecretString>, SecretError> {
         let text = self.read()?;
-        let lines = text.expose_secret().lines().map(str::trim_end).filter(|line| !line.is_empty());
+        let lines = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
         lines
-            .map(|line| match shared_fault(line) {
+            .map(|line| match rule(line) {
                 None => Ok(SecretString::from(line)),
                 Some(fault) => Err(SecretError::Content { path: self.path.clone(), fault }),
             })

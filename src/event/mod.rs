@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use crate::name::HookName;
+use crate::{fingerprint::fingerprint, name::HookName};
 
 /// The attributes of Altinn's validation event are only these four (`specversion`, `id`, `source`,
 /// `type`), and this is its `type`.
@@ -155,18 +155,8 @@ impl Arrival {
     /// One text for one event of one origin, always the same: what handlers get as
     /// `Idempotency-Key` (128 bits of SHA-256, in hexadecimal).
     pub fn idempotency_key(origin: &Origin, attributes: &Attributes) -> String {
-        let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        for part in [origin.to_string().as_str(), &attributes.source, &attributes.id] {
-            digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            digest.update(part.as_bytes());
-        }
-        let half = digest
-            .finish()
-            .as_ref()
-            .iter()
-            .take(16)
-            .fold(0, |number, byte| number << 8 | u128::from(*byte));
-        format!("{half:032x}")
+        let origin = origin.to_string();
+        fingerprint([Some(&origin), Some(&attributes.source), Some(&attributes.id)])
     }
 }
 

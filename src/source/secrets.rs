@@ -181,19 +181,11 @@ impl HookSecrets {
 }
 
 fn lines(file: &SecretFile, kind: Kind) -> Result<Vec<SecretString>, SecretError> {
-    let rule: fn(&str) -> Option<&'static str> = match kind {
-        Kind::Url => return file.read_shared(),
-        Kind::Bearer => bearer_fault,
-        Kind::Signing => signing_fault,
-    };
-    let text = file.read()?;
-    let lines = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
-    lines
-        .map(|line| match rule(line) {
-            None => Ok(SecretString::from(line)),
-            Some(fault) => Err(SecretError::Content { path: file.path().to_owned(), fault }),
-        })
-        .collect()
+    match kind {
+        Kind::Url => file.read_shared(),
+        Kind::Bearer => file.read_lines(bearer_fault),
+        Kind::Signing => file.read_lines(signing_fault),
+    }
 }
 
 /// RFC 6750 section 2.1, and no shorter than any other secret.

@@ -7,6 +7,7 @@ use url::Url;
 use super::Filters;
 use crate::{
     clock::Timestamp,
+    fingerprint::fingerprint,
     name::HookName,
     queue::{BookmarkName, InvalidBookmarkName},
 };
@@ -69,20 +70,9 @@ pub fn bookmark(
     name: &HookName,
     filters: &Filters,
 ) -> Result<BookmarkName, InvalidBookmarkName> {
-    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let Filters { resource, subject, ty } = filters;
-    for part in [Some(platform.as_str()), Some(resource), subject.as_deref(), ty.as_deref()] {
-        let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or(u64::MAX));
-        digest.update(&length.to_be_bytes());
-        digest.update(part.unwrap_or_default().as_bytes());
-    }
-    let half = digest
-        .finish()
-        .as_ref()
-        .iter()
-        .take(16)
-        .fold(0, |number, byte| number << 8 | u128::from(*byte));
-    format!("feed|{name}|{half:032x}").parse()
+    let texts = [Some(platform.as_str()), Some(resource), subject.as_deref(), ty.as_deref()];
+    format!("feed|{name}|{}", fingerprint(texts)).parse()
 }
 
 #[cfg(test)]
