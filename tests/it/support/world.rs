@@ -5,7 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::Output,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use brevdue::simulator::{
@@ -186,8 +189,15 @@ impl World {
     }
 }
 
-/// A port that was free a moment ago; Altinn must know it before the daemon binds it.
+/// A port that is free now, and stays so until the daemon binds it: Altinn must know it before,
+/// so it is taken from below those that the system gives out by itself.
 fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address")
+    const PORTS: u16 = 100;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = u16::try_from(std::process::id() % 120).expect("small");
+    let free = (0..10 * PORTS).find_map(|_| {
+        let port = 20_000 + process * PORTS + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+    });
+    free.expect("a free port").local_addr().expect("an address")
 }
