@@ -343,7 +343,8 @@ proptest! {
         before in vec((0..DAY, 0u8..10), 1..300),
         after in vec((0..DAY, 0u8..10), 0..300),
         killed in vec(0usize..20, 0..4),
-        size in 2usize..40,
+        // Where the cursor's row stood between two that are hidden, those two stand together.
+        size in 3usize..40,
     ) {
         let mut feed = Feed { rows: Vec::new(), limit: usize::MAX };
         // No two in a row are hidden, so that nothing is out of reach.
