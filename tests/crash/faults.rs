@@ -28,6 +28,12 @@ const FOR_EVER: i64 = 1 << 40;
 type Fault = (Call, &'static str, i32, i64, i64);
 
 const FAULTS: &[Fault] = &[
+    (Call::Write, "/journal", libc::ENOSPC, 0, FOR_EVER),
+    (Call::Write, "/journal", libc::EIO, 2, 1),
+    (Call::Sync, "/journal", libc::EIO, 0, FOR_EVER),
+    (Call::Sync, "/journal", libc::EIO, 3, FOR_EVER),
+    (Call::Sync, "/journal", libc::EIO, 0, 1),
+    (Call::Sync, "/journal", libc::EIO, 1, 4),
     (Call::Write, "/sled/db", libc::ENOSPC, 0, FOR_EVER),
     (Call::Write, "/sled/db", libc::ENOSPC, 3, FOR_EVER),
     (Call::Write, "/sled/db", libc::EIO, 0, FOR_EVER),
@@ -171,7 +177,8 @@ async fn while_the_disk_fails_nothing_is_answered_200_and_then_it_heals() {
 
 #[tokio::test]
 async fn killed_while_the_disk_fails_it_has_what_it_answered() {
-    for (call, error) in [(Call::Write, libc::EIO), (Call::Sync, libc::EIO)] {
+    let files = ["/sled/db", "/journal"];
+    for (call, file) in [Call::Write, Call::Sync].into_iter().flat_map(|c| files.map(|f| (c, f))) {
         let world = World::new().await;
         let (shim, command) = shimmed(&world);
         let mut sick = Sick::start(world, command).await;
@@ -179,7 +186,7 @@ async fn killed_while_the_disk_fails_it_has_what_it_answered() {
         for _ in 0..20 {
             sick.push_until(StatusCode::OK).await;
         }
-        shim.fail(call, "/sled/db", error, (5, FOR_EVER));
+        shim.fail(call, file, libc::EIO, (5, FOR_EVER));
         sick.push_until(StatusCode::SERVICE_UNAVAILABLE).await;
         sick.and_after_a_kill().await;
     }

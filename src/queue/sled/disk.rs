@@ -90,7 +90,6 @@ impl Place {
             }
             opened => opened,
         }?;
-        prove(&db)?;
         for path in [&database.join("conf"), &database.join("db"), &database, &self.directory] {
             File::open(path)?.sync_all()?;
         }
@@ -164,7 +163,7 @@ pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Writes and flushes, and looks whether that synced the file.
-fn prove(db: &Db) -> Result<(), OpenError> {
+pub(super) fn prove(db: &Db) -> Result<(), OpenError> {
     let before = durable_flush::syncs();
     let starts = match db.get(keys::STARTED)? {
         Some(value) => {

@@ -7,7 +7,13 @@
 
 #![expect(unsafe_code, reason = "a C function is defined and called: see above")]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+use std::os::fd::AsRawFd;
+use std::{
+    fs::File,
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use libc::{c_int, c_uint, off64_t};
 
@@ -35,6 +41,17 @@ unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uin
         SYNCS.fetch_add(1, Ordering::Relaxed);
     }
     result
+}
+
+/// Syncs the data of a file of the store; with the faults that tests put in its way.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    if let Some(number) = fault::due(file.as_raw_fd()) {
+        return Err(io::Error::from_raw_os_error(number));
+    }
+    file.sync_data()?;
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// How often data was synced by this function. A flush of something new must raise it.

@@ -37,6 +37,8 @@ pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
 pub(super) const HOOKS: &[u8] = b"m|hooks";
 /// Written at each start, to see that a write is synced.
 pub(super) const STARTED: &[u8] = b"m|started";
+/// The generation of the journal that the store was in when this was written.
+pub(super) const JOURNAL: &[u8] = b"m|journal";
 
 /// Prefix of what others keep here beside the log.
 pub(super) const BOOKMARK: &[u8] = b"m|bookmark|";

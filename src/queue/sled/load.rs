@@ -78,7 +78,7 @@ fn damaged(key: &[u8], error: Malformed) -> OpenError {
 }
 
 /// The store's identity; a new store gets one.
-fn identity(db: &Db) -> Result<Identity, OpenError> {
+pub(super) fn identity(db: &Db) -> Result<Identity, OpenError> {
     if let Some(value) = db.get(keys::STORE)? {
         return Identity::decode(&value).map_err(|e| damaged(keys::STORE, e));
     }

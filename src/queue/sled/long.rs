@@ -36,17 +36,23 @@ pub(super) fn expand(db: &Db, entries: Entries, any: &mut bool) -> sled::Result<
     // What this commit itself writes is not to be looked for on disk.
     let mut written = HashSet::new();
     for (key, value) in entries {
+        let mut old = Entries::new();
         if may_have_parts(&key) && !written.contains(&key) {
             for part in db.range(keys::parts(&key)).keys() {
-                expanded.push((part?.to_vec(), None));
+                old.push((part?.to_vec(), None));
             }
         }
         match value {
             Some(value) if long(&value) => {
                 written.insert(key.clone());
+                expanded.append(&mut old);
                 split(key, &value, &mut expanded);
             }
-            value => expanded.push((key, value)),
+            // Who reads meanwhile misses the whole of it, not a part.
+            value => {
+                expanded.push((key, value));
+                expanded.append(&mut old);
+            }
         }
     }
     Ok(expanded)

@@ -13,6 +13,7 @@ mod forget;
 mod fuzzing;
 mod group;
 mod ids;
+mod journal;
 mod keys;
 mod listing;
 mod load;

@@ -26,7 +26,7 @@ impl Writer {
     /// Lets go of the database; waits for reads under way.
     fn drop_db(&mut self) {
         self.shared.set_db(None);
-        self.db = None;
+        (self.db, self.journal) = (None, None);
     }
 
     /// From here on nothing is written until it was reopened.

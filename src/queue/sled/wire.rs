@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Meta,
     Part,
     Gap,
+    Half,
+    Commit,
 }
 
 /// Marks the kind of a value that goes on in parts.
@@ -35,6 +37,8 @@ impl Kind {
             Self::Meta => 7,
             Self::Part => 8,
             Self::Gap => 9,
+            Self::Half => 10,
+            Self::Commit => 11,
         }
     }
 }
@@ -59,6 +63,18 @@ pub(super) struct Put(Vec<u8>);
 impl Put {
     pub(super) fn new(kind: Kind) -> Self {
         Self(vec![VERSION, kind.byte(), 0, 0, 0, 0])
+    }
+
+    /// The same, with room for a payload of so many bytes.
+    pub(super) fn with_room(kind: Kind, payload: usize) -> Self {
+        let mut put = Vec::with_capacity(FRAME + payload);
+        put.extend_from_slice(&[VERSION, kind.byte(), 0, 0, 0, 0]);
+        Self(put)
+    }
+
+    /// The bytes that every value of this kind begins with.
+    pub(super) fn tag(kind: Kind) -> [u8; 2] {
+        [VERSION, kind.byte()]
     }
 
     /// A part of a long value.

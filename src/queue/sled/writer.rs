@@ -21,8 +21,9 @@ use super::{
     error::full,
     forget::forget,
     group::Group,
+    journal::Journal,
     keys,
-    load::load,
+    load::{identity, load},
     long,
     mark::{Mark, MarkFile},
     op::{Answer, Op},
@@ -41,8 +42,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// So many settled marks are written down at once.
 pub(super) const MANY: usize = 1000;
 
-/// Entries to write: a key, and its value or its end.
-pub(super) type Entries = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+/// An entry to write: a key, and its value or its end.
+pub(super) type Entry = (Vec<u8>, Option<Vec<u8>>);
+pub(super) type Entries = Vec<Entry>;
 
 /// The writer's own things.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub(super) struct Writer {
     pub(super) dedup: Dedup,
     place: Place,
     pub(super) db: Option<Db>,
+    pub(super) journal: Option<Journal>,
     pub(super) mailbox: mpsc::Receiver<Op>,
     pub(super) runtime: Runtime,
     upkept: Instant,
@@ -92,6 +95,7 @@ impl Writer {
             dedup: Dedup::new(&[0; 32]),
             place,
             db: None,
+            journal: None,
             mailbox,
             runtime,
             upkept: Instant::now(),
@@ -133,6 +137,9 @@ impl Writer {
 
     fn open(&mut self) -> Result<(), OpenError> {
         let db = self.place.open()?;
+        let store = identity(&db)?.store;
+        self.journal = Some(Journal::open(self.place.directory(), &db, store)?);
+        disk::prove(&db)?;
         let now = self.shared.clock.now();
         let mut loaded = load(&db, &self.shared.options, now)?;
         self.store = loaded.identity.store;
@@ -288,7 +295,9 @@ impl Writer {
 
     /// Writes and syncs. On an error it is not known what is on disk.
     pub(super) fn commit(&mut self, entries: Entries) -> Result<(), Broken> {
-        let Some(db) = self.db.clone() else { return Err(Broken("it is not open".into())) };
+        let (Some(db), Some(journal)) = (&self.db, &mut self.journal) else {
+            return Err(Broken("it is not open".into()));
+        };
         if entries.is_empty() {
             return Ok(());
         }
@@ -296,13 +305,13 @@ impl Writer {
         let began = Instant::now();
         let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
         let write = || {
-            let entries = long::expand(&db, entries, any_parts)?;
+            let entries = long::expand(db, entries, any_parts)?;
             *unpumped += entries.len();
-            let pump_now = *unpumped >= 16;
-            if pump_now {
-                *unpumped = 0;
-            }
-            write_and_sync(&db, entries, pump_now)
+            let last = entries.last().map(|(key, _)| key.clone()).filter(|_| *unpumped >= 16);
+            journal.commit(db, entries)?;
+            let Some(last) = last else { return Ok(()) };
+            *unpumped = 0;
+            disk::pump(db, &last)
         };
         let watched = self.shared.watchdog.watch();
         let written = catch_unwind(AssertUnwindSafe(write));
@@ -317,6 +326,16 @@ impl Writer {
         }
         self.shared.metrics.commits.inc();
         self.shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// After this the database alone is all of the store.
+    fn clear_journal(&mut self) -> Result<(), Broken> {
+        let watched = self.shared.watchdog.watch();
+        if let (Some(db), Some(journal)) = (&self.db, &mut self.journal) {
+            journal.clear(db)?;
+        }
+        drop(watched);
         Ok(())
     }
 
@@ -352,6 +371,7 @@ impl Writer {
                 result => break result.and_then(|()| self.note(true)),
             }
         };
+        let result = result.and_then(|()| self.clear_journal());
         self.leave();
         if let Err(Broken(why)) = &result {
             tracing::warn!(%why, "the store could not write down its last settled deliveries");
@@ -362,24 +382,4 @@ impl Writer {
 
 fn unopened(Broken(why): Broken) -> OpenError {
     OpenError::Io(io::Error::other(why))
-}
-
-fn write_and_sync(db: &Db, entries: Entries, pump_now: bool) -> sled::Result<()> {
-    let last = entries.last().map(|(key, _)| key.clone()).filter(|_| pump_now);
-    let mut entries = entries;
-    if let (1, Some((key, Some(value)))) = (entries.len(), entries.first_mut()) {
-        // A batch would cost a second write and sync.
-        db.insert(mem::take(key), mem::take(value))?;
-    } else {
-        let mut batch = sled::Batch::default();
-        for (key, value) in entries {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        db.apply_batch(batch)?;
-    }
-    db.flush()?;
-    last.map_or(Ok(()), |key| disk::pump(db, &key))
 }

@@ -242,6 +242,7 @@ async fn a_lost_database_is_said_and_a_repair_begins_where_it_was() {
     let bench = Bench::one();
     full(&bench).await;
     fs::remove_dir_all(bench.sled()).unwrap();
+    fs::remove_file(bench.options.directory.join("journal")).unwrap();
     let report = verified(&bench).await;
     assert!(report.faults.iter().any(|fault| fault.contains("finds nothing")), "{report:?}");
     assert!(
@@ -251,6 +252,46 @@ async fn a_lost_database_is_said_and_a_repair_begins_where_it_was() {
     repaired(&bench).await;
     let queue = bench.open().await;
     assert_eq!(append(&queue, &["1"]).await, [stored(21)], "no number is given twice");
+}
+
+#[tokio::test]
+async fn what_a_lost_database_held_is_found_in_the_journal_as_long_as_it_is_there() {
+    let bench = Bench::one();
+    full(&bench).await;
+    fs::remove_dir_all(bench.sled()).unwrap();
+    let report = repaired(&bench).await;
+    assert!(report.faults.iter().any(|fault| fault.contains("finds nothing")), "{report:?}");
+    assert!(report.kept_aside.unwrap().join("journal").exists());
+    let queue = bench.open().await;
+    let ids = drained(&bench, &queue).await;
+    assert!((4..=20).all(|number| ids.contains(&number)), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_journal_that_is_lost_or_another_times_is_said_and_a_repair_goes_on_without_it() {
+    for lost in [true, false] {
+        let bench = Bench::one();
+        full(&bench).await;
+        let journal = bench.options.directory.join("journal");
+        let earlier = fs::read(&journal).unwrap();
+        for _ in 0..2 {
+            bench.reopen(bench.open().await).await.close().await.unwrap();
+        }
+        fs::remove_file(&journal).unwrap();
+        if !lost {
+            fs::write(&journal, earlier).unwrap();
+        }
+        let words = if lost { "the journal is missing" } else { "not of the same time" };
+        let refused = bench.try_open().await.unwrap_err().to_string();
+        assert!(refused.contains(words) && refused.contains("--repair"), "{refused}");
+        let report = repaired(&bench).await;
+        assert!(report.faults.iter().any(|fault| fault.contains(words)), "{report:?}");
+        let queue = bench.open().await;
+        let ids = drained(&bench, &queue).await;
+        let expected: Vec<u32> = (2..=20).filter(|number| *number != 3).collect();
+        assert_eq!(ids, expected);
+        assert!(verified_again(&bench, queue).await.whole);
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use crate::{
             dedup::Dedup,
             disk::{self, open_when_free},
             entry::{Cursor, Identity, Tried, Undecodable, encode_number},
-            keys, long,
+            journal, keys, long,
             mark::{Mark, MarkFile},
             reader::ReadError,
             record::{Head, Packing, decode_group, encode_event},
@@ -103,6 +103,11 @@ fn put_in_place(directory: &Path, work: &Path, aside: &Path) -> io::Result<()> {
         renameat_with(CWD, &old, CWD, &new, RenameFlags::EXCHANGE)?;
     } else {
         fs::rename(&new, &old)?;
+    }
+    // It is the old database's; the new one begins with a new one.
+    match fs::rename(journal::path(directory), journal::path(work)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
     }
     fs::copy(directory.join("high-water"), work.join("high-water"))?;
     fs::rename(work, aside)?;

@@ -108,7 +108,7 @@ impl Found {
             None if db.is_empty() => self.fault("the database is empty".to_owned()),
             None => self.fault("the store's identity is missing".to_owned()),
         }
-        for key in [keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED] {
+        for key in [keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED, keys::JOURNAL] {
             let Some(value) = db.get(key)? else { continue };
             match decode_number(&value) {
                 Ok(number) if key == keys::NEXT => self.noted_next = number,
@@ -313,7 +313,8 @@ impl Found {
             keys::RAW,
             keys::PARTS,
         ];
-        let own = [keys::STORE, keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED];
+        let own =
+            [keys::STORE, keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED, keys::JOURNAL];
         let mut from = Vec::new();
         // Skips over what was read already.
         while let Some(entry) = db.range(from.clone()..).next() {

@@ -26,6 +26,9 @@ use self::check::Found;
 use super::{
     OpenError,
     disk::{Place, open_when_free, remove_snapshots, words},
+    entry::Identity,
+    journal::{self, Contents, Owner},
+    keys,
     mark::{Mark, MarkFile},
 };
 use crate::{clock::Timestamp, name::HandlerName};
@@ -182,12 +185,12 @@ impl Case {
         if let Some(blob) = copied.blob {
             report.fault(format!("{} should not be there: sled does not sync it", blob.display()));
         }
-        let limit = place.patience();
-        let mut opened = look(&copied.database, limit);
+        let look = || look(&copied.database, place.directory(), place.patience());
+        let mut opened = look();
         if opened.is_err() {
             // A snapshot only spares reading the log; without it sled reads all of that.
             remove_snapshots(&copied.database)?;
-            opened = look(&copied.database, limit);
+            opened = look();
         }
         match opened {
             Ok((_, found)) if found.is_empty() && mark.is_some_and(|mark| mark.next > 1) => {
@@ -207,9 +210,9 @@ impl Case {
     }
 }
 
-/// Searches the file itself, which sled has not touched.
+/// Searches the files themselves, which sled has not touched.
 fn search(place: &Place, mark: Option<&Mark>) -> io::Result<scan::Pieces> {
-    scan::scan(&place.database().join("db"), mark)
+    scan::scan(&[place.database().join("db"), journal::path(place.directory())], mark)
 }
 
 fn short(why: &OpenError) -> String {
@@ -223,14 +226,21 @@ fn short(why: &OpenError) -> String {
     }
 }
 
-/// Opens and reads the copy, on a thread of its own: sled can panic or hang on damaged files.
-fn look(database: &Path, limit: Duration) -> Result<(sled::Db, Found), OpenError> {
+/// Opens the copy, gives it what the journal has, and reads it, on a thread of its own: sled can
+/// panic or hang on damaged files.
+fn look(
+    database: &Path,
+    directory: &Path,
+    limit: Duration,
+) -> Result<(sled::Db, Found), OpenError> {
     let (tell, hear) = mpsc::sync_channel(1);
-    let database = database.to_owned();
+    let (database, directory) = (database.to_owned(), directory.to_owned());
     thread::Builder::new().name("store-verify".into()).spawn(move || {
         let read = || -> Result<(sled::Db, Found), OpenError> {
             let db = open_when_free(&database)?;
-            let found = check::check(&db)?;
+            let faults = with_the_journal(&db, &directory)?;
+            let mut found = check::check(&db)?;
+            faults.into_iter().for_each(|fault| found.faults.fault(fault));
             Ok((db, found))
         };
         let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
@@ -239,6 +249,23 @@ fn look(database: &Path, limit: Duration) -> Result<(sled::Db, Found), OpenError
         drop(tell.send(result));
     })?;
     hear.recv_timeout(limit).unwrap_or(Err(OpenError::Stuck(limit.as_secs())))
+}
+
+/// Gives sled what the journal has, as far as it belongs to it; what is wrong with the journal.
+fn with_the_journal(db: &sled::Db, directory: &Path) -> Result<Vec<String>, OpenError> {
+    let Some(Ok(identity)) = db.get(keys::STORE)?.map(|value| Identity::decode(&value)) else {
+        return Ok(Vec::new());
+    };
+    let Ok(noted) = journal::noted(db) else {
+        return Ok(vec!["what the database notes of its journal cannot be read".into()]);
+    };
+    let contents = Contents::read(directory, Owner { store: identity.store, noted })?;
+    if contents.is_ours() {
+        for entries in &contents.commits {
+            journal::apply(db, entries)?;
+        }
+    }
+    Ok(contents.faults)
 }
 
 fn other(words: String) -> OpenError {

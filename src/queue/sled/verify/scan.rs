@@ -1,4 +1,4 @@
-//! Searches the file of a database that sled cannot open for values that are whole.
+//! Searches the files of a store that sled cannot open for values that are whole.
 //!
 //! Every value tells its kind, its length and its checksum, so it can be found without sled. What
 //! cannot be found so is its key; and what was deleted is found as well, as long as sled has not
@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::PathBuf,
 };
 
 use crate::{
@@ -25,9 +25,10 @@ use crate::{
     },
 };
 
-/// Where a value stands in the file.
+/// Where a value stands: in which file, and where there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
+    file: usize,
     at: u64,
     len: usize,
 }
@@ -35,8 +36,7 @@ pub(super) struct Spot {
 /// What was found, by what it is.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// None if there is none.
-    file: Option<File>,
+    files: Vec<File>,
     pub(super) identity: Option<Identity>,
     /// By first number: when it was stored, and where.
     pub(super) groups: BTreeMap<u64, (Head, Spot)>,
@@ -50,14 +50,10 @@ pub(super) struct Pieces {
     pub(super) dead: usize,
 }
 
-/// Searches the whole file.
-pub(super) fn scan(file: &Path, mark: Option<&Mark>) -> io::Result<Pieces> {
+/// Searches these files, as far as they are there.
+pub(super) fn scan(paths: &[PathBuf], mark: Option<&Mark>) -> io::Result<Pieces> {
     let mut pieces = Pieces {
-        file: match File::open(file) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        },
+        files: Vec::new(),
         identity: None,
         groups: BTreeMap::new(),
         ids: BTreeMap::new(),
@@ -66,18 +62,14 @@ pub(super) fn scan(file: &Path, mark: Option<&Mark>) -> io::Result<Pieces> {
         retries: BTreeMap::new(),
         dead: 0,
     };
-    let mut segment = vec![0; SEGMENT_SIZE];
-    let mut at = 0;
-    loop {
-        // A value does not go over the end of a segment.
-        let Some(file) = &pieces.file else { return Ok(pieces) };
-        let len = read_up_to(file, &mut segment, at)?;
-        if len == 0 {
-            return Ok(pieces);
+    for path in paths {
+        match File::open(path) {
+            Ok(file) => pieces.scan(file, mark)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        pieces.search(segment.get(..len).unwrap_or_default(), at, mark);
-        at += u64::try_from(len).unwrap_or(u64::MAX);
     }
+    Ok(pieces)
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
@@ -95,10 +87,24 @@ impl Pieces {
     /// The bytes of a value.
     pub(super) fn read(&self, spot: Spot) -> io::Result<Vec<u8>> {
         let mut value = vec![0; spot.len];
-        if let Some(file) = &self.file {
+        if let Some(file) = self.files.get(spot.file) {
             file.read_exact_at(&mut value, spot.at)?;
         }
         Ok(value)
+    }
+
+    fn scan(&mut self, file: File, mark: Option<&Mark>) -> io::Result<()> {
+        let (mut segment, mut at) = (vec![0; SEGMENT_SIZE], 0);
+        loop {
+            // A value does not go over the end of a segment, or of a half of the journal.
+            let len = read_up_to(&file, &mut segment, at)?;
+            if len == 0 {
+                self.files.push(file);
+                return Ok(());
+            }
+            self.search(segment.get(..len).unwrap_or_default(), at, mark);
+            at += u64::try_from(len).unwrap_or(u64::MAX);
+        }
     }
 
     fn search(&mut self, segment: &[u8], base: u64, mark: Option<&Mark>) {
@@ -108,7 +114,8 @@ impl Pieces {
             at += skip;
             let rest = rest.get(skip..).unwrap_or_default();
             let len = length(rest).unwrap_or(0);
-            let spot = Spot { at: base + u64::try_from(at).unwrap_or(0), len };
+            let file = self.files.len();
+            let spot = Spot { file, at: base + u64::try_from(at).unwrap_or(0), len };
             let value = rest.get(..len).unwrap_or_default();
             let taken = len > 0 && self.take(value, spot, mark).is_ok();
             at += if taken { len } else { 1 };

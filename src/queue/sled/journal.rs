@@ -1,0 +1,179 @@
+//! The journal: commits that sled has, but may not have made durable yet.
+//!
+//! Owns one file of two halves. A commit is written there and synced, then sled gets it, and it is
+//! answered; sled makes it durable in its own time. When a half is full, the other one is begun,
+//! once sled has made durable what that one holds. After a crash sled gets the commits of both
+//! halves once more, in their order. They only set and remove entries, so doing that again comes to
+//! the same; and sled never has one that the journal has not, so it comes to the last of them.
+
+mod contents;
+mod flusher;
+mod half;
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use sled::Db;
+
+pub(super) use self::contents::{Contents, Owner};
+use self::{
+    flusher::Flusher,
+    half::{HALF, START, commit, first_page},
+};
+use super::{
+    OpenError, durable_flush,
+    entry::{decode_number, encode_number},
+    keys,
+    writer::Entries,
+};
+
+/// So many bytes are written before sled is to make them durable: the less, the shorter a commit
+/// waits for the disk while sled writes.
+const STEP: u64 = 512 * 1024;
+/// Both halves are begun anew when nothing in them is needed any more.
+const BOTH: u64 = 2;
+/// Bytes to spare for the entry that tells sled that a half was begun.
+const NOTE: usize = 64;
+
+/// Where it is.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join("journal")
+}
+
+/// The file, and where in it the next commit goes.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+    store: [u8; 16],
+    /// Counts the halves as they are begun; that of an odd one is the second of the file.
+    generation: u64,
+    /// Commits in this half.
+    count: u32,
+    /// Where the next one goes, from the beginning of the half.
+    at: usize,
+    /// Bytes written since it was opened, and those before this half.
+    written: u64,
+    before: u64,
+    flusher: Flusher,
+}
+
+impl Journal {
+    /// Opens it, or makes it, and gives sled what that may not have.
+    pub(super) fn open(directory: &Path, db: &Db, store: [u8; 16]) -> Result<Self, OpenError> {
+        let contents = Contents::read(directory, Owner { store, noted: noted(db)? })?.whole()?;
+        for entries in &contents.commits {
+            apply(db, entries)?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path(directory))?;
+        if file.metadata()?.len() < size() {
+            // Written, not only reserved: then a sync has nothing but data to write.
+            file.write_all_at(&vec![0; 2 * HALF], 0)?;
+            file.sync_all()?;
+            File::open(directory)?.sync_all()?;
+        }
+        let mut journal = Self {
+            file,
+            store,
+            generation: contents.newest,
+            count: 0,
+            at: START,
+            written: 0,
+            before: 0,
+            flusher: Flusher::start(db.clone())?,
+        };
+        journal.clear(db)?;
+        Ok(journal)
+    }
+
+    /// Makes these entries durable, and gives them to sled.
+    pub(super) fn commit(&mut self, db: &Db, mut entries: Entries) -> sled::Result<()> {
+        if self.append(&mut entries)? {
+            return apply(db, &entries);
+        }
+        self.clear(db)?;
+        let mut batch = sled::Batch::default();
+        for (key, value) in entries {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        db.apply_batch(batch)?;
+        db.flush().map(drop)
+    }
+
+    /// Writes them down and syncs that. False if they are too large for it.
+    fn append(&mut self, entries: &mut Entries) -> sled::Result<bool> {
+        let mut bytes = commit(self.generation, self.count, entries);
+        if START + bytes.len() + NOTE > HALF {
+            return Ok(false);
+        }
+        if self.at + bytes.len() > HALF {
+            self.flusher.wait(self.before)?;
+            self.begin()?;
+            entries.push((keys::JOURNAL.to_vec(), Some(encode_number(self.generation))));
+            bytes = commit(self.generation, self.count, entries);
+        } else if self.flusher.behind(self.written)? >= STEP {
+            self.flusher.begin(self.written)?;
+        }
+        self.file.write_all_at(&bytes, place(self.generation, self.at))?;
+        durable_flush::sync(&self.file)?;
+        self.count += 1;
+        self.at += bytes.len();
+        self.written += u64::try_from(bytes.len()).unwrap_or(0);
+        Ok(true)
+    }
+
+    /// Has sled make all of it durable, so that nothing in it is needed any more.
+    pub(super) fn clear(&mut self, db: &Db) -> sled::Result<()> {
+        db.insert(keys::JOURNAL, encode_number(self.generation + BOTH))?;
+        db.flush()?;
+        self.begin()?;
+        Ok(self.begin()?)
+    }
+
+    /// Begins the other half. What that holds must not be needed any more.
+    fn begin(&mut self) -> io::Result<()> {
+        let generation = self.generation + 1;
+        self.file.write_all_at(&first_page(generation, self.store), place(generation, 0))?;
+        durable_flush::sync(&self.file)?;
+        (self.generation, self.count, self.at) = (generation, 0, START);
+        self.before = self.written;
+        Ok(())
+    }
+}
+
+fn size() -> u64 {
+    u64::try_from(2 * HALF).unwrap_or(u64::MAX)
+}
+
+fn place(generation: u64, at: usize) -> u64 {
+    let half = if generation % 2 == 1 { HALF } else { 0 };
+    u64::try_from(half + at).unwrap_or(u64::MAX)
+}
+
+/// The last half that sled knows of; 0 before the first.
+pub(super) fn noted(db: &Db) -> Result<u64, OpenError> {
+    let number = db.get(keys::JOURNAL)?.map_or(Ok(0), |value| decode_number(&value));
+    number.map_err(|error| OpenError::damaged("m|journal", error))
+}
+
+/// Sets and removes entries.
+pub(super) fn apply(db: &Db, entries: &Entries) -> sled::Result<()> {
+    for (key, value) in entries {
+        match value {
+            Some(value) => db.insert(key, value.as_slice())?,
+            None => db.remove(key)?,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
