@@ -127,7 +127,9 @@ impl From<QueueError> for Fault {
             QueueError::Full(_)
             | QueueError::Unavailable(_)
             | QueueError::Closed
-            | QueueError::Undeliverable => Self::Queue(error),
+            | QueueError::Undeliverable
+            | QueueError::NotSoFar(_)
+            | QueueError::Configured => Self::Queue(error),
         }
     }
 }
@@ -302,9 +304,9 @@ fn failed(fault: Fault) -> Answer {
         Fault::NotFound => (StatusCode::NOT_FOUND, "there is no such thing".to_owned()),
         Fault::Method => (StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned()),
         Fault::Bad(message) => (StatusCode::BAD_REQUEST, message),
-        Fault::Queue(error @ QueueError::Undeliverable) => {
-            (StatusCode::CONFLICT, error.to_string())
-        }
+        Fault::Queue(
+            error @ (QueueError::Undeliverable | QueueError::NotSoFar(_) | QueueError::Configured),
+        ) => (StatusCode::CONFLICT, error.to_string()),
         Fault::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Fault::Rotate(error @ RotateError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
         Fault::Rotate(error @ RotateError::Operator(_)) => {

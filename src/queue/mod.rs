@@ -170,6 +170,8 @@ pub struct HandlerCensus {
     pub in_flight: u64,
     /// Deliveries given up.
     pub dead_letters: u64,
+    /// It gets nothing until it is resumed.
+    pub paused: bool,
     /// When the oldest event that it has not settled was stored, waiting retries included.
     pub oldest: Option<Timestamp>,
 }
@@ -182,6 +184,34 @@ pub enum StartAt {
     Now,
     /// With the oldest event retained.
     Oldest,
+}
+
+/// From where on a handler gets the events of the log again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayFrom {
+    /// The oldest retained.
+    Oldest,
+    /// This one. If it left the log, the first that is still there.
+    Seq(Seq),
+    /// The first that was stored then or later.
+    Time(Timestamp),
+}
+
+/// A text that does not say from where on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not `oldest`, the number of an event, or a time such as 2026-08-20T10:00:00Z")]
+pub struct InvalidReplayFrom;
+
+impl FromStr for ReplayFrom {
+    type Err = InvalidReplayFrom;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReplayFrom> {
+        if text == "oldest" {
+            return Ok(Self::Oldest);
+        }
+        let number = text.parse().map(Self::Seq);
+        number.or_else(|_| text.parse().map(Self::Time).map_err(|_| InvalidReplayFrom))
+    }
 }
 
 /// Why the queue did not do it.
@@ -202,6 +232,12 @@ pub enum QueueError {
     /// A raw dead letter has no handler to go to.
     #[error("an undecodable push has no handler that it could be retried with")]
     Undeliverable,
+    /// A replay would begin after the handler's place, which is this, and so skip events.
+    #[error("the handler has not come so far: it is at event {0}, and a replay skips none")]
+    NotSoFar(Seq),
+    /// The handler is in the configuration.
+    #[error("the handler is configured: only one that left the configuration can be forgotten")]
+    Configured,
 }
 
 /// Whether the store takes writes.
@@ -285,10 +321,33 @@ pub trait Queue: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<DeadLetter, QueueError>> + Send;
 
     /// Makes a dead letter a delivery again, due now: its attempts count on, its time begins anew.
+    /// If a replay has the event on its way already, the letter only goes.
     fn revive(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Forgets a dead letter for ever.
     fn discard(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Sets a handler's place back: events of the log from there on that it has settled come to it
+    /// again in their order, as if for the first time; so many there are. What is in flight or
+    /// waits for a retry is left as it is and comes no second time, and dead letters stay.
+    /// `Ok` means that it survives power loss.
+    fn replay(
+        &self,
+        handler: &HandlerName,
+        from: ReplayFrom,
+    ) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// From now on [`Queue::take`] gives nothing to this handler, and its callers wait; or it goes
+    /// on. What is in flight can be settled. `Ok` means that it survives power loss.
+    fn pause(
+        &self,
+        handler: &HandlerName,
+        paused: bool,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Forgets a handler that left the configuration: its place, its waiting retries and its dead
+    /// letters. `Ok` means that it survives power loss.
+    fn forget(&self, handler: &HandlerName) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// What is in it.
     fn census(&self) -> impl Future<Output = Result<Census, QueueError>> + Send;
