@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -78,6 +79,21 @@ impl TryFrom<jiff::Timestamp> for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = InvalidTime;
+
+    /// Reads RFC 3339.
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let at: jiff::Timestamp = text.parse().map_err(|_| InvalidTime)?;
+        at.try_into().map_err(|_| InvalidTime)
+    }
+}
+
+/// A text that is no time since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as in RFC 3339: 2026-08-20T10:00:00Z")]
+pub struct InvalidTime;
+
 /// Where the time comes from.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
@@ -125,6 +141,11 @@ mod tests {
         assert_eq!(at.to_string(), "2024-04-19T07:22:19.438Z");
         let json = serde_json::to_string(&at).unwrap();
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
+        assert_eq!(at.to_string().parse(), Ok(at));
+        assert_eq!("2024-04-19T09:22:19.438+02:00".parse(), Ok(at));
+        for wrong in ["1969-12-31T23:59:59Z", "2024-04-19", "1713511339438"] {
+            assert_eq!(wrong.parse::<Timestamp>(), Err(InvalidTime), "{wrong}");
+        }
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub struct Metrics {
     pub retrying: Family<HandlerLabels, Gauge>,
     /// Dead letters of a handler.
     pub dead_letters: Family<HandlerLabels, Gauge>,
+    /// 1 while a handler is paused.
+    pub paused: Family<HandlerLabels, Gauge>,
     /// Age of a handler's oldest unsettled event.
     pub oldest_seconds: Family<HandlerLabels, Gauge>,
     /// Events in the log.
@@ -158,6 +160,7 @@ impl Default for Metrics {
             pending: Family::default(),
             retrying: Family::default(),
             dead_letters: Family::default(),
+            paused: Family::default(),
             oldest_seconds: Family::default(),
             queue_events: Gauge::default(),
             queue_bytes: Gauge::default(),
@@ -190,6 +193,20 @@ impl Metrics {
         Ok(page)
     }
 
+    /// A handler is no more: its gauges end.
+    pub fn forget(&self, handler: &HandlerLabels) {
+        for gauges in [
+            &self.pending,
+            &self.retrying,
+            &self.dead_letters,
+            &self.paused,
+            &self.oldest_seconds,
+            &self.in_flight,
+        ] {
+            gauges.remove(handler);
+        }
+    }
+
     #[rustfmt::skip]
     fn registry(&self) -> Registry {
         let mut r = Registry::with_prefix("brevdue");
@@ -208,6 +225,7 @@ impl Metrics {
         r.register("handler_pending", "Events that a handler has not settled", self.pending.clone());
         r.register("handler_retrying", "Deliveries that wait for their next attempt", self.retrying.clone());
         r.register("handler_dead_letters", "Deliveries given up", self.dead_letters.clone());
+        r.register("handler_paused", "1 while a handler is paused", self.paused.clone());
         r.register_with_unit("handler_oldest", "Age of a handler's oldest unsettled event", Unit::Seconds, self.oldest_seconds.clone());
         r.register("queue_events", "Events in the log", self.queue_events.clone());
         r.register_with_unit("queue_live", "Live bytes of the store", Unit::Bytes, self.queue_bytes.clone());

@@ -17,7 +17,13 @@ const LAYERS: &[&[&str]] = &[
     &["event", "http_client", "metrics", "server", "supervisor"],
     &["queue"],
     &["config", "handler", "source"],
-    &["handler::context", "source::membership", "source::secrets", "telemetry"],
+    &[
+        "handler::context",
+        "queue::dead_letter",
+        "source::membership",
+        "source::secrets",
+        "telemetry",
+    ],
     &[
         "admin",
         "altinn",

@@ -1,4 +1,4 @@
-//! The admin API: health, metrics, status, events and dead letters, over a Unix socket and, if
+//! The admin API: health, metrics, status, events, dead letters and handlers, over a Unix socket and, if
 //! configured, TCP.
 //!
 //! Owns the paths and who may use them. What is answered is in `view`; it reads the queue, and
@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     metrics::{HandlerLabels, Metrics},
     name::{HandlerName, HookName},
-    queue::{Census, DeadLetterId, Health, Page, Queue, QueueError, Seq},
+    queue::{Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, Seq},
     secret,
     server::{Answer, Peer, Service, answer},
 };
@@ -127,7 +127,9 @@ impl From<QueueError> for Fault {
             QueueError::Full(_)
             | QueueError::Unavailable(_)
             | QueueError::Closed
-            | QueueError::Undeliverable => Self::Queue(error),
+            | QueueError::Undeliverable
+            | QueueError::NotSoFar(_)
+            | QueueError::Configured => Self::Queue(error),
         }
     }
 }
@@ -224,6 +226,7 @@ impl<Q: Queue> Admin<Q> {
             metrics.pending.get_or_create(&labels).set(gauge(handler.pending));
             metrics.retrying.get_or_create(&labels).set(gauge(handler.retrying));
             metrics.dead_letters.get_or_create(&labels).set(gauge(handler.dead_letters));
+            metrics.paused.get_or_create(&labels).set(i64::from(handler.paused));
             metrics.oldest_seconds.get_or_create(&labels).set(gauge(age));
         }
     }
@@ -257,9 +260,47 @@ impl<Q: Queue> Admin<Q> {
                 self.queue.revive(&letter(id)?).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
-            (_, ["status" | "subscriptions" | "events" | "dead-letters", ..]) => Err(Fault::Method),
+            ("GET", ["handlers"]) => {
+                let census = self.queue.census().await?;
+                Ok(ok(&census.handlers.iter().map(view::Handler::from).collect::<Vec<_>>()))
+            }
+            (_, ["handlers", name, rest @ ..]) => {
+                let name = name.parse().map_err(|_| Fault::NotFound)?;
+                self.handler(&name, rest, asked).await
+            }
+            (_, ["status" | "subscriptions" | "events" | "dead-letters" | "handlers", ..]) => {
+                Err(Fault::Method)
+            }
             _ => Err(Fault::NotFound),
         }
+    }
+
+    async fn handler(
+        &self,
+        name: &HandlerName,
+        action: &[&str],
+        asked: &Asked<'_>,
+    ) -> Result<Answer, Fault> {
+        match (asked.method.as_str(), action) {
+            ("POST", [action @ ("pause" | "resume")]) => {
+                self.queue.pause(name, *action == "pause").await?;
+            }
+            ("POST", ["replay"]) => {
+                let from = asked.get("from").ok_or_else(|| Fault::Bad("from is missing".into()))?;
+                let from = from
+                    .parse()
+                    .map_err(|error: InvalidReplayFrom| Fault::Bad(format!("from is {error}")))?;
+                let events = self.queue.replay(name, from).await?;
+                return Ok(ok(&view::Replay { handler: name.to_string(), events }));
+            }
+            ("DELETE", []) => {
+                self.queue.forget(name).await?;
+                self.metrics.forget(&HandlerLabels::new(name));
+            }
+            (_, [] | ["pause" | "resume" | "replay"]) => return Err(Fault::Method),
+            _ => return Err(Fault::NotFound),
+        }
+        Ok(answer::empty(StatusCode::NO_CONTENT))
     }
 
     async fn rotate(&self, name: &str) -> Result<Answer, Fault> {
@@ -302,9 +343,9 @@ fn failed(fault: Fault) -> Answer {
         Fault::NotFound => (StatusCode::NOT_FOUND, "there is no such thing".to_owned()),
         Fault::Method => (StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned()),
         Fault::Bad(message) => (StatusCode::BAD_REQUEST, message),
-        Fault::Queue(error @ QueueError::Undeliverable) => {
-            (StatusCode::CONFLICT, error.to_string())
-        }
+        Fault::Queue(
+            error @ (QueueError::Undeliverable | QueueError::NotSoFar(_) | QueueError::Configured),
+        ) => (StatusCode::CONFLICT, error.to_string()),
         Fault::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Fault::Rotate(error @ RotateError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
         Fault::Rotate(error @ RotateError::Operator(_)) => {

@@ -114,8 +114,20 @@ pub struct Handler {
     pub retrying: u64,
     /// Given up.
     pub dead_letters: u64,
+    /// It gets nothing until it is resumed.
+    #[serde(default)]
+    pub paused: bool,
     /// When the oldest that is not settled was stored.
     pub oldest: Option<Timestamp>,
+}
+
+/// `/v1/handlers/NAME/replay`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Replay {
+    /// Whose.
+    pub handler: String,
+    /// So many it had settled, and gets again.
+    pub events: u64,
 }
 
 /// `/v1/events`.
@@ -217,6 +229,7 @@ impl From<&HandlerCensus> for Handler {
             in_flight: census.in_flight,
             retrying: census.retrying,
             dead_letters: census.dead_letters,
+            paused: census.paused,
             oldest: census.oldest,
         }
     }

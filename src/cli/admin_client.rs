@@ -37,6 +37,16 @@ impl AdminClient {
         serde_json::from_slice(&body).context("the daemon's answer is not what was expected")
     }
 
+    /// POST, and its answer.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<T> {
+        let body = self.ask(Method::POST, path, query).await?;
+        serde_json::from_slice(&body).context("the daemon's answer is not what was expected")
+    }
+
     /// A request without an answer.
     pub(super) async fn tell(&self, method: Method, path: &str) -> anyhow::Result<()> {
         self.ask(method, path, &[]).await.map(drop)

@@ -3,7 +3,12 @@
 use std::io::{self, Write};
 
 use super::{admin_client::AdminClient, block_on, print_json, table::Table};
-use crate::{admin::view, config::Config};
+use crate::{
+    admin::view,
+    config::Config,
+    name::HandlerName,
+    queue::{InvalidReplayFrom, ReplayFrom},
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -27,6 +32,24 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Deliver to a handler again what is in the log and matches it, from an event on. What is in
+    /// flight or waits for a retry comes no second time; dead letters stay.
+    Replay {
+        /// Which.
+        #[arg(long, value_name = "NAME")]
+        handler: HandlerName,
+        /// `oldest`, an event's number, or a time (RFC 3339): events stored then or later.
+        #[arg(long, value_name = "FROM", value_parser = from)]
+        from: String,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The daemon reads it; here it is only looked at.
+fn from(text: &str) -> Result<String, InvalidReplayFrom> {
+    text.parse().map(|_: ReplayFrom| text.to_owned())
 }
 
 pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
@@ -44,6 +67,16 @@ pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             Command::Show { seq, json } => {
                 let event: view::Event = client.get(&format!("/v1/events/{seq}"), &[]).await?;
                 if *json { print_json(&event) } else { show(&event) }
+            }
+            Command::Replay { handler, from, json } => {
+                let path = format!("/v1/handlers/{handler}/replay");
+                let replay: view::Replay = client.post(&path, &[("from", from.clone())]).await?;
+                if *json {
+                    return print_json(&replay);
+                }
+                let view::Replay { handler, events } = replay;
+                let words = if events == 1 { "event comes" } else { "events come" };
+                Ok(writeln!(io::stdout(), "{events} {words} to {handler} again")?)
             }
         }
     })

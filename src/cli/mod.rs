@@ -8,6 +8,7 @@ mod dead_letters;
 mod demo;
 mod doctor;
 mod events;
+mod handlers;
 mod run;
 mod simulator;
 mod status;
@@ -67,6 +68,9 @@ enum Command {
     /// The log of stored events.
     #[command(subcommand)]
     Events(events::Command),
+    /// The handlers: how far they are, pausing and forgetting them.
+    #[command(subcommand)]
+    Handlers(handlers::Command),
     /// Deliveries that were given up, and pushes that could not be read.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -110,6 +114,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Subscriptions(command) => subscriptions::run(&command, &config()?),
         Command::Status(arguments) => status::run(&arguments, &config()?),
         Command::Events(command) => events::run(&command, &config()?),
+        Command::Handlers(command) => handlers::run(&command, &config()?),
         Command::DeadLetters(command) => dead_letters::run(&command, &config()?),
         Command::Verify(arguments) => verify::run(&arguments, &config()?),
         Command::Simulator(arguments) => simulator::run(&arguments),

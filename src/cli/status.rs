@@ -97,13 +97,17 @@ fn subscriptions(rows: &[view::Subscription]) -> Table<8> {
     table
 }
 
-fn handlers(rows: &[view::Handler]) -> Table<6> {
+pub(super) fn handlers(rows: &[view::Handler]) -> Table<6> {
     let head = ["HANDLER", "PENDING", "IN FLIGHT", "RETRYING", "DEAD LETTERS", "OLDEST"];
     let mut table = Table::new(head);
     for row in rows {
-        let gone = if row.configured { "" } else { " (not configured)" };
+        let remark = match (row.configured, row.paused) {
+            (false, _) => " (not configured)",
+            (true, true) => " (paused)",
+            (true, false) => "",
+        };
         table.row([
-            format!("{}{gone}", row.name),
+            format!("{}{remark}", row.name),
             row.pending.to_string(),
             row.in_flight.to_string(),
             row.retrying.to_string(),

@@ -183,7 +183,12 @@ impl<Q: Queue> Dispatcher<Q> {
         }
         match settled {
             // That one delivery is not ours any more; the others are.
-            Err(QueueError::NotFound | QueueError::Undeliverable) => Ok(()),
+            Err(
+                QueueError::NotFound
+                | QueueError::Undeliverable
+                | QueueError::NotSoFar(_)
+                | QueueError::Configured,
+            ) => Ok(()),
             settled => settled,
         }
     }
@@ -243,7 +248,11 @@ impl Pause {
                 self.until = Some(Instant::now() + delay);
             }
             Err(
-                error @ (QueueError::Closed | QueueError::NotFound | QueueError::Undeliverable),
+                error @ (QueueError::Closed
+                | QueueError::NotFound
+                | QueueError::Undeliverable
+                | QueueError::NotSoFar(_)
+                | QueueError::Configured),
             ) => {
                 return Err(error);
             }

@@ -4,6 +4,7 @@
 //! store's ([`sled`]); a store on JetStream (one stream, a durable consumer per handler) fits the
 //! same contract, so nothing outside a store does arithmetic on a [`Seq`].
 
+pub mod dead_letter;
 pub mod model;
 pub mod sled;
 
@@ -11,6 +12,9 @@ use std::{fmt, future::Future, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use self::dead_letter::{
+    DeadLetter, DeadLetterId, Failure, InvalidDeadLetterId, Letter, RAW, RawPush,
+};
 use crate::{
     clock::Timestamp,
     event::{Arrival, Event, Origin},
@@ -127,91 +131,6 @@ pub enum Verdict {
     Bury(Failure),
 }
 
-/// Why a delivery failed, in words for a person.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failure {
-    /// One line, without secrets.
-    pub reason: String,
-    /// The beginning of what the handler answered, if it did. Can be personal: not for logs.
-    pub answer: Option<String>,
-}
-
-/// A dead letter's id: `HANDLER:SEQ`, or `raw:NUMBER` for an undecodable push.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DeadLetterId {
-    /// An authenticated push that could not be decoded.
-    Raw(u64),
-    /// A delivery that was given up.
-    Delivery(HandlerName, Seq),
-}
-
-/// Handlers may not have this name: it begins the ids of undecodable pushes.
-pub const RAW: &str = "raw";
-
-impl fmt::Display for DeadLetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Raw(number) => write!(f, "{RAW}:{number}"),
-            Self::Delivery(handler, seq) => write!(f, "{handler}:{seq}"),
-        }
-    }
-}
-
-/// A text that is no dead letter's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a dead letter's id is HANDLER:NUMBER or raw:NUMBER")]
-pub struct InvalidDeadLetterId;
-
-impl FromStr for DeadLetterId {
-    type Err = InvalidDeadLetterId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDeadLetterId> {
-        let (handler, number) = text.split_once(':').ok_or(InvalidDeadLetterId)?;
-        let number = number.parse().map_err(|_| InvalidDeadLetterId)?;
-        if handler == RAW {
-            return Ok(Self::Raw(number));
-        }
-        let handler = handler.parse().map_err(|_| InvalidDeadLetterId)?;
-        Ok(Self::Delivery(handler, Seq(number)))
-    }
-}
-
-/// Something kept until a person retries or discards it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// What to call it.
-    pub id: DeadLetterId,
-    /// When it was given up.
-    pub buried: Timestamp,
-    /// How often it was tried; 0 for a raw one.
-    pub attempts: u32,
-    /// Why.
-    pub failure: Failure,
-    /// What it is.
-    pub letter: Letter,
-}
-
-/// What a dead letter holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "listed by the page, not held by the million")]
-pub enum Letter {
-    /// An event that a handler did not take.
-    Event(StoredEvent),
-    /// A body that could not be decoded.
-    Raw(RawPush),
-}
-
-/// An authenticated push whose body is no CloudEvent (design section 6).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawPush {
-    /// The hook it came by.
-    pub hook: HookName,
-    /// Its media type, as sent.
-    pub media_type: String,
-    /// Its body, as sent.
-    pub body: Bytes,
-}
-
 /// A part of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -251,6 +170,8 @@ pub struct HandlerCensus {
     pub in_flight: u64,
     /// Deliveries given up.
     pub dead_letters: u64,
+    /// It gets nothing until it is resumed.
+    pub paused: bool,
     /// When the oldest event that it has not settled was stored, waiting retries included.
     pub oldest: Option<Timestamp>,
 }
@@ -263,6 +184,34 @@ pub enum StartAt {
     Now,
     /// With the oldest event retained.
     Oldest,
+}
+
+/// From where on a handler gets the events of the log again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayFrom {
+    /// The oldest retained.
+    Oldest,
+    /// This one. If it left the log, the first that is still there.
+    Seq(Seq),
+    /// The first that was stored then or later.
+    Time(Timestamp),
+}
+
+/// A text that does not say from where on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not `oldest`, the number of an event, or a time such as 2026-08-20T10:00:00Z")]
+pub struct InvalidReplayFrom;
+
+impl FromStr for ReplayFrom {
+    type Err = InvalidReplayFrom;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReplayFrom> {
+        if text == "oldest" {
+            return Ok(Self::Oldest);
+        }
+        let number = text.parse().map(Self::Seq);
+        number.or_else(|_| text.parse().map(Self::Time).map_err(|_| InvalidReplayFrom))
+    }
 }
 
 /// Why the queue did not do it.
@@ -283,6 +232,12 @@ pub enum QueueError {
     /// A raw dead letter has no handler to go to.
     #[error("an undecodable push has no handler that it could be retried with")]
     Undeliverable,
+    /// A replay would begin after the handler's place, which is this, and so skip events.
+    #[error("the handler has not come so far: it is at event {0}, and a replay skips none")]
+    NotSoFar(Seq),
+    /// The handler is in the configuration.
+    #[error("the handler is configured: only one that left the configuration can be forgotten")]
+    Configured,
 }
 
 /// Whether the store takes writes.
@@ -366,10 +321,33 @@ pub trait Queue: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<DeadLetter, QueueError>> + Send;
 
     /// Makes a dead letter a delivery again, due now: its attempts count on, its time begins anew.
+    /// If a replay has the event on its way already, the letter only goes.
     fn revive(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Forgets a dead letter for ever.
     fn discard(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Sets a handler's place back: events of the log from there on that it has settled come to it
+    /// again in their order, as if for the first time; so many there are. What is in flight or
+    /// waits for a retry is left as it is and comes no second time, and dead letters stay.
+    /// `Ok` means that it survives power loss.
+    fn replay(
+        &self,
+        handler: &HandlerName,
+        from: ReplayFrom,
+    ) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// From now on [`Queue::take`] gives nothing to this handler, and its callers wait; or it goes
+    /// on. What is in flight can be settled. `Ok` means that it survives power loss.
+    fn pause(
+        &self,
+        handler: &HandlerName,
+        paused: bool,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Forgets a handler that left the configuration: its place, its waiting retries and its dead
+    /// letters. `Ok` means that it survives power loss.
+    fn forget(&self, handler: &HandlerName) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// What is in it.
     fn census(&self) -> impl Future<Output = Result<Census, QueueError>> + Send;

@@ -9,12 +9,16 @@ use brevdue::{
     },
 };
 
+use crate::operating::{
+    forgetting, pausing, replay_and_dead_letters, replay_doubles_nothing, replay_in_order,
+    replay_refusals, replay_wakes,
+};
 use crate::support::{
     ALL, Disk, Memory, SECOND, Store, arrival, at, clock, failure, handler, handlers, id, take,
     try_take,
 };
 
-async fn store<Q: Queue>(queue: &Q, ids: &[&str]) -> Vec<Seq> {
+pub(crate) async fn store<Q: Queue>(queue: &Q, ids: &[&str]) -> Vec<Seq> {
     let arrivals = ids.iter().map(|id| arrival(id, &["a"], false, 10)).collect();
     let appended = queue.append(arrivals).await.unwrap();
     let number = |appended| match appended {
@@ -24,7 +28,7 @@ async fn store<Q: Queue>(queue: &Q, ids: &[&str]) -> Vec<Seq> {
     appended.into_iter().map(number).collect()
 }
 
-async fn settle<Q: Queue>(queue: &Q, name: &str, expected: &str, verdict: Verdict) {
+pub(crate) async fn settle<Q: Queue>(queue: &Q, name: &str, expected: &str, verdict: Verdict) {
     let taken = take(queue, name).await;
     assert_eq!(id(&taken), expected);
     queue.settle(taken.receipt, verdict).await.unwrap();
@@ -311,6 +315,8 @@ macro_rules! conformance {
         conformance! { $store, $make;
             order_of_taking leases a_taker_that_waits_is_woken attempts_and_times dedup restart
             dead_letters undecodable_pushes listings the_census bookmarks
+            replay_in_order replay_wakes replay_doubles_nothing replay_and_dead_letters
+            replay_refusals pausing forgetting
         }
     };
 }

@@ -7,8 +7,8 @@ use brevdue::{
     event::Arrival,
     name::HandlerName,
     queue::{
-        Census, DeadLetterId, Delivery, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent,
-        Verdict,
+        Census, DeadLetterId, Delivery, Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StartAt,
+        StoredEvent, Verdict,
         model::{ModelQueue, ModelReceipt},
         sled::{Receipt, SledQueue},
     },
@@ -21,7 +21,7 @@ use proptest::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{ALL, Disk, Memory, Store, arrival, clock, failure, handler, try_take};
+use crate::support::{ALL, Disk, Memory, Store, arrival, at, clock, failure, handler, try_take};
 
 const HANDLERS: [&str; 3] = ["h", "i", "j"];
 
@@ -36,6 +36,17 @@ enum Step {
     Crash,
     Revive(Index),
     Discard(Index),
+    Replay(usize, From),
+    Pause(usize, bool),
+    Forget(usize),
+}
+
+#[derive(Debug, Clone)]
+enum From {
+    Oldest,
+    Seq(u8),
+    /// So many milliseconds ago.
+    Ago(u64),
 }
 
 /// An event by one of the hooks that can send it: often the same one again.
@@ -66,6 +77,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..5_000_u64).prop_map(Fate::Retry),
         2 => Just(Fate::Bury),
     ];
+    let from = prop_oneof![
+        2 => Just(From::Oldest),
+        2 => (0..40_u8).prop_map(From::Seq),
+        1 => (0..8_000_u64).prop_map(From::Ago),
+    ];
     prop_oneof![
         6 => vec(sent(), 0..5).prop_map(Step::Append),
         1 => any::<u8>().prop_map(Step::BuryRaw),
@@ -76,6 +92,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Crash),
         2 => any::<Index>().prop_map(Step::Revive),
         1 => any::<Index>().prop_map(Step::Discard),
+        3 => (0..HANDLERS.len(), from).prop_map(|(which, from)| Step::Replay(which, from)),
+        1 => (0..HANDLERS.len(), any::<bool>()).prop_map(|(which, on)| Step::Pause(which, on)),
+        1 => (0..HANDLERS.len()).prop_map(Step::Forget),
     ]
 }
 
@@ -168,6 +187,16 @@ impl Pair {
                 let id = self.letter(*which);
                 prop_assert_eq!(self.real.discard(&id).await, self.model.discard(&id).await);
             }
+            Step::Replay(which, from) => self.replay(&handler(HANDLERS[*which]), from).await?,
+            Step::Pause(which, paused) => {
+                let name = handler(HANDLERS[*which]);
+                let real = self.real.pause(&name, *paused).await;
+                prop_assert_eq!(real, self.model.pause(&name, *paused).await);
+            }
+            Step::Forget(which) => {
+                let name = handler(HANDLERS[*which]);
+                prop_assert_eq!(self.real.forget(&name).await, self.model.forget(&name).await);
+            }
         }
         self.compare().await
     }
@@ -204,6 +233,34 @@ impl Pair {
         Ok(())
     }
 
+    async fn replay(&mut self, name: &HandlerName, from: &From) -> Result<(), TestCaseError> {
+        let number = |number: &u8| number.to_string().parse::<Seq>().unwrap();
+        let from = match from {
+            From::Seq(seq) => ReplayFrom::Seq(number(seq)),
+            // The model does not know what is still in the log.
+            From::Oldest | From::Ago(_) if !self.retain => ReplayFrom::Seq(number(&0)),
+            From::Oldest => ReplayFrom::Oldest,
+            From::Ago(ms) => {
+                ReplayFrom::Time(self.disk.clock().now().before(Duration::from_millis(*ms)))
+            }
+        };
+        let real = self.real.replay(name, from).await;
+        let from = match from {
+            ReplayFrom::Seq(seq) if !self.retain && real.is_ok() => {
+                // The log is held from there on now, or from where it began.
+                let first = self.real.events(Page { limit: 1, newest: false }).await.unwrap();
+                let Some(first) = first.first() else {
+                    prop_assert_eq!(real, Ok(0));
+                    return Ok(());
+                };
+                ReplayFrom::Seq(seq.max(first.seq))
+            }
+            ReplayFrom::Oldest | ReplayFrom::Seq(_) | ReplayFrom::Time(_) => from,
+        };
+        prop_assert_eq!(real, self.model.replay(name, from).await);
+        Ok(())
+    }
+
     /// A dead letter that there is, was, or never was.
     fn letter(&self, which: Index) -> DeadLetterId {
         let mut ids = self.letters.clone();
@@ -232,17 +289,24 @@ impl Pair {
         let mut crashed = self.disk.crashed();
         self.held.clear();
         self.real.close().await.unwrap();
+        let report = crashed.verified().await;
+        prop_assert!(report.whole, "{report:?}");
         self.real = crashed.open(&handlers).await;
         self.disk = crashed;
         let whole = self.model.reopened(&handlers);
         let mut forgotten = Vec::new();
         for (name, _) in &handlers {
+            let paused = at(&whole, name).await.paused;
+            prop_assert_eq!(at(&self.real, name).await.paused, paused);
+            self.real.pause(name, false).await.unwrap();
+            whole.pause(name, false).await.unwrap();
             let real = all(&self.real, name).await;
             let model = all(&whole, name).await;
             let gone: Vec<_> = model.iter().filter(|seq| !real.contains(seq)).collect();
             prop_assert!(gone.is_empty(), "{name} lost {gone:?}");
             let back = real.into_iter().filter(|seq| !model.contains(seq));
             forgotten.extend(back.map(|seq| (name.clone(), seq)));
+            self.real.pause(name, paused).await.unwrap();
         }
         let model = self.model.crashed(&handlers, &forgotten);
         prop_assert!(model.is_some(), "came again, but was not just done: {forgotten:?}");

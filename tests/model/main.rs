@@ -7,4 +7,5 @@
 
 mod conformance;
 mod histories;
+mod operating;
 mod support;

@@ -10,7 +10,10 @@ use brevdue::{
     queue::{
         Delivery, Failure, HandlerCensus, Page, Queue, StartAt,
         model::ModelQueue,
-        sled::{DeadLetterBounds, Options, SledQueue},
+        sled::{
+            DeadLetterBounds, Options, SledQueue,
+            verify::{Report, verify},
+        },
     },
 };
 use futures_util::FutureExt;
@@ -99,6 +102,12 @@ impl Disk {
                 return Self { clock, retain, directory };
             }
         }
+    }
+
+    /// What a verification finds; it must not be open.
+    pub(crate) async fn verified(&self) -> Report {
+        let directory = self.directory.path().join("queue");
+        spawn_blocking(move || verify(&directory, &[])).await.unwrap().unwrap()
     }
 
     fn options(&self, handlers: &Handlers) -> Options {

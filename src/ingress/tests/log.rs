@@ -10,7 +10,7 @@ use crate::{
     name::HandlerName,
     queue::{
         Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure,
-        Health, Page, Queue, QueueError, RawPush, Seq, StoredEvent, Verdict,
+        Health, Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StoredEvent, Verdict,
     },
 };
 
@@ -127,6 +127,18 @@ impl Queue for Log {
     }
 
     async fn discard(&self, _: &DeadLetterId) -> Result<(), QueueError> {
+        Err(QueueError::NotFound)
+    }
+
+    async fn replay(&self, _: &HandlerName, _: ReplayFrom) -> Result<u64, QueueError> {
+        Err(QueueError::NotFound)
+    }
+
+    async fn pause(&self, _: &HandlerName, _: bool) -> Result<(), QueueError> {
+        Err(QueueError::NotFound)
+    }
+
+    async fn forget(&self, _: &HandlerName) -> Result<(), QueueError> {
         Err(QueueError::NotFound)
     }
 

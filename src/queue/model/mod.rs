@@ -19,7 +19,7 @@ use tokio::{sync::Notify, time::sleep};
 use self::state::{Lease, Next, State};
 use super::{
     Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
-    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, name::HandlerName};
 
@@ -233,6 +233,22 @@ impl Queue for ModelQueue {
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         self.writable()?.discard(id)
+    }
+
+    async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
+        let again = self.writable()?.replay(handler, from)?;
+        self.0.changed.notify_waiters();
+        Ok(again)
+    }
+
+    async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
+        self.writable()?.pause(handler, paused)?;
+        self.0.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
+        self.writable()?.forget(handler)
     }
 
     async fn census(&self) -> Result<Census, QueueError> {

@@ -14,7 +14,7 @@ use crate::{
     name::{HandlerName, HookName},
     queue::{
         Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Failure, HandlerCensus, Letter,
-        QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
+        QueueError, RawPush, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
     },
 };
 
@@ -47,6 +47,7 @@ struct Place {
     dead: BTreeMap<Seq, DeadLetter>,
     /// Done since the last restart, with what a retry was before: what a crash may forget.
     done: BTreeMap<Seq, Option<Waiting>>,
+    paused: bool,
 }
 
 /// A delivery that was tried and is to be tried again.
@@ -201,6 +202,9 @@ impl State {
         };
         let place = self.configured(handler)?;
         place.dead.remove(seq);
+        if place.is_on_its_way(*seq) {
+            return Ok(());
+        }
         place.waiting.insert(*seq, Waiting { due: now, attempts, since: now });
         Ok(())
     }
@@ -213,6 +217,49 @@ impl State {
             }
         };
         found.map(drop).ok_or(QueueError::NotFound)
+    }
+
+    /// So many come again.
+    pub(super) fn replay(
+        &mut self,
+        name: &HandlerName,
+        from: ReplayFrom,
+    ) -> Result<u64, QueueError> {
+        let end = Seq(self.log.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+        let start = match from {
+            ReplayFrom::Oldest => Seq(0),
+            ReplayFrom::Seq(seq) => seq,
+            ReplayFrom::Time(time) => {
+                let late = self.log.iter().find(|(_, stored)| stored.received >= time);
+                late.map_or(end, |(seq, _)| *seq)
+            }
+        };
+        let from_there: Vec<Seq> = self.log.range(start..).map(|(seq, _)| *seq).collect();
+        let place = self.configured(name)?;
+        let at = place.first_in_the_log().unwrap_or(end);
+        if start > at {
+            return Err(QueueError::NotSoFar(at));
+        }
+        let settled: Vec<Seq> =
+            from_there.into_iter().filter(|seq| !place.is_on_its_way(*seq)).collect();
+        for seq in &settled {
+            place.done.remove(seq);
+            place.fresh.insert(*seq);
+        }
+        Ok(count(settled.len()))
+    }
+
+    pub(super) fn pause(&mut self, name: &HandlerName, paused: bool) -> Result<(), QueueError> {
+        self.configured(name)?.paused = paused;
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, name: &HandlerName) -> Result<(), QueueError> {
+        if self.handlers.get(name).ok_or(QueueError::NotFound)?.configured {
+            return Err(QueueError::Configured);
+        }
+        self.handlers.remove(name);
+        Ok(())
     }
 
     pub(super) fn census(&self) -> Census {
@@ -240,6 +287,9 @@ impl State {
 impl Place {
     /// A retry that is due, the one that was due first before the others; else the next in the log.
     fn lease(&mut self, now: Timestamp) -> Next {
+        if self.paused {
+            return Next::Wait(None);
+        }
         let first = self.waiting.iter().min_by_key(|(seq, waiting)| (waiting.due, **seq));
         let first = first.map(|(seq, waiting)| (*seq, *waiting));
         if let Some((seq, waiting)) = first.filter(|(_, waiting)| waiting.due <= now) {
@@ -253,6 +303,19 @@ impl Place {
             return Next::Lease(Lease { seq, attempt: 1, since: now });
         }
         Next::Wait(first.map(|(_, waiting)| waiting.due.since(now)))
+    }
+
+    /// It will be delivered, is being delivered, or waits for a retry.
+    fn is_on_its_way(&self, seq: Seq) -> bool {
+        self.fresh.contains(&seq)
+            || self.waiting.contains_key(&seq)
+            || self.leased.contains_key(&seq)
+    }
+
+    /// The first that has not been tried to its end; retries and dead letters have been.
+    fn first_in_the_log(&self) -> Option<Seq> {
+        let first_time = self.leased.iter().find(|(_, retry)| retry.is_none());
+        self.fresh.first().into_iter().chain(first_time.map(|(seq, _)| seq)).min().copied()
     }
 
     /// The delivery is again where it was taken from.
@@ -273,6 +336,7 @@ impl Place {
             retrying: count(self.waiting.len()),
             in_flight: count(self.leased.len()),
             dead_letters: count(self.dead.len()),
+            paused: self.paused,
             oldest: unsettled.min().and_then(|seq| log.get(seq)).map(|stored| stored.received),
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Cursor {
     pub(super) window: Window,
     /// When it was last known to be configured.
     pub(super) seen: Timestamp,
+    /// It gets nothing.
+    pub(super) paused: bool,
 }
 
 impl Cursor {
@@ -29,6 +31,9 @@ impl Cursor {
         let mut put = Put::new(Kind::Cursor);
         put.u64(self.seen.as_millis());
         self.window.put(&mut put);
+        if self.paused {
+            put.u32(1);
+        }
         put.seal()
     }
 
@@ -36,8 +41,10 @@ impl Cursor {
         let mut get = Get::open(Kind::Cursor, value)?;
         let seen = Timestamp::from_millis(get.u64()?);
         let window = Window::get(&mut get)?;
+        // Only a paused one's has it, so that those of the others are as they always were.
+        let paused = !get.is_empty() && get.u32()? == 1;
         get.end()?;
-        Ok(Self { window, seen })
+        Ok(Self { window, seen, paused })
     }
 }
 

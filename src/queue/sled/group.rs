@@ -4,14 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sled::Db;
-
 use super::{
     dedup::{Dedup, Ids},
     effect::Effect,
     entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number, encode_place},
     keys,
-    long::{self, MAX_VALUE, size},
+    long::{MAX_VALUE, size},
     op::Answer,
     reader::{Receipt, Shared},
     record::{Head, Id, MAX_EVENT, Packing, encode_event},
@@ -23,18 +21,15 @@ use crate::{
     clock::Timestamp,
     event::Arrival,
     name::{HandlerName, HookName},
-    queue::{
-        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
-    },
+    queue::{Appended, Bookmark, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict},
 };
 
-/// An answer that waits for the sync. A refusal waits, too: whoever hears of it may go on, and
-/// what is asked for then must not get into this group, whose time is already told.
+/// An answer that waits for the sync.
 #[derive(Debug)]
-enum Pending {
+pub(super) enum Pending {
     Appended(Answer<Vec<Appended>>, Vec<Appended>),
+    Replayed(Answer<u64>, u64),
     Done(Answer<()>),
-    Refused(Answer<()>, QueueError),
 }
 
 /// An event that will be stored.
@@ -48,7 +43,7 @@ struct New {
 /// A commit being put together.
 #[derive(Debug)]
 pub(super) struct Group {
-    now: Timestamp,
+    pub(super) now: Timestamp,
     next: u64,
     next_raw: u64,
     new: Vec<New>,
@@ -57,11 +52,9 @@ pub(super) struct Group {
     /// Ids of `new`: a second arrival of one of them waits for the same sync.
     ids: Ids,
     cursors: BTreeMap<HandlerName, Cursor>,
-    /// Dead letters that this commit revives or discards.
-    gone: BTreeSet<DeadLetterId>,
-    effects: Vec<Effect>,
-    answers: Vec<Pending>,
-    entries: Entries,
+    pub(super) effects: Vec<Effect>,
+    pub(super) answers: Vec<Pending>,
+    pub(super) entries: Entries,
     /// Bytes of bodies, to know when it is large enough.
     pub(super) bytes: usize,
 }
@@ -90,7 +83,6 @@ impl Group {
             hooks: BTreeSet::new(),
             ids: Ids::default(),
             cursors: BTreeMap::new(),
-            gone: BTreeSet::new(),
             effects: Vec::new(),
             answers: Vec::new(),
             entries: Entries::new(),
@@ -224,68 +216,6 @@ impl Group {
         }
     }
 
-    /// A dead letter becomes a retry that is due.
-    pub(super) fn revive(
-        &mut self,
-        shared: &Shared,
-        db: &Db,
-        id: DeadLetterId,
-        answer: Answer<()>,
-    ) {
-        let planned = match &id {
-            DeadLetterId::Raw(_) => self.find(shared, &id).and(Err(QueueError::Undeliverable)),
-            DeadLetterId::Delivery(handler, seq) => self.plan_revival(shared, db, handler, *seq),
-        };
-        match planned {
-            Ok(effect) => {
-                self.gone.insert(id);
-                self.effects.push(effect);
-                self.answers.push(Pending::Done(answer));
-            }
-            Err(error) => self.answers.push(Pending::Refused(answer, error)),
-        }
-    }
-
-    fn plan_revival(
-        &mut self,
-        shared: &Shared,
-        db: &Db,
-        handler: &HandlerName,
-        seq: Seq,
-    ) -> Result<Effect, QueueError> {
-        self.find(shared, &DeadLetterId::Delivery(handler.clone(), seq))?;
-        shared.state().place(handler)?;
-        let key = keys::dead(handler, seq.0);
-        let unreadable = |error: String| QueueError::Unavailable(error);
-        let value = db.get(&key).map_err(|e| unreadable(e.to_string()))?;
-        let value = value.ok_or(QueueError::NotFound)?;
-        let value = long::whole(db, &key, &value).map_err(|e| unreadable(e.to_string()))?;
-        let value = value.ok_or(QueueError::NotFound)?;
-        let mut tried = Tried::decode(Kind::Dead, &value).map_err(|e| unreadable(e.to_string()))?;
-        (tried.at, tried.since) = (self.now, self.now);
-        let due = self.now.as_millis();
-        let (retry, value) = (keys::retry(due, handler, seq.0), tried.encode(Kind::Retry));
-        let bytes = size(&retry, &value);
-        self.entries.extend([(key, None), (retry, Some(value))]);
-        Ok(Effect::Revived { handler: handler.clone(), seq, due, bytes })
-    }
-
-    pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId, answer: Answer<()>) {
-        if let Err(error) = self.find(shared, &id) {
-            self.answers.push(Pending::Refused(answer, error));
-            return;
-        }
-        self.entries.push((keys::dead_key(&id), None));
-        self.gone.insert(id.clone());
-        self.effects.push(Effect::Discarded(id));
-        self.answers.push(Pending::Done(answer));
-    }
-
-    fn find(&self, shared: &Shared, id: &DeadLetterId) -> Result<(), QueueError> {
-        let there = shared.state().dead.by_id.contains_key(id) && !self.gone.contains(id);
-        if there { Ok(()) } else { Err(QueueError::NotFound) }
-    }
-
     /// The entries to write, and what to make known after the sync.
     pub(super) fn seal(mut self, dedup: &Dedup) -> (Entries, Written) {
         if !self.hooks.is_empty() {
@@ -361,8 +291,8 @@ impl Written {
         for pending in self.answers {
             match pending {
                 Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
+                Pending::Replayed(answer, events) => drop(answer.send(Ok(events))),
                 Pending::Done(answer) => drop(answer.send(Ok(()))),
-                Pending::Refused(answer, error) => drop(answer.send(Err(error))),
             }
         }
     }
@@ -372,9 +302,8 @@ impl Written {
         for pending in self.answers {
             match pending {
                 Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Done(answer) | Pending::Refused(answer, _) => {
-                    drop(answer.send(Err(error.clone())));
-                }
+                Pending::Replayed(answer, _) => drop(answer.send(Err(error.clone()))),
+                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
             }
         }
     }

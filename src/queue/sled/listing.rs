@@ -184,6 +184,7 @@ fn one(state: &State, name: &HandlerName, place: &Place) -> HandlerCensus {
         retrying: number(place.retries.waiting()),
         in_flight: number(place.leased.len()),
         dead_letters: place.dead,
+        paused: place.paused,
         oldest: None,
     }
 }

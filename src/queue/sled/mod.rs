@@ -20,6 +20,7 @@ mod load;
 mod long;
 mod mark;
 mod op;
+mod operator;
 mod reader;
 mod record;
 mod recovery;
@@ -45,14 +46,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
 pub use self::{error::OpenError, reader::Receipt};
 use self::{
-    op::Op,
+    op::{Op, Order},
     reader::Shared,
     watchdog::{PATIENCE, Watchdog},
     writer::Writer,
 };
 use super::{
     Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
-    Page, Queue, QueueError, RawPush, Seq, StartAt, StoredEvent, Verdict,
+    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
 };
 use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
 
@@ -235,12 +236,27 @@ impl Queue for SledQueue {
 
     async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Op::Revive { id, answer }).await
+        self.ask(|answer| Op::Operate(Order::Revive { id, answer })).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Op::Discard { id, answer }).await
+        self.ask(|answer| Op::Operate(Order::Discard { id, answer })).await
+    }
+
+    async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
+        let handler = handler.clone();
+        self.ask(|answer| Op::Operate(Order::Replay { handler, from, answer })).await
+    }
+
+    async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
+        let handler = handler.clone();
+        self.ask(|answer| Op::Operate(Order::Pause { handler, paused, answer })).await
+    }
+
+    async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
+        let handler = handler.clone();
+        self.ask(|answer| Op::Operate(Order::Forget { handler, answer })).await
     }
 
     async fn census(&self) -> Result<Census, QueueError> {

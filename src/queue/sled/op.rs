@@ -5,7 +5,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::reader::Receipt;
 use crate::{
     event::Arrival,
-    queue::{Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Verdict},
+    name::HandlerName,
+    queue::{Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, ReplayFrom, Verdict},
 };
 
 /// Whom to tell how it ended.
@@ -31,17 +32,21 @@ pub(super) enum Op {
         verdict: Verdict,
         answer: Answer<()>,
     },
-    Revive {
-        id: DeadLetterId,
-        answer: Answer<()>,
-    },
-    Discard {
-        id: DeadLetterId,
-        answer: Answer<()>,
-    },
+    /// Always a commit of its own.
+    Operate(Order),
     Close {
         answer: Answer<()>,
     },
+}
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub(super) enum Order {
+    Revive { id: DeadLetterId, answer: Answer<()> },
+    Discard { id: DeadLetterId, answer: Answer<()> },
+    Replay { handler: HandlerName, from: ReplayFrom, answer: Answer<u64> },
+    Pause { handler: HandlerName, paused: bool, answer: Answer<()> },
+    Forget { handler: HandlerName, answer: Answer<()> },
 }
 
 impl Op {
@@ -49,10 +54,15 @@ impl Op {
     pub(super) fn refuse(self, error: QueueError) {
         match self {
             Self::Append { answer, .. } => drop(answer.send(Err(error))),
+            Self::Operate(Order::Replay { answer, .. }) => drop(answer.send(Err(error))),
             Self::BuryRaw { answer, .. }
             | Self::Settle { answer, .. }
-            | Self::Revive { answer, .. }
-            | Self::Discard { answer, .. }
+            | Self::Operate(
+                Order::Revive { answer, .. }
+                | Order::Discard { answer, .. }
+                | Order::Pause { answer, .. }
+                | Order::Forget { answer, .. },
+            )
             | Self::Close { answer } => drop(answer.send(Err(error))),
         }
     }

@@ -65,6 +65,9 @@ impl Writer {
             Health::Failing(why) => why.clone(),
             Health::Writable => String::new(),
         };
+        if let Some(op) = self.held.take() {
+            op.refuse(QueueError::Unavailable(why.clone()));
+        }
         loop {
             let mailbox = &mut self.mailbox;
             match self.runtime.block_on(async { timeout_at(until, mailbox.recv()).await }) {

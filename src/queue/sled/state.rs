@@ -49,6 +49,16 @@ impl Retries {
         bytes
     }
 
+    /// Whether it waits, or is in flight as a retry.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.by_seq.contains_key(&seq)
+    }
+
+    /// All of them: number, due time and bytes.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        self.by_seq.iter().map(|(seq, (due, bytes))| (*seq, *due, *bytes))
+    }
+
     /// So many wait.
     pub(super) fn waiting(&self) -> usize {
         self.by_due.len()
@@ -69,6 +79,7 @@ impl Retries {
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) configured: bool,
+    pub(super) paused: bool,
     pub(super) seen: Timestamp,
     pub(super) window: Window,
     pub(super) retries: Retries,
@@ -85,10 +96,10 @@ pub(super) struct Place {
     pub(super) dead: u64,
     /// Wakes those who wait for a delivery.
     pub(super) wake: Arc<Notify>,
-    /// No event from here on was given out.
-    next: u64,
+    /// No event from here on was given out, but those that were in flight when it was set back.
+    pub(super) next: u64,
     /// Given out and come back unsettled.
-    released: BTreeSet<u64>,
+    pub(super) released: BTreeSet<u64>,
 }
 
 /// What a handler is to do next.
@@ -104,6 +115,9 @@ pub(super) enum Job {
 
 impl Place {
     fn job(&mut self, now: Timestamp, end: u64) -> Job {
+        if self.paused {
+            return Job::Wait(None);
+        }
         let first = self.retries.by_due.first().copied();
         if let Some((due, seq)) = first.filter(|(due, _)| *due <= now.as_millis()) {
             self.retries.by_due.remove(&(due, seq));
@@ -111,7 +125,7 @@ impl Place {
             return Job::Retry(seq, due);
         }
         while let Some(seq) = self.candidate(end) {
-            if !self.window.contains(seq) {
+            if !self.window.contains(seq) && !self.leased.contains(&seq) {
                 self.leased.insert(seq);
                 return Job::Event(seq);
             }
@@ -140,15 +154,13 @@ impl Place {
     /// A delivery was given back.
     pub(super) fn release(&mut self, seq: u64, due: Option<u64>) {
         self.leased.remove(&seq);
-        match due {
-            None => {
-                self.released.insert(seq);
+        if let Some(due) = due {
+            if self.retries.by_seq.get(&seq).is_some_and(|(now_due, _)| *now_due == due) {
+                self.retries.by_due.insert((due, seq));
             }
-            Some(due) => {
-                if self.retries.by_seq.get(&seq).is_some_and(|(now_due, _)| *now_due == due) {
-                    self.retries.by_due.insert((due, seq));
-                }
-            }
+        } else if seq < self.next {
+            // Otherwise its turn is still to come.
+            self.released.insert(seq);
         }
         self.wake.notify_waiters();
     }
@@ -171,7 +183,7 @@ impl Place {
 
     /// What is written down of it.
     pub(super) fn cursor(&self) -> Cursor {
-        Cursor { window: self.window.clone(), seen: self.seen }
+        Cursor { window: self.window.clone(), seen: self.seen, paused: self.paused }
     }
 
     /// Events that it has not tried, and all in flight.
@@ -262,6 +274,8 @@ impl State {
                 *known = due;
                 continue;
             }
+            // Out of the window's reach when its place was last written down.
+            place.window.settle(seq);
             place.retries.insert(seq, due, bytes);
             if place.leased.contains(&seq) {
                 place.retries.by_due.remove(&(due, seq));
@@ -283,7 +297,7 @@ impl State {
         for (handler, cursor) in cursors {
             let place = self.places.entry(handler).or_default();
             place.window.merge(&cursor.window);
-            place.seen = cursor.seen;
+            (place.seen, place.paused) = (cursor.seen, cursor.paused);
         }
         for (handler, start_at) in &options.handlers {
             let (oldest, next) = (self.oldest, self.next);

@@ -90,11 +90,7 @@ impl Writer {
         for Settled { handler, unwritten, succeeded } in settled {
             let Some(place) = state.places.get_mut(&handler) else { continue };
             place.unwritten = place.unwritten.saturating_sub(unwritten);
-            for (seq, due) in succeeded {
-                if place.succeeded.get(&seq) == Some(&due) {
-                    place.succeeded.remove(&seq);
-                }
-            }
+            place.deleted(&succeeded);
         }
         state.oldest = state.oldest.max(deleted.end);
         state.live_bytes = state.live_bytes.saturating_sub(deleted.bytes);

@@ -1,6 +1,6 @@
 //! A handler's place in the log: everything below a number is settled, and some above it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::wire::{Get, Malformed, Put};
 
@@ -15,12 +15,15 @@ pub(super) struct Window {
     /// Bit `i` of word `k` is event `base + 64 k + i`, where `base` is `low` rounded down to 64.
     /// Bits below `low` are set.
     words: VecDeque<u64>,
+    /// Settled, but out of reach: what was in flight or waited for a retry when the place was set
+    /// far back. Known in memory only, until the window comes to them.
+    beyond: BTreeSet<u64>,
 }
 
 impl Window {
     /// Everything below `low` is settled.
     pub(super) fn starting_at(low: u64) -> Self {
-        Self { low, words: VecDeque::new() }
+        Self { low, ..Self::default() }
     }
 
     /// The lowest unsettled event.
@@ -31,7 +34,8 @@ impl Window {
     /// So many above it are settled.
     pub(super) fn above(&self) -> u64 {
         let set: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
-        if self.words.is_empty() { 0 } else { set - self.low % 64 }
+        let within = if self.words.is_empty() { 0 } else { set - self.low % 64 };
+        within + u64::try_from(self.beyond.len()).unwrap_or(u64::MAX)
     }
 
     /// Whether this event is far enough down to be given out.
@@ -46,14 +50,28 @@ impl Window {
                 .place(seq)
                 .and_then(|(word, bit)| Some(self.words.get(word)? & bit != 0))
                 .unwrap_or(false)
+            || self.beyond.contains(&seq)
     }
 
-    /// Marks it settled. Out of reach, it is not marked, and comes again.
+    /// Marks it settled. Out of reach, this is not written down, and after a restart it comes again.
     pub(super) fn settle(&mut self, seq: u64) {
-        let Some((word, bit)) = self.place(seq).filter(|_| seq >= self.low && self.reaches(seq))
-        else {
-            return;
-        };
+        if self.reaches(seq) {
+            self.mark(seq);
+            self.catch_up();
+        } else {
+            self.beyond.insert(seq);
+        }
+    }
+
+    fn catch_up(&mut self) {
+        while let Some(seq) = self.beyond.first().copied().filter(|seq| self.reaches(*seq)) {
+            self.beyond.pop_first();
+            self.mark(seq);
+        }
+    }
+
+    fn mark(&mut self, seq: u64) {
+        let Some((word, bit)) = self.place(seq).filter(|_| seq >= self.low) else { return };
         while self.words.len() <= word {
             let below = if self.words.is_empty() { (1 << (self.low % 64)) - 1 } else { 0 };
             self.words.push_back(below);
@@ -74,6 +92,9 @@ impl Window {
                 self.settle(seq);
             }
         }
+        for seq in &other.beyond {
+            self.settle(*seq);
+        }
     }
 
     /// Everything below `low` is settled, or gone.
@@ -82,9 +103,10 @@ impl Window {
             self.settle(self.low);
         }
         self.low = self.low.max(low);
+        self.catch_up();
     }
 
-    /// Above this, nothing is settled.
+    /// Above this, nothing is settled that is within reach.
     fn end(&self) -> u64 {
         let words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
         (self.low - self.low % 64).saturating_add(words.saturating_mul(64))
@@ -122,7 +144,10 @@ impl Window {
         for index in (0_u64..).take(count) {
             let word = get.u64()?;
             for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
-                window.settle(base.saturating_add(index.saturating_mul(64) + bit));
+                let seq = base.saturating_add(index.saturating_mul(64) + bit);
+                if window.reaches(seq) {
+                    window.mark(seq);
+                }
             }
         }
         Ok(window)
@@ -170,11 +195,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_reach_is_not_marked() {
+    fn what_is_out_of_reach_is_known_and_written_down_when_it_is_reached() {
+        let read_again = |window: &Window| {
+            let mut put = Put::new(Kind::Cursor);
+            window.put(&mut put);
+            let value = put.seal();
+            Window::get(&mut Get::open(Kind::Cursor, &value).unwrap()).unwrap()
+        };
         let mut window = Window::starting_at(10);
-        window.settle(10 + WIDTH);
-        assert!(!window.contains(10 + WIDTH) && window.above() == 0);
-        window.settle(9 + WIDTH);
-        assert!(window.contains(9 + WIDTH));
+        for seq in [9 + WIDTH, 10 + WIDTH, 11 + WIDTH, 20 + WIDTH] {
+            window.settle(seq);
+            assert!(window.contains(seq), "{seq}");
+        }
+        assert_eq!(window.above(), 4);
+        let read = read_again(&window);
+        assert!(read.contains(9 + WIDTH) && !read.contains(10 + WIDTH) && read.above() == 1);
+        window.settle(10);
+        let read = read_again(&window);
+        assert!(read.contains(10 + WIDTH) && !read.contains(11 + WIDTH));
+        let mut merged = Window::starting_at(5);
+        merged.merge(&window);
+        assert_eq!(merged, window);
+        window.raise(9 + WIDTH);
+        assert_eq!((window.low(), window.above()), (12 + WIDTH, 1));
+        assert_eq!(read_again(&window), window);
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Writer {
     pub(super) db: Option<Db>,
     pub(super) journal: Option<Journal>,
     pub(super) mailbox: mpsc::Receiver<Op>,
+    /// An operator's call that waits for a commit of its own.
+    pub(super) held: Option<Op>,
     pub(super) runtime: Runtime,
     upkept: Instant,
     /// There is more to tidy up than one commit takes.
@@ -97,6 +99,7 @@ impl Writer {
             db: None,
             journal: None,
             mailbox,
+            held: None,
             runtime,
             upkept: Instant::now(),
             more: false,
@@ -195,6 +198,9 @@ impl Writer {
             if self.shared.broken.load(Ordering::Relaxed) {
                 return Next::Upkeep;
             }
+            if let Some(op) = self.held.take() {
+                return Next::Op(op);
+            }
             let unwritten = self.shared.state().unwritten();
             let due = self.upkept + if unwritten == 0 { IDLE } else { UPKEEP };
             if self.more || unwritten >= MANY || Instant::now() >= due {
@@ -232,6 +238,11 @@ impl Writer {
         let mut closing = None;
         let mut next = Some(first);
         while let Some(op) = next.take() {
+            let alone = matches!(op, Op::Operate(_));
+            if alone && group.len() > 0 {
+                self.held = Some(op);
+                break;
+            }
             match op {
                 Op::Close { answer } => {
                     closing = Some(answer);
@@ -241,10 +252,9 @@ impl Writer {
                 Op::Settle { receipt, verdict, answer } => {
                     group.settle(&self.shared, receipt, verdict, answer);
                 }
-                Op::Revive { id, answer } => group.revive(&self.shared, &db, id, answer),
-                Op::Discard { id, answer } => group.discard(&self.shared, id, answer),
+                Op::Operate(order) => group.operate(&self.shared, &db, order),
             }
-            if group.len() < GROUP_LEN && group.bytes < GROUP_BYTES {
+            if !alone && group.len() < GROUP_LEN && group.bytes < GROUP_BYTES {
                 next = self.mailbox.try_recv().ok();
             }
         }
@@ -274,7 +284,7 @@ impl Writer {
                 group.bury_raw(push, failure, answer);
                 drop(room);
             }
-            Op::Settle { .. } | Op::Revive { .. } | Op::Discard { .. } | Op::Close { .. } => {}
+            Op::Settle { .. } | Op::Operate(_) | Op::Close { .. } => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod hooks;
 mod life;
 mod operator;
 mod replace;
+mod replay;
 mod rotate;
 mod store;
 mod subscriptions;

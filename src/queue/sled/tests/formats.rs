@@ -138,8 +138,11 @@ proptest! {
 fn a_cursor_reads_back_and_a_claimed_length_allocates_nothing() {
     let mut window = Window::starting_at(100);
     window.settle(101);
-    let cursor = Cursor { window, seen: Timestamp::from_millis(5) };
+    let cursor = Cursor { window, seen: Timestamp::from_millis(5), paused: false };
     assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+    let paused = Cursor { paused: true, ..cursor.clone() };
+    assert_eq!(Cursor::decode(&paused.encode()).unwrap(), paused);
+    assert!(paused.encode().len() > cursor.encode().len(), "others are as they always were");
     let mut put = Put::new(Kind::Group);
     put.u64(1).u32(u32::MAX).u64(0).u32(u32::MAX);
     assert!(decode_group(&put.seal()).is_err());

@@ -5,6 +5,7 @@ mod formats;
 mod golden;
 mod limits;
 mod long;
+mod operating;
 mod starting;
 mod storing;
 mod trouble;

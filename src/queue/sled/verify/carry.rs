@@ -291,7 +291,8 @@ impl Carrier<'_> {
         let low = found.first().max(mark.map_or(0, |mark| mark.low));
         let lost = found.bad.iter().filter(|key| keys::all(keys::CURSORS).contains(*key));
         for handler in lost.filter_map(|key| keys::handler_of(key)) {
-            let mut cursor = Cursor { window: Window::starting_at(low), seen: self.now };
+            let mut cursor =
+                Cursor { window: Window::starting_at(low), seen: self.now, paused: false };
             for key in old.range(keys::all(keys::RETRIES)).keys() {
                 let key = key?;
                 if let Some((_, _, seq)) = keys::retry_of(&key).filter(|(_, of, _)| *of == handler)
@@ -336,7 +337,7 @@ impl Carrier<'_> {
         let next_raw = self.undecodable(pieces)?;
         let low = self.oldest.unwrap_or(next);
         for handler in handlers {
-            let cursor = Cursor { window: Window::starting_at(low), seen: self.now };
+            let cursor = Cursor { window: Window::starting_at(low), seen: self.now, paused: false };
             self.put(keys::cursor(handler), cursor.encode())?;
         }
         self.close(next, next_raw, &identity)
