@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Events are made on one thread and let go of on another, all day long. The C library's allocator
+/// keeps an arena for each thread, and gives little of that back; docs/PERFORMANCE.md has figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     brevdue::cli::main()
 }

@@ -235,18 +235,24 @@ impl Pause {
         Self { backoff: Backoff::try_new(initial, max, 2.0).ok(), failures: 0, until: None }
     }
 
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+
     /// Takes in how a call to the queue ended: no pause after a good one, a longer one after each
     /// bad one; an error that does not heal is the end.
     fn after(&mut self, result: Settled) -> Settled {
         match result {
             Ok(()) => (self.failures, self.until) = (0, None),
-            Err(QueueError::Unavailable(_) | QueueError::Full(_)) => {
+            // What was in flight fails with it, all at once; that is one failure.
+            Err(QueueError::Unavailable(_) | QueueError::Full(_)) if self.is_over() => {
                 self.failures = self.failures.saturating_add(1);
                 let longest = Duration::from_secs(10);
                 let delay = |backoff: &Backoff| backoff.delay(self.failures, fastrand::f64());
                 let delay = self.backoff.as_ref().map_or(longest, delay);
                 self.until = Some(Instant::now() + delay);
             }
+            Err(QueueError::Unavailable(_) | QueueError::Full(_)) => {}
             Err(
                 error @ (QueueError::Closed
                 | QueueError::NotFound

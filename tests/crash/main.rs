@@ -6,7 +6,7 @@
 //! | module | what happens to the store | short | long |
 //! | --- | --- | --- | --- |
 //! | `power` | a strict model of power loss, from a recording of its file calls | 60 images | 360 images |
-//! | `disk` | a real ext4 is cut off under load (needs root and a loop device) | 3 rounds (6 without the flush) | 40 (20) |
+//! | `disk` | a real ext4 is cut off under load (needs root and a loop device) | 3 rounds | 40 |
 //! | `faults` | its disk fails, or fills up, while it runs | all | all |
 //! | `kill` | SIGKILL at any moment, while it recovers too | 20 rounds | 200 rounds |
 //! | `damage` | bytes flipped, files cut, swapped and removed | 40 copies | 200 copies |

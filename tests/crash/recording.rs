@@ -52,12 +52,17 @@ impl Recording {
         self.calls.last().map_or(0, |call| call.end + 1)
     }
 
-    /// What was written to the file of this name, with the times at which that began.
-    pub(crate) fn written_to(&self, name: &str) -> Vec<(u64, &[u8])> {
-        let file = self.calls.iter().find_map(|call| {
+    /// The file that was made with this name.
+    pub(crate) fn file(&self, name: &str) -> Option<Inode> {
+        self.calls.iter().find_map(|call| {
             let Act::Create { path, file } = &call.act else { return None };
             (path == name).then_some(*file)
-        });
+        })
+    }
+
+    /// What was written to the file of this name, with the times at which that began.
+    pub(crate) fn written_to(&self, name: &str) -> Vec<(u64, &[u8])> {
+        let file = self.file(name);
         let mut written = Vec::new();
         for call in &self.calls {
             if let Act::Write { file: at, data, .. } = &call.act

@@ -15,6 +15,24 @@ pub(crate) enum Call {
     Sync,
 }
 
+/// A sync that can be taken out, to see that the tests find what is lost then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weak {
+    /// The durable flush: sled's own call is done in its place.
+    Database,
+    /// That of the journal.
+    Journal,
+}
+
+impl Weak {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Database => "/sled/db",
+            Self::Journal => "/journal",
+        }
+    }
+}
+
 /// Size and places of `struct control`.
 const CONTROL: usize = 104;
 const HITS: u64 = 8;
@@ -30,7 +48,7 @@ pub(crate) struct Shim {
     control: File,
     control_path: PathBuf,
     log: Option<PathBuf>,
-    range: bool,
+    weak: Option<Weak>,
 }
 
 impl Shim {
@@ -39,7 +57,7 @@ impl Shim {
         let control_path = aside.join("shim-control");
         fs::write(&control_path, [0; CONTROL]).unwrap();
         let control = File::options().read(true).write(true).open(&control_path).unwrap();
-        Self { root: root.to_owned(), control, control_path, log: None, range: false }
+        Self { root: root.to_owned(), control, control_path, log: None, weak: None }
     }
 
     /// Writes all calls down.
@@ -48,9 +66,9 @@ impl Shim {
         self
     }
 
-    /// The durable flush is off: sled's own call is done in its place.
-    pub(crate) fn without_durable_flush(mut self) -> Self {
-        self.range = true;
+    /// One of the store's syncs is none.
+    pub(crate) fn without(mut self, weak: Option<Weak>) -> Self {
+        self.weak = weak;
         self
     }
 
@@ -97,8 +115,8 @@ impl Shim {
         if let Some(log) = &self.log {
             command.env("SHIM_LOG", log);
         }
-        if self.range {
-            command.env("SHIM_RANGE", "1");
+        if let Some(weak) = self.weak {
+            command.env("SHIM_WEAK", weak.path());
         }
     }
 }

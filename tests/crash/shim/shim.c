@@ -5,8 +5,9 @@
  * SHIM_ROOT     the directory.
  * SHIM_CONTROL  a file that holds `struct control`, mapped; a test changes it while the program runs.
  * SHIM_LOG      where calls are written down, if at all.
- * SHIM_RANGE    if set, fdatasync of the database does what sled asks for, sync_file_range: so the
- *               program runs as if its durable flush were not there.
+ * SHIM_WEAK     the end of a path: fdatasync of this file is no sync. Of the database it does what
+ *               sled asks for, sync_file_range, as if the durable flush were not there; of another
+ *               file it does nothing.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ static struct control *control;
 static char root[4096];
 static size_t root_length;
 static int log_fd = -1;
-static int range;
+static const char *weak;
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -60,7 +61,7 @@ __attribute__((constructor)) static void begin(void) {
   void *map = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (map == MAP_FAILED) abort();
   if (log) log_fd = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-  range = getenv("SHIM_RANGE") != NULL;
+  weak = getenv("SHIM_WEAK");
   root_length = strlen(folder);
   if (root_length >= sizeof root) abort();
   memcpy(root, folder, root_length + 1);
@@ -214,19 +215,21 @@ int fsync(int fd) {
   return result;
 }
 
-static int is_database(const char *path) {
-  size_t length = strlen(path);
-  return length >= 8 && strcmp(path + length - 8, "/sled/db") == 0;
+static int ends_in(const char *path, const char *end) {
+  size_t length = strlen(path), part = strlen(end);
+  return length >= part && strcmp(path + length - part, end) == 0;
 }
 
 int fdatasync(int fd) {
   char path[4096];
   if (!known(fd, path)) return REAL(fdatasync)(fd);
   if (fails(SYNC, path)) return -1;
-  int weak = range && is_database(path);
+  int is_weak = weak && ends_in(path, weak);
   uint64_t start = tick();
-  int result = weak ? REAL(sync_file_range)(fd, 0, 0, 7) : REAL(fdatasync)(fd);
-  if (result == 0) synced(fd, start, weak ? RANGE : SYNC, path);
+  int result = 0;
+  if (!is_weak) result = REAL(fdatasync)(fd);
+  else if (ends_in(path, "/sled/db")) result = REAL(sync_file_range)(fd, 0, 0, 7);
+  if (result == 0) synced(fd, start, is_weak ? RANGE : SYNC, path);
   return result;
 }
 

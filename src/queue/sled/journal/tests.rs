@@ -18,15 +18,6 @@ impl Bench {
         sled::open(self.0.path().join("sled")).unwrap()
     }
 
-    /// A database that has nothing of what the journal has.
-    fn empty_db(&self, noted: u64) -> Db {
-        let db = sled::Config::new().temporary(true).open().unwrap();
-        if noted > 0 {
-            db.insert(keys::JOURNAL, encode_number(noted)).unwrap();
-        }
-        db
-    }
-
     fn open(&self, db: &Db) -> Result<Journal, OpenError> {
         Journal::open(self.0.path(), db, STORE)
     }
@@ -41,6 +32,13 @@ impl Bench {
     fn refused(&self, db: &Db) -> String {
         self.open(db).unwrap_err().to_string()
     }
+}
+
+/// A database that has nothing of what the journal has.
+fn empty_db(noted: u64) -> Db {
+    let db = sled::Config::new().temporary(true).open().unwrap();
+    db.insert(keys::JOURNAL, encode_number(noted)).unwrap();
+    db
 }
 
 fn set(key: u32, len: usize) -> Entries {
@@ -61,7 +59,7 @@ fn what_sled_lost_it_gets_back_in_order() {
     }
     journal.commit(&db, vec![(2_u32.to_be_bytes().to_vec(), None)]).unwrap();
     drop(journal);
-    let lost = bench.empty_db(2);
+    let lost = empty_db(2);
     drop(bench.open(&lost).unwrap());
     assert_eq!((value(&lost, 1), value(&lost, 2)), (Some(11), None));
 }
@@ -76,7 +74,7 @@ fn it_goes_round_and_keeps_what_sled_may_not_have() {
         journal.commit(&db, set(key, len)).unwrap();
     }
     drop(journal);
-    let lost = bench.empty_db(noted(&db).unwrap());
+    let lost = empty_db(noted(&db).unwrap());
     drop(bench.open(&lost).unwrap());
     let kept = (0..100).filter(|key| value(&lost, *key) == Some(len)).count();
     assert!((10..20).contains(&kept), "{kept}");
@@ -148,7 +146,7 @@ fn one_of_another_store_or_time_is_refused() {
     let noted_then = noted(&db).unwrap();
     drop(bench.open(&db).unwrap());
     drop(bench.open(&db).unwrap());
-    let told = bench.refused(&bench.empty_db(noted_then));
+    let told = bench.refused(&empty_db(noted_then));
     assert!(told.contains("of the same time"), "{told}");
     bench.change(|bytes| *bytes = earlier);
     let told = bench.refused(&db);

@@ -240,7 +240,9 @@ fn look(
             let db = open_when_free(&database)?;
             let faults = with_the_journal(&db, &directory)?;
             let mut found = check::check(&db)?;
-            faults.into_iter().for_each(|fault| found.faults.fault(fault));
+            for fault in faults {
+                found.faults.fault(fault);
+            }
             Ok((db, found))
         };
         let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
