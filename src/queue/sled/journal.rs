@@ -85,7 +85,7 @@ impl Journal {
             at: START,
             written: 0,
             before: 0,
-            flusher: Flusher::start(db.clone())?,
+            flusher: Flusher::new(db.clone()),
         };
         journal.clear(db)?;
         Ok(journal)

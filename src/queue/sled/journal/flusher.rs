@@ -1,9 +1,8 @@
-//! The thread that has sled make durable what it was given, while the writer goes on.
+//! Has sled make durable what it was given, while the writer goes on.
 
 use std::{
     io,
-    sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use sled::Db;
@@ -11,44 +10,36 @@ use sled::Db;
 /// One flush at a time. What is counted are the journal's bytes.
 #[derive(Debug)]
 pub(super) struct Flusher {
-    ask: SyncSender<u64>,
-    hear: Receiver<(u64, sled::Result<usize>)>,
+    db: Db,
     /// A flush of everything up to here is under way.
-    asked: Option<u64>,
+    under_way: Option<(u64, JoinHandle<sled::Result<usize>>)>,
     /// Up to here all is durable.
     durable: u64,
 }
 
 impl Flusher {
-    /// Starts the thread; it ends with the last flush after this is dropped.
-    pub(super) fn start(db: Db) -> io::Result<Self> {
-        let (ask, asked) = sync_channel(1);
-        let (tell, hear) = sync_channel(1);
-        thread::Builder::new().name("store-flush".into()).spawn(move || {
-            while let Ok(until) = asked.recv() {
-                if tell.send((until, db.flush())).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { ask, hear, asked: None, durable: 0 })
+    pub(super) fn new(db: Db) -> Self {
+        Self { db, under_way: None, durable: 0 }
     }
 
     /// Bytes up to `written` that no flush was begun for. Hears of one that has ended.
     pub(super) fn behind(&mut self, written: u64) -> sled::Result<u64> {
-        match self.hear.try_recv() {
-            Ok(ended) => self.ended(ended)?,
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => return Err(panicked()),
+        if self.under_way.as_ref().is_some_and(|(_, flush)| flush.is_finished()) {
+            self.join()?;
         }
-        Ok(written.saturating_sub(self.asked.unwrap_or(self.durable)))
+        let begun = self.under_way.as_ref().map_or(self.durable, |(until, _)| *until);
+        Ok(written.saturating_sub(begun))
     }
 
     /// Begins to flush what was applied so far, unless a flush is under way.
-    pub(super) fn begin(&mut self, written: u64) -> sled::Result<()> {
-        if self.asked.is_none() {
-            self.ask.send(written).map_err(|_| panicked())?;
-            self.asked = Some(written);
+    ///
+    /// On a thread of its own each time: a buffer of 8 MiB that sled is done with is freed when the
+    /// thread that let go of it has let go of many more things, or ends.
+    pub(super) fn begin(&mut self, written: u64) -> io::Result<()> {
+        if self.under_way.is_none() {
+            let db = self.db.clone();
+            let thread = thread::Builder::new().name("store-flush".into());
+            self.under_way = Some((written, thread.spawn(move || db.flush())?));
         }
         Ok(())
     }
@@ -57,19 +48,16 @@ impl Flusher {
     pub(super) fn wait(&mut self, until: u64) -> sled::Result<()> {
         while self.durable < until {
             self.begin(until)?;
-            let ended = self.hear.recv().map_err(|_| panicked())?;
-            self.ended(ended)?;
+            self.join()?;
         }
         Ok(())
     }
 
-    fn ended(&mut self, (until, result): (u64, sled::Result<usize>)) -> sled::Result<()> {
-        result?;
-        (self.asked, self.durable) = (None, until);
+    fn join(&mut self) -> sled::Result<()> {
+        if let Some((until, flush)) = self.under_way.take() {
+            flush.join().map_err(|_| io::Error::other("sled panicked as it flushed"))??;
+            self.durable = until;
+        }
         Ok(())
     }
-}
-
-fn panicked() -> sled::Error {
-    sled::Error::Io(io::Error::other("sled panicked as it flushed"))
 }
