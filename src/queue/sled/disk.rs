@@ -14,13 +14,13 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use sled::Db;
 
-use super::{OpenError, durable_flush, entry, keys};
+use super::{OpenError, database::Db, durable_flush, entry, keys};
 
 /// Fixed for ever: a store is opened with the segment size that it was made with.
 pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
-const CACHE: u64 = 64 * 1024 * 1024;
+/// Of pages that were read or written last. Records are read once and in order, so more is of no use.
+const CACHE: u64 = 16 * 1024 * 1024;
 
 /// Where a verification keeps its copy.
 pub(super) const COPY: &str = "verify";
@@ -149,7 +149,7 @@ fn open_sled(database: &Path) -> Result<Db, OpenError> {
         .cache_capacity(CACHE)
         .flush_every_ms(Some(500))
         .segment_size(SEGMENT_SIZE);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    match catch_unwind(AssertUnwindSafe(|| Db::open(&config))) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),

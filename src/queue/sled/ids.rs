@@ -5,9 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use sled::Db;
-
 use super::{
+    database::Db,
     keys,
     record::Head,
     writer::{Broken, Entries},
@@ -116,14 +115,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn apply(db: &Db, entries: Entries) {
-        let mut batch = sled::Batch::default();
-        for (key, value) in entries {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        db.apply_batch(batch).unwrap();
+        db.write_at_once(&entries).unwrap();
     }
 
     fn records(db: &Db) -> Vec<Head> {
@@ -136,7 +128,7 @@ mod tests {
         fn all_ids_stay_in_order_in_few_records_within_their_bounds(
             commits in proptest::collection::vec(proptest::collection::vec(1usize..9, 1..6), 1..40),
         ) {
-            let db = sled::Config::new().temporary(true).open().unwrap();
+            let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
             let bounds = Bounds { most: 64, span: HOUR };
             let (mut there, mut next, mut all) = (VecDeque::new(), 1_u64, Vec::new());
             for commit in &commits {
@@ -172,7 +164,7 @@ mod tests {
 
     #[test]
     fn ids_of_times_far_apart_stay_apart() {
-        let db = sled::Config::new().temporary(true).open().unwrap();
+        let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
         let head = |first, hours: u32| {
             let received = Timestamp::default().after(HOUR * hours);
             Head { first, count: 1, received, ids: vec![[first, 0]] }

@@ -17,15 +17,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sled::Db;
-
 pub(super) use self::contents::{Contents, Owner};
 use self::{
     flusher::Flusher,
     half::{HALF, START, commit, first_page},
 };
 use super::{
-    OpenError, durable_flush,
+    OpenError,
+    database::Db,
+    durable_flush,
     entry::{decode_number, encode_number},
     keys,
     writer::Entries,
@@ -97,14 +97,7 @@ impl Journal {
             return apply(db, &entries);
         }
         self.clear(db)?;
-        let mut batch = sled::Batch::default();
-        for (key, value) in entries {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        db.apply_batch(batch)?;
+        db.write_at_once(&entries)?;
         db.flush().map(drop)
     }
 

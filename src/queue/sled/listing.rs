@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use sled::{Db, IVec};
+use sled::IVec;
 
 use super::{
+    database::Db,
     entry::{Tried, Undecodable, decode_place},
     keys, long,
     reader::{ReadError, Shared, group_of},

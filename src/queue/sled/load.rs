@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use sled::{Db, IVec};
+use sled::IVec;
 
 use super::{
     OpenError, Options,
+    database::Db,
     dedup::Dedup,
     disk,
     entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},

@@ -6,9 +6,8 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use sled::Db;
-
 use super::{
+    database::Db,
     keys,
     reader::ReadError,
     record::MAX_RECORD,

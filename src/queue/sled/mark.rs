@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use sled::Db;
 use tokio::time::Instant;
 
 use super::{
     OpenError,
+    database::Db,
     entry::{decode_number, encode_number},
     keys,
     load::Loaded,

@@ -3,6 +3,7 @@
 //! Owns the store's directory. `docs/STORE.md` describes what is in it, and what a crash leaves.
 
 mod ballast;
+mod database;
 mod dedup;
 mod disk;
 mod durable_flush;

@@ -3,9 +3,8 @@
 //!
 //! Each is a commit of its own, so that nothing is settled between the look and the deed.
 
-use sled::Db;
-
 use super::{
+    database::Db,
     effect::Effect,
     entry::{Cursor, Tried},
     forget::{is_of, remains},

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use sled::Db;
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
     Options,
+    database::Db,
     entry::Tried,
     keys, long,
     record::decode_group,

@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use sled::Db;
 use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 
 use super::{
     OpenError,
+    database::Db,
     dedup::Dedup,
     disk::{self, Place},
     error::full,

@@ -5,7 +5,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use sled::Db;
+use crate::queue::sled::database::Db;
 
 /// One flush at a time. What is counted are the journal's bytes.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ impl Bench {
     }
 
     fn db(&self) -> Db {
-        sled::open(self.0.path().join("sled")).unwrap()
+        Db::open(&sled::Config::new().path(self.0.path().join("sled"))).unwrap()
     }
 
     fn open(&self, db: &Db) -> Result<Journal, OpenError> {
@@ -36,7 +36,7 @@ impl Bench {
 
 /// A database that has nothing of what the journal has.
 fn empty_db(noted: u64) -> Db {
-    let db = sled::Config::new().temporary(true).open().unwrap();
+    let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
     db.insert(keys::JOURNAL, encode_number(noted)).unwrap();
     db
 }

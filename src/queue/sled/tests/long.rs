@@ -11,10 +11,10 @@ async fn entries(bench: &Bench) -> (usize, usize) {
     let directory = bench.sled();
     spawn_blocking(move || {
         let db = open_when_free(&directory).unwrap();
-        for entry in db.iter() {
+        for entry in db.trees().iter().flat_map(|tree| tree.iter()) {
             assert!(entry.unwrap().1.len() <= MAX_RECORD);
         }
-        (db.len(), db.range(keys::all(keys::PARTS)).count())
+        (db.trees().iter().map(|tree| tree.len()).sum(), db.range(keys::all(keys::PARTS)).count())
     })
     .await
     .unwrap()

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue};
+use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue, database::Db};
 use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event, Origin},

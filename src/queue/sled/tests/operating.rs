@@ -298,7 +298,7 @@ async fn a_retry_that_just_succeeded_is_deleted_with_a_replay_of_its_event() {
         settle(&queue, "a", "1", Verdict::RetryAfter(Duration::ZERO, failure("500"))).await;
         settle(&queue, "a", "1", Verdict::Done).await;
         queue.replay(&handler("a"), ReplayFrom::Oldest).await.unwrap();
-        let waiting = |db: &sled::Db| Ok(db.range(keys::all(keys::RETRIES)).count());
+        let waiting = |db: &Db| Ok(db.range(keys::all(keys::RETRIES)).count());
         assert_eq!(queue.shared.read(waiting).await, Ok(0), "{round}");
     }
 }

@@ -95,20 +95,20 @@ async fn a_store_in_use_and_no_store_are_said() {
 
 /// What is done to an entry, what the report then says, and which events are delivered after the
 /// repair.
-type Damage = (&'static str, fn(&::sled::Db), &'static str, fn(u32) -> bool);
+type Damage = (&'static str, fn(&Db), &'static str, fn(u32) -> bool);
 
-fn flip(db: &::sled::Db, key: &[u8]) {
+fn flip(db: &Db, key: &[u8]) {
     let mut value = db.get(key).unwrap().unwrap().to_vec();
     let middle = value.len() / 2;
     value[middle] ^= 1;
     db.insert(key, value).unwrap();
 }
 
-fn remove(db: &::sled::Db, key: &[u8]) {
+fn remove(db: &Db, key: &[u8]) {
     assert!(db.remove(key).unwrap().is_some());
 }
 
-fn first_key(db: &::sled::Db, prefix: u8) -> Vec<u8> {
+fn first_key(db: &Db, prefix: u8) -> Vec<u8> {
     db.range(keys::all(prefix)).next().unwrap().unwrap().0.to_vec()
 }
 

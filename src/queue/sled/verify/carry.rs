@@ -8,7 +8,6 @@ use std::{
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use sled::Db;
 
 use super::{
     Case, Evidence,
@@ -22,6 +21,7 @@ use crate::{
         Seq, StoredEvent,
         sled::{
             OpenError,
+            database::Db,
             dedup::Dedup,
             disk::{self, open_when_free},
             entry::{Cursor, Identity, Tried, Undecodable, encode_number},
@@ -130,13 +130,9 @@ impl Carrier<'_> {
     fn commit(&mut self) -> Result<(), OpenError> {
         self.bytes = 0;
         let entries = mem::take(&mut self.entries);
-        let mut batch = sled::Batch::default();
-        let mut last = None;
-        for (key, value) in long::expand(&self.db, entries, &mut self.any_parts)? {
-            last = Some(key.clone());
-            batch.insert(key, value.unwrap_or_default());
-        }
-        self.db.apply_batch(batch)?;
+        let entries = long::expand(&self.db, entries, &mut self.any_parts)?;
+        let last = entries.last().map(|(key, _)| key.clone());
+        journal::apply(&self.db, &entries)?;
         self.db.flush()?;
         Ok(last.map_or(Ok(()), |key| disk::pump(&self.db, &key))?)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sled::Db;
+use sled::Tree;
 
 use super::{HandlerPlace, Holds, Report, telling::numbers};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         Seq, StoredEvent,
         sled::{
             OpenError,
+            database::Db,
             dedup::Dedup,
             disk,
             entry::{
@@ -307,6 +308,13 @@ impl Found {
     }
 
     fn strangers(&mut self, db: &Db) -> sled::Result<()> {
+        for tree in db.trees() {
+            self.strangers_in(tree)?;
+        }
+        Ok(())
+    }
+
+    fn strangers_in(&mut self, tree: &Tree) -> sled::Result<()> {
         let ours = [
             keys::EVENTS,
             keys::IDS,
@@ -320,7 +328,7 @@ impl Found {
             [keys::STORE, keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED, keys::JOURNAL];
         let mut from = Vec::new();
         // Skips over what was read already.
-        while let Some(entry) = db.range(from.clone()..).next() {
+        while let Some(entry) = tree.range(from.clone()..).next() {
             let (key, value) = entry?;
             let prefix = ours.iter().find(|prefix| keys::all(**prefix).contains(&key.to_vec()));
             if let Some(prefix) = prefix {

@@ -25,6 +25,7 @@ use serde::Serialize;
 use self::check::Found;
 use super::{
     OpenError,
+    database::Db,
     disk::{Place, open_when_free, remove_snapshots, words},
     entry::Identity,
     journal::{self, Contents, Owner},
@@ -112,7 +113,7 @@ struct Case {
 /// Where what is whole can be had from.
 enum Evidence {
     /// sled reads the copy.
-    Database(sled::Db, Box<Found>),
+    Database(Db, Box<Found>),
     /// It cannot; its file was searched.
     File(Box<scan::Pieces>),
 }
@@ -228,15 +229,11 @@ fn short(why: &OpenError) -> String {
 
 /// Opens the copy, gives it what the journal has, and reads it, on a thread of its own: sled can
 /// panic or hang on damaged files.
-fn look(
-    database: &Path,
-    directory: &Path,
-    limit: Duration,
-) -> Result<(sled::Db, Found), OpenError> {
+fn look(database: &Path, directory: &Path, limit: Duration) -> Result<(Db, Found), OpenError> {
     let (tell, hear) = mpsc::sync_channel(1);
     let (database, directory) = (database.to_owned(), directory.to_owned());
     thread::Builder::new().name("store-verify".into()).spawn(move || {
-        let read = || -> Result<(sled::Db, Found), OpenError> {
+        let read = || -> Result<(Db, Found), OpenError> {
             let db = open_when_free(&database)?;
             let faults = with_the_journal(&db, &directory)?;
             let mut found = check::check(&db)?;
@@ -254,7 +251,7 @@ fn look(
 }
 
 /// Gives sled what the journal has, as far as it belongs to it; what is wrong with the journal.
-fn with_the_journal(db: &sled::Db, directory: &Path) -> Result<Vec<String>, OpenError> {
+fn with_the_journal(db: &Db, directory: &Path) -> Result<Vec<String>, OpenError> {
     let Some(Ok(identity)) = db.get(keys::STORE)?.map(|value| Identity::decode(&value)) else {
         return Ok(Vec::new());
     };

@@ -1,0 +1,161 @@
+//! The database: one space of keys over three trees of sled.
+//!
+//! Owns which key is in which tree. For a change of one entry sled writes its leaf of up to sixteen
+//! anew, sooner or later, so the large records of the log, the ids, and the small things that
+//! change all the time are kept apart. What belongs together is made whole by the journal.
+
+use std::{
+    convert::Infallible,
+    ops::{Bound, RangeBounds},
+};
+
+use sled::{
+    Config, IVec, Iter, Transactional, Tree,
+    transaction::{ConflictableTransactionError, TransactionError},
+};
+
+use super::{keys, writer::Entries};
+
+/// The trees beside sled's default one, which has the records of the log and all parts.
+const IDS: &[u8] = b"ids";
+const STATE: &[u8] = b"state";
+/// What the first stores had in the default tree as well.
+const MOVED: &[u8] = &[keys::IDS, keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW, b'm'];
+
+/// The database. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(super) struct Db {
+    sled: sled::Db,
+    log: Tree,
+    ids: Tree,
+    state: Tree,
+}
+
+impl Db {
+    /// Opens it; what a first store had in one tree is sorted into three.
+    pub(super) fn open(config: &Config) -> sled::Result<Self> {
+        let sled = config.open()?;
+        let (log, ids) = (Tree::clone(&sled), sled.open_tree(IDS)?);
+        let db = Self { log, ids, state: sled.open_tree(STATE)?, sled };
+        db.sort()?;
+        Ok(db)
+    }
+
+    /// Cut short by a crash it is done again; nothing is changed before it has ended.
+    fn sort(&self) -> sled::Result<()> {
+        let first = |kind: &u8| self.log.range(keys::all(*kind)).next().transpose();
+        for kind in MOVED {
+            if first(kind)?.is_none() {
+                continue;
+            }
+            for entry in self.log.range(keys::all(*kind)) {
+                let (key, value) = entry?;
+                self.insert(key, value)?;
+            }
+            self.flush()?;
+            while let Some((key, _)) = first(kind)? {
+                self.log.remove(key)?;
+            }
+        }
+        self.flush().map(drop)
+    }
+
+    fn tree(&self, key: &[u8]) -> &Tree {
+        match Part::of(key) {
+            Part::Log => &self.log,
+            Part::Ids => &self.ids,
+            Part::State => &self.state,
+        }
+    }
+
+    pub(super) fn get(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
+        self.tree(key.as_ref()).get(key)
+    }
+
+    pub(super) fn contains_key(&self, key: impl AsRef<[u8]>) -> sled::Result<bool> {
+        self.tree(key.as_ref()).contains_key(key)
+    }
+
+    pub(super) fn insert(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<IVec>,
+    ) -> sled::Result<Option<IVec>> {
+        self.tree(key.as_ref()).insert(key, value)
+    }
+
+    pub(super) fn remove(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
+        self.tree(key.as_ref()).remove(key)
+    }
+
+    /// Entries of one kind: of the tree that the range begins in.
+    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        let tree = match range.start_bound() {
+            Bound::Included(key) | Bound::Excluded(key) => self.tree(key.as_ref()),
+            Bound::Unbounded => &self.log,
+        };
+        tree.range::<&[u8], _>((
+            range.start_bound().map(K::as_ref),
+            range.end_bound().map(K::as_ref),
+        ))
+    }
+
+    pub(super) fn scan_prefix(&self, prefix: &[u8]) -> Iter {
+        self.tree(prefix).scan_prefix(prefix)
+    }
+
+    /// All entries, tree by tree.
+    pub(super) fn trees(&self) -> [&Tree; 3] {
+        [&self.log, &self.ids, &self.state]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.trees().iter().all(|tree| tree.is_empty())
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn flush(&self) -> sled::Result<usize> {
+        self.sled.flush()
+    }
+
+    /// Writes all of these, or none if it crashes meanwhile.
+    pub(super) fn write_at_once(&self, entries: &Entries) -> sled::Result<()> {
+        let trees = (&self.log, &self.ids, &self.state);
+        let written = trees.transaction(|(log, ids, state)| {
+            for (key, value) in entries {
+                let tree = match Part::of(key) {
+                    Part::Log => log,
+                    Part::Ids => ids,
+                    Part::State => state,
+                };
+                match value {
+                    Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
+                    None => tree.remove(key.as_slice())?,
+                };
+            }
+            Ok::<(), ConflictableTransactionError<Infallible>>(())
+        });
+        match written {
+            Ok(()) => Ok(()),
+            Err(TransactionError::Abort(never)) => match never {},
+            Err(TransactionError::Storage(error)) => Err(error),
+        }
+    }
+}
+
+/// The trees.
+enum Part {
+    Log,
+    Ids,
+    State,
+}
+
+impl Part {
+    fn of(key: &[u8]) -> Self {
+        match key.first() {
+            Some(&(keys::EVENTS | keys::PARTS)) => Self::Log,
+            Some(&keys::IDS) => Self::Ids,
+            Some(_) | None => Self::State,
+        }
+    }
+}
