@@ -1,4 +1,4 @@
-//! Ids whose events have left the log, packed: many groups' ids in one record of `d|`.
+//! Ids packed: many groups' ids in one record of `d|`, whether their events are gone or not.
 //!
 //! Small records are merged as they come, each only with one that is not larger, so that an id is
 //! rewritten a few times at most, and the records become few and large.
@@ -21,13 +21,15 @@ const MOST: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packed {
     pub(super) first: u64,
+    pub(super) end: u64,
     pub(super) ids: usize,
     pub(super) received: Timestamp,
 }
 
 impl From<&Head> for Packed {
     fn from(head: &Head) -> Self {
-        Self { first: head.first, ids: head.ids.len(), received: head.received }
+        let ids = head.ids.len();
+        Self { first: head.first, end: head.end(), ids, received: head.received }
     }
 }
 
@@ -44,8 +46,22 @@ impl Bounds {
         Self { most: (max / 64).clamp(1, MOST), span: window / 64 }
     }
 
+    /// The most ids in a record.
+    pub(super) fn most(self) -> usize {
+        self.most
+    }
+
+    /// The longest time between the first and the last of them.
+    pub(super) fn span(self) -> Duration {
+        self.span
+    }
+
+    /// Only of events that follow each other, so that a record speaks of no number in between, and
+    /// not more than can be counted.
     fn allow(self, older: Packed, newer: &Head) -> bool {
-        older.ids + newer.ids.len() <= self.most
+        older.end == newer.first
+            && newer.end().saturating_sub(older.first) <= u64::from(u32::MAX)
+            && older.ids + newer.ids.len() <= self.most
             && newer.received.since(older.received) <= self.span
     }
 }
