@@ -1,10 +1,12 @@
 //! The store on a real disk.
 
+mod damage;
 mod delivering;
 mod formats;
 mod golden;
 mod limits;
 mod long;
+mod packing;
 mod starting;
 mod storing;
 mod trouble;
