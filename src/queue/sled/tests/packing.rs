@@ -179,6 +179,35 @@ async fn ids_that_leave_the_window_before_their_events_leave_the_log_are_not_mis
 }
 
 #[tokio::test]
+async fn ids_that_are_deleted_are_not_missed_by_the_next_start() {
+    for running in [true, false] {
+        let mut bench = bench();
+        bench.options.dedup_window = 10 * DAY;
+        let queue = bench.open().await;
+        fill(&queue, 1, 30).await;
+        bench.clock.advance(6 * DAY);
+        fill(&queue, 31, 60).await;
+        let queue = if running {
+            bench.clock.advance(6 * DAY);
+            // Nothing is packed with this: only ids leave.
+            append(&queue, &["61"]).await;
+            queue
+        } else {
+            append(&queue, &["61"]).await;
+            queue.close().await.unwrap();
+            bench.clock.advance(6 * DAY);
+            open_end(&bench).await
+        };
+        assert_eq!(queue.census().await.unwrap().dedup_ids, 31, "{running}");
+        queue.close().await.unwrap();
+        assert!(verified(&bench).await.whole, "{running}");
+        let queue = bench.reopen(open_end(&bench).await).await;
+        are_duplicates(&queue, 31..=61).await;
+        assert_eq!(append(&queue, &["30"]).await, [stored(62)]);
+    }
+}
+
+#[tokio::test]
 async fn after_a_failure_what_is_packed_and_what_is_not_is_known_again() {
     let bench = bench();
     let queue = open_end(&bench).await;
@@ -186,15 +215,16 @@ async fn after_a_failure_what_is_packed_and_what_is_not_is_known_again() {
     done(&queue, 10).await;
     for round in 1..4 {
         let first = 46 + 20 * (round - 1);
-        let healthy = async || {
-            while queue.health() != Health::Writable {
+        let until = async |healthy: bool| {
+            while (queue.health() == Health::Writable) != healthy {
                 tokio::task::yield_now().await;
             }
         };
         fault::breaks(bench.directory.path());
         assert!(queue.append(vec![arrival(&first.to_string())]).await.is_err());
+        timeout(Duration::from_secs(60), until(false)).await.unwrap();
         fault::mends(bench.directory.path());
-        timeout(Duration::from_secs(60), healthy()).await.unwrap();
+        timeout(Duration::from_secs(60), until(true)).await.unwrap();
         // The refused one was written, or was not.
         append(&queue, &[&first.to_string()]).await;
         fill(&queue, first + 1, first + 19).await;
