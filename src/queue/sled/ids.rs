@@ -60,7 +60,7 @@ impl Bounds {
     /// not more than can be counted.
     fn allow(self, older: Packed, newer: &Head) -> bool {
         older.end == newer.first
-            && newer.end().saturating_sub(older.first) <= u64::from(u32::MAX)
+            && u32::try_from(newer.end().saturating_sub(older.first)).is_ok()
             && older.ids + newer.ids.len() <= self.most
             && newer.received.since(older.received) <= self.span
     }
@@ -184,6 +184,22 @@ mod tests {
             let there: BTreeMap<_, _> = found.iter().map(|h| (h.first, h.ids.len())).collect();
             prop_assert_eq!(known, there);
         }
+    }
+
+    #[test]
+    fn ids_with_other_events_between_them_stay_apart() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let received = Timestamp::default();
+        let head = |first| Head { first, count: 1, received, ids: vec![[first, 0]] };
+        let bounds = Bounds { most: 64, span: HOUR };
+        let mut there = VecDeque::new();
+        for groups in [vec![head(1)], vec![head(3), head(5)], vec![head(6)]] {
+            let mut entries = Entries::new();
+            there = pack(&db, there, groups, bounds, &mut entries).unwrap();
+            apply(&db, entries);
+        }
+        let ends: Vec<_> = records(&db).iter().map(|head| (head.first, head.end())).collect();
+        assert_eq!(ends, [(1, 2), (3, 4), (5, 7)]);
     }
 
     #[test]

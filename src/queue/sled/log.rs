@@ -107,7 +107,7 @@ impl Loaded {
     /// Begins at the noted number; ends where all that is noted ends.
     fn ends(&mut self, db: &Db, read: &Read) -> Result<(), OpenError> {
         let begins = match read.note.filter(|_| read.from > 0) {
-            Some(note) => self.before(db, note, read)?,
+            Some(note) => before(db, note, read)?,
             None => read.ends.map(|(first, _)| first),
         };
         let noted = number(db, keys::NEXT)?;
@@ -118,29 +118,7 @@ impl Loaded {
         self.next = end.unwrap_or(noted);
         self.oldest = begins.unwrap_or(self.next);
         let oldest = number(db, keys::OLDEST)?;
-        if oldest != self.oldest { Err(missing(oldest, self.oldest)) } else { Ok(()) }
-    }
-
-    /// The part of the log that is not read: it must lie between its first number, which this
-    /// returns, and the part that is. None if there is nothing in either.
-    fn before(&self, db: &Db, note: Note, read: &Read) -> Result<Option<u64>, OpenError> {
-        let begin = read.ends.map(|(first, _)| first);
-        if let Some(first) = begin.filter(|first| *first != note.until) {
-            return Err(missing(note.until, first));
-        }
-        let below = || db.range(keys::all(keys::EVENTS).start..keys::event(note.until));
-        let head = |entry: sled::Result<(IVec, IVec)>| {
-            let (key, value) = entry?;
-            Head::of(&key, &value).map_err(|e| damaged(&key, e))
-        };
-        let (Some(first), Some(last)) = (below().next(), below().next_back()) else {
-            return Ok(begin);
-        };
-        let last = head(last)?;
-        if last.end() != note.until {
-            return Err(missing(last.end(), note.until));
-        }
-        Ok(Some(head(first)?.first))
+        if oldest == self.oldest { Ok(()) } else { Err(missing(oldest, self.oldest)) }
     }
 
     /// What is noted fits to what was read.
@@ -218,6 +196,28 @@ impl Loaded {
         }
         head
     }
+}
+
+/// The part of the log that is not read: it must lie between its first number, which this
+/// returns, and the part that is. None if there is nothing in either.
+fn before(db: &Db, note: Note, read: &Read) -> Result<Option<u64>, OpenError> {
+    let begin = read.ends.map(|(first, _)| first);
+    if let Some(first) = begin.filter(|first| *first != note.until) {
+        return Err(missing(note.until, first));
+    }
+    let below = || db.range(keys::all(keys::EVENTS).start..keys::event(note.until));
+    let head = |entry: sled::Result<(IVec, IVec)>| {
+        let (key, value) = entry?;
+        Head::of(&key, &value).map_err(|e| damaged(&key, e))
+    };
+    let (Some(first), Some(last)) = (below().next(), below().next_back()) else {
+        return Ok(begin);
+    };
+    let last = head(last)?;
+    if last.end() != note.until {
+        return Err(missing(last.end(), note.until));
+    }
+    Ok(Some(head(first)?.first))
 }
 
 fn missing(first: u64, end: u64) -> OpenError {

@@ -182,7 +182,7 @@ mod tests {
         fn what_is_due_is_packed_and_what_is_held_stays_bounded(
             groups in vec((0usize..30, 1u64..6 << 20, 0u64..400), 0..200),
         ) {
-            let bounds = Bounds::of_window(Duration::from_millis(64_000), 64 * 50);
+            let bounds = Bounds::of_window(Duration::from_secs(64), 64 * 50);
             let (all, mut unpacked, mut sum) = (of(&groups), of(&groups), 0);
             let mut rounds = 0;
             while unpacked.full(bounds) > 0 {
