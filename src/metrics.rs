@@ -110,6 +110,8 @@ pub struct Metrics {
     pub dedup_ids: Gauge,
     /// 1 while the store takes writes.
     pub store_writable: Gauge,
+    /// 1 once something that was read of the store was damaged.
+    pub store_damaged: Gauge,
     /// Commits of the store, each one sync.
     pub commits: Counter,
     /// A commit's time, its sync included.
@@ -168,6 +170,7 @@ impl Default for Metrics {
             dead_letters_dropped: Counter::default(),
             dedup_ids: Gauge::default(),
             store_writable: Gauge::default(),
+            store_damaged: Gauge::default(),
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
@@ -233,6 +236,7 @@ impl Metrics {
         r.register("dead_letters_dropped", "Dead letters dropped: too many, too large or too old", self.dead_letters_dropped.clone());
         r.register("dedup_ids", "Identities remembered", self.dedup_ids.clone());
         r.register("store_writable", "1 while the store takes writes", self.store_writable.clone());
+        r.register("store_damaged", "1 once something read of the store was damaged: see brevdue verify", self.store_damaged.clone());
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());

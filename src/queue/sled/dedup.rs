@@ -1,7 +1,7 @@
 //! Which events were stored before: a set of keyed hashes in memory, a window of time and count.
 //!
-//! Only the writer looks at it. On disk the ids stand in the groups' records, and in `d|` once
-//! those are gone, so every id in the set belongs to exactly one record.
+//! Only the writer looks at it. On disk the ids of events below `unpacked.note.until` stand in
+//! `d|`, those of later ones in the groups' records, so every id in the set leaves with one record.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -12,6 +12,7 @@ use aws_lc_rs::hmac;
 
 use super::{
     ids::Packed,
+    packing::{Note, Unpacked},
     record::{Head, ID, Id},
 };
 use crate::{
@@ -47,8 +48,10 @@ pub(super) struct Dedup {
     pub(super) known: Ids,
     /// Hooks with ids of their own in the window, or that once had some.
     pub(super) hooks: BTreeSet<HookName>,
-    /// The records of ids whose events are gone, oldest first.
+    /// The records of ids, oldest first.
     pub(super) packed: VecDeque<Packed>,
+    /// The groups whose ids are in none of them.
+    pub(super) unpacked: Unpacked,
     /// Ids of events below this number have left the window.
     pub(super) low: u64,
     /// The end and time of the oldest record that has ids in the window, when it is known.
@@ -63,6 +66,7 @@ impl Dedup {
             known: Ids::default(),
             hooks: BTreeSet::new(),
             packed: VecDeque::new(),
+            unpacked: Unpacked::default(),
             low: 0,
             oldest: None,
         }
@@ -90,9 +94,15 @@ impl Dedup {
         [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
     }
 
-    /// A group was stored.
-    pub(super) fn remember(&mut self, head: Head) {
-        self.known.extend(head.ids);
+    /// A group was stored, in so many bytes.
+    pub(super) fn remember(&mut self, head: Head, bytes: u64) {
+        self.known.extend(&head.ids);
+        self.unpacked.push(head, bytes);
+    }
+
+    /// What is to be noted of the log: what its window has let go of is not missing in `d|`.
+    pub(super) fn noted(&self, note: Note) -> Note {
+        Note { from: note.from.max(self.low), ..note }
     }
 
     /// A record's ids leave the window.

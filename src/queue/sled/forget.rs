@@ -36,6 +36,10 @@ pub(super) fn forget(loaded: &mut Loaded, options: &Options, now: Timestamp) -> 
         .collect();
     let mut entries: Entries =
         loaded.expired.drain(..).map(|first| (keys::ids(first), None)).collect();
+    if !entries.is_empty() {
+        let note = loaded.dedup.noted(loaded.dedup.unpacked.note);
+        entries.push((keys::LOG.to_vec(), Some(note.encode())));
+    }
     let mut bytes = 0;
     for name in &gone {
         tracing::warn!(handler = %name, "forgotten: it left the configuration 30 days ago");

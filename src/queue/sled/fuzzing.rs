@@ -3,6 +3,7 @@
 use super::{
     entry::{Cursor, Identity, Tried, Undecodable, decode_number, encode_number},
     mark::Mark,
+    packing::Note,
     record::{Head, Packing, decode_group, encode_event},
     wire::{Get, Kind, Malformed, Put, Stub},
 };
@@ -21,6 +22,7 @@ pub fn fuzz_value(input: &[u8]) -> bool {
         b'd' => (Kind::Dead, |value| Ok(Tried::decode(Kind::Dead, value)?.encode(Kind::Dead))),
         b'u' => (Kind::Raw, |value| Ok(Undecodable::decode(value)?.encode())),
         b'm' => (Kind::Meta, |value| Ok(Identity::decode(value)?.encode())),
+        b'l' => (Kind::Meta, |value| Ok(Note::decode(value)?.encode())),
         b'n' => (Kind::Meta, |value| Ok(encode_number(decode_number(value)?))),
         _ => return false,
     };

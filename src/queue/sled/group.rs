@@ -62,7 +62,8 @@ pub(super) struct Group {
 /// What was written, to be made known after the sync.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) heads: Vec<Head>,
+    /// With their sizes on disk.
+    pub(super) heads: Vec<(Head, u64)>,
     pub(super) hooks: BTreeSet<HookName>,
     groups: Vec<tail::Group>,
     event_bytes: u64,
@@ -265,9 +266,10 @@ impl Written {
         let Some((packing, group)) = packed else { return };
         let (head, value) = packing.seal();
         let key = keys::event(head.first);
-        self.event_bytes += size(&key, &value);
+        let bytes = size(&key, &value);
+        self.event_bytes += bytes;
         entries.push((key, Some(value)));
-        self.heads.push(head);
+        self.heads.push((head, bytes));
         self.groups.push(group);
     }
 

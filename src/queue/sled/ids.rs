@@ -1,4 +1,4 @@
-//! Ids whose events have left the log, packed: many groups' ids in one record of `d|`.
+//! Ids packed: many groups' ids in one record of `d|`, whether their events are gone or not.
 //!
 //! Small records are merged as they come, each only with one that is not larger, so that an id is
 //! rewritten a few times at most, and the records become few and large.
@@ -20,13 +20,15 @@ const MOST: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packed {
     pub(super) first: u64,
+    pub(super) end: u64,
     pub(super) ids: usize,
     pub(super) received: Timestamp,
 }
 
 impl From<&Head> for Packed {
     fn from(head: &Head) -> Self {
-        Self { first: head.first, ids: head.ids.len(), received: head.received }
+        let ids = head.ids.len();
+        Self { first: head.first, end: head.end(), ids, received: head.received }
     }
 }
 
@@ -43,8 +45,22 @@ impl Bounds {
         Self { most: (max / 64).clamp(1, MOST), span: window / 64 }
     }
 
+    /// The most ids in a record.
+    pub(super) fn most(self) -> usize {
+        self.most
+    }
+
+    /// The longest time between the first and the last of them.
+    pub(super) fn span(self) -> Duration {
+        self.span
+    }
+
+    /// Only of events that follow each other, so that a record speaks of no number in between, and
+    /// not more than can be counted.
     fn allow(self, older: Packed, newer: &Head) -> bool {
-        older.ids + newer.ids.len() <= self.most
+        older.end == newer.first
+            && u32::try_from(newer.end().saturating_sub(older.first)).is_ok()
+            && older.ids + newer.ids.len() <= self.most
             && newer.received.since(older.received) <= self.span
     }
 }
@@ -160,6 +176,22 @@ mod tests {
             let there: BTreeMap<_, _> = found.iter().map(|h| (h.first, h.ids.len())).collect();
             prop_assert_eq!(known, there);
         }
+    }
+
+    #[test]
+    fn ids_with_other_events_between_them_stay_apart() {
+        let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
+        let received = Timestamp::default();
+        let head = |first| Head { first, count: 1, received, ids: vec![[first, 0]] };
+        let bounds = Bounds { most: 64, span: HOUR };
+        let mut there = VecDeque::new();
+        for groups in [vec![head(1)], vec![head(3), head(5)], vec![head(6)]] {
+            let mut entries = Entries::new();
+            there = pack(&db, there, groups, bounds, &mut entries).unwrap();
+            apply(&db, entries);
+        }
+        let ends: Vec<_> = records(&db).iter().map(|head| (head.first, head.end())).collect();
+        assert_eq!(ends, [(1, 2), (3, 4), (5, 7)]);
     }
 
     #[test]

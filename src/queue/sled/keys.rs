@@ -12,7 +12,7 @@ use crate::{
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
-/// Prefix of ids whose events left the log.
+/// Prefix of packed ids.
 pub(super) const IDS: u8 = b'd';
 /// Prefix of handlers' places.
 pub(super) const CURSORS: u8 = b'c';
@@ -31,6 +31,8 @@ pub(super) const STORE: &[u8] = b"m|store";
 pub(super) const NEXT: &[u8] = b"m|next";
 /// The first number in the log, or that will be in it.
 pub(super) const OLDEST: &[u8] = b"m|oldest";
+/// How far the ids of the log's events are packed, and the bytes of its records up to there.
+pub(super) const LOG: &[u8] = b"m|log";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
 /// The hooks that an event came by that could be told only by its hook.
@@ -62,7 +64,7 @@ pub(super) fn event(first: u64) -> Vec<u8> {
     numbered(EVENTS, first)
 }
 
-/// The ids of the group that began with this event.
+/// The ids of groups of which the first began with this event.
 pub(super) fn ids(first: u64) -> Vec<u8> {
     numbered(IDS, first)
 }
@@ -144,6 +146,35 @@ fn named(rest: &[u8]) -> Option<(HandlerName, u64)> {
     let (end, name) = name.split_last()?;
     let name = std::str::from_utf8(name).ok().filter(|_| *end == END)?;
     Some((name.parse().ok()?, u64::from_be_bytes(*seq)))
+}
+
+/// A key in words.
+pub(super) fn name(key: &[u8]) -> String {
+    let number = || number_of(key).unwrap_or_default();
+    match key.first().copied() {
+        Some(EVENTS) => format!("the record that begins with event {}", number()),
+        Some(IDS) => format!("the ids of the events from {} on", number()),
+        Some(RAW) => format!("the undecodable push raw:{}", number()),
+        Some(CURSORS) => match handler_of(key) {
+            Some(handler) => format!("the place of handler {handler}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(RETRIES) => match retry_of(key) {
+            Some((_, handler, seq)) => format!("the retry of event {seq} for handler {handler}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(DEAD) => match dead_of(key) {
+            Some((handler, seq)) => format!("the dead letter {handler}:{seq}"),
+            None => format!("the entry {}", key.escape_ascii()),
+        },
+        Some(PARTS) => match part_of(key) {
+            Some((of, part)) if of.first() != Some(&PARTS) => {
+                format!("part {part} of {}", name(of))
+            }
+            _ => format!("the entry {}", key.escape_ascii()),
+        },
+        _ => format!("the entry {}", key.escape_ascii()),
+    }
 }
 
 #[cfg(test)]

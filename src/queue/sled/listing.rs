@@ -7,10 +7,10 @@ use sled::IVec;
 
 use super::{
     database::Db,
-    entry::{Tried, Undecodable, decode_place},
+    entry::{Tried, Undecodable, decode_number, decode_place},
     keys, long,
-    reader::{ReadError, Shared, group_of},
-    record::{Head, decode_group},
+    reader::{ReadError, Shared, group, group_of},
+    record::{Head, MISSING},
     state::{Place, State},
     wire::Kind,
 };
@@ -35,34 +35,57 @@ pub(super) async fn events(
 }
 
 fn oldest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
-    let mut events = Vec::new();
+    let (mut events, mut end) = (Vec::new(), 0);
     for entry in db.range(keys::all(keys::EVENTS)) {
         if events.len() >= limit {
             break;
         }
-        events.extend(group(db, entry?)?);
+        let Some((head, group)) = read(db, entry?)? else { continue };
+        no_hole(db, end, head.first)?;
+        end = head.end();
+        events.extend(group);
     }
     events.truncate(limit);
     Ok(events)
 }
 
 fn newest(db: &Db, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
-    let mut events = Vec::new();
+    let (mut events, mut begin) = (Vec::new(), None);
     for entry in db.range(keys::all(keys::EVENTS)).rev() {
         if events.len() >= limit {
             break;
         }
-        events.extend(group(db, entry?)?.into_iter().rev());
+        let Some((head, group)) = read(db, entry?)? else { continue };
+        no_hole(db, head.end(), begin.unwrap_or(head.end()))?;
+        begin = Some(head.first);
+        events.extend(group.into_iter().rev());
     }
     events.truncate(limit);
     events.reverse();
     Ok(events)
 }
 
-/// None of them if they were deleted meanwhile.
-fn group(db: &Db, (key, value): (IVec, IVec)) -> Result<Vec<StoredEvent>, ReadError> {
-    let whole = long::whole(db, &key, &value)?;
-    Ok(whole.map(|value| decode_group(&value)).transpose()?.map_or_else(Vec::new, |group| group.1))
+/// None if it was deleted meanwhile.
+fn read(
+    db: &Db,
+    (key, value): (IVec, IVec),
+) -> Result<Option<(Head, Vec<StoredEvent>)>, ReadError> {
+    group(db, &key, &value).map_err(|error| error.of(&key))
+}
+
+/// Errs if records are missing between these numbers. Those that were deleted meanwhile are not:
+/// the first number of the log is written before records go.
+fn no_hole(db: &Db, end: u64, begin: u64) -> Result<(), ReadError> {
+    if end >= begin {
+        return Ok(());
+    }
+    let oldest = db.get(keys::OLDEST)?.map_or(Ok(1), |value| decode_number(&value));
+    let missing = oldest.map_err(|error| ReadError::Damaged(error).of(keys::OLDEST))?.max(end);
+    if missing < begin {
+        Err(ReadError::Damaged(MISSING).of(&keys::event(missing)))
+    } else {
+        Ok(())
+    }
 }
 
 /// What a bookmark says.
@@ -79,7 +102,15 @@ pub(super) async fn bookmark(
 /// One event of the log.
 pub(super) async fn event(shared: &Arc<Shared>, seq: Seq) -> Result<StoredEvent, QueueError> {
     open(shared)?;
-    let group = shared.read(move |db| group_of(db, seq.0)).await?;
+    let next = shared.state().next;
+    let read = move |db: &Db| {
+        let group = group_of(db, seq.0)?;
+        if group.is_none() && seq.0 < next {
+            no_hole(db, seq.0, seq.0 + 1)?;
+        }
+        Ok(group)
+    };
+    let group = shared.read(read).await?;
     let stored = group.and_then(|group| group.event(seq.0)).ok_or(QueueError::NotFound)?;
     Ok(StoredEvent::clone(&stored))
 }
@@ -202,8 +233,12 @@ fn received(
             let tried = whole.flatten().map(|value| Tried::decode(Kind::Retry, &value));
             tried.transpose()?.map(|tried| tried.stored.received)
         }
+        // Damage is told by what delivers; a census says all the rest.
         None => match db.range(keys::event(0)..=keys::event(seq)).next_back() {
-            Some(entry) => Some(Head::decode(&entry?.1)?.received),
+            Some(entry) => {
+                let head = Head::decode(&entry?.1).ok().filter(|head| seq < head.end());
+                head.map(|head| head.received)
+            }
             None => None,
         },
     };

@@ -1,8 +1,9 @@
-//! What stands on disk, read whole at start: sizes, places, waiting retries, dead letters, ids.
+//! What stands on disk, read at start: places, waiting retries, dead letters. The log and its ids
+//! are [`super::log`]'s.
 //!
-//! Every value's checksum is looked at, and the log must be without a gap.
+//! The checksum of every value that is read is looked at.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use sled::IVec;
 
@@ -12,11 +13,9 @@ use super::{
     dedup::Dedup,
     disk,
     entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
-    ids::Packed,
     keys,
     long::{self, size},
     reader::ReadError,
-    record::Head,
     wire::{Get, Kind, Malformed, Stub},
 };
 use crate::{
@@ -43,8 +42,13 @@ pub(super) struct Loaded {
     pub(super) dead: Vec<(DeadLetterId, Timestamp, u64)>,
 }
 
-/// Reads all of it.
-pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded, OpenError> {
+/// Reads it; of a log with more packed bytes than `read_whole` only the end.
+pub(super) fn load(
+    db: &Db,
+    options: &Options,
+    now: Timestamp,
+    read_whole: u64,
+) -> Result<Loaded, OpenError> {
     let identity = identity(db)?;
     let dedup = Dedup::new(&identity.key);
     let mut loaded = Loaded {
@@ -63,18 +67,18 @@ pub(super) fn load(db: &Db, options: &Options, now: Timestamp) -> Result<Loaded,
         loaded.dedup.hooks = decode_hooks(&value).map_err(|e| damaged(keys::HOOKS, e))?;
     }
     loaded.places(db)?;
-    loaded.log(db, options, now)?;
+    loaded.log(db, options, now, read_whole)?;
     loaded.nothing_is_settled_that_is_missing()?;
     loaded.waiting(db)?;
     loaded.buried(db)?;
     Ok(loaded)
 }
 
-fn number(db: &Db, key: &[u8]) -> Result<u64, OpenError> {
+pub(super) fn number(db: &Db, key: &[u8]) -> Result<u64, OpenError> {
     db.get(key)?.map_or(Ok(1), |value| decode_number(&value)).map_err(|e| damaged(key, e))
 }
 
-fn damaged(key: &[u8], error: Malformed) -> OpenError {
+pub(super) fn damaged(key: &[u8], error: Malformed) -> OpenError {
     OpenError::damaged(&key.escape_ascii().to_string(), error)
 }
 
@@ -93,25 +97,30 @@ pub(super) fn identity(db: &Db) -> Result<Identity, OpenError> {
 }
 
 /// The parts of a long value are there and whole.
-fn with_its_parts(db: &Db, kind: Kind, key: &[u8], value: &[u8]) -> Result<(), OpenError> {
+pub(super) fn with_its_parts(
+    db: &Db,
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), OpenError> {
     if Stub::of(value).is_none() {
         return Ok(());
     }
     let whole = long::whole(db, key, value).map_err(|error| match error {
         ReadError::Sled(error) => error.into(),
-        ReadError::Damaged(error) => damaged(key, error),
+        ReadError::Damaged(error) | ReadError::Entry(_, error) => damaged(key, error),
     })?;
     Get::open(kind, &whole.unwrap_or_default()).map_err(|e| damaged(key, e))?;
     disk::pump(db, key).map_err(Into::into)
 }
 
-/// Entries of one prefix from the newest, with sled's memory held down as it goes.
-fn newest_first(
+/// Entries from the last, with sled's memory held down as it goes.
+pub(super) fn newest_first(
     db: &Db,
-    prefix: u8,
+    range: Range<Vec<u8>>,
 ) -> impl Iterator<Item = Result<(IVec, IVec), OpenError>> + use<> {
     let pumped = db.clone();
-    db.range(keys::all(prefix)).rev().enumerate().map(move |(index, entry)| {
+    db.range(range).rev().enumerate().map(move |(index, entry)| {
         let entry = entry?;
         if index % 8 == 7 {
             disk::pump(&pumped, &entry.0)?;
@@ -122,70 +131,11 @@ fn newest_first(
 
 impl Loaded {
     fn places(&mut self, db: &Db) -> Result<(), OpenError> {
-        for entry in newest_first(db, keys::CURSORS) {
+        for entry in newest_first(db, keys::all(keys::CURSORS)) {
             let (key, value) = entry?;
             let handler = keys::handler_of(&key).ok_or_else(|| unknown(&key))?;
             let cursor = Cursor::decode(&value).map_err(|e| damaged(&key, e))?;
             self.cursors.insert(handler, cursor);
-        }
-        Ok(())
-    }
-
-    /// Newest first, so that the window's bound of ids keeps the newest.
-    fn log(&mut self, db: &Db, options: &Options, now: Timestamp) -> Result<(), OpenError> {
-        let ends_before = now.before(options.dedup_window);
-        let mut window_open = true;
-        let mut expected = None;
-        for entry in newest_first(db, keys::EVENTS) {
-            let (key, value) = entry?;
-            let head = Head::decode(&value).map_err(|e| damaged(&key, e))?;
-            if keys::number_of(&key) != Some(head.first)
-                || expected.is_some_and(|next| next != head.end())
-            {
-                return Err(OpenError::Damaged(format!("events are missing at {}", head.end())));
-            }
-            if expected.is_none() {
-                self.next = head.end();
-            }
-            expected = Some(head.first);
-            with_its_parts(db, Kind::Group, &key, &value)?;
-            self.live_bytes += size(&key, &value);
-            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
-        }
-        self.gone(db, options, window_open, ends_before)?;
-        let kept = number(db, keys::NEXT)?;
-        if expected.is_some() && kept > self.next {
-            return Err(OpenError::Damaged(format!("events {} to {kept} are missing", self.next)));
-        }
-        self.next = self.next.max(kept);
-        self.oldest = expected.unwrap_or(self.next);
-        let kept = number(db, keys::OLDEST)?;
-        if kept != self.oldest {
-            let found = self.oldest;
-            return Err(OpenError::Damaged(format!("events {kept} to {found} are missing")));
-        }
-        Ok(())
-    }
-
-    /// Ids whose events are no longer in the log.
-    fn gone(
-        &mut self,
-        db: &Db,
-        options: &Options,
-        mut window_open: bool,
-        ends_before: Timestamp,
-    ) -> Result<(), OpenError> {
-        for entry in newest_first(db, keys::IDS) {
-            let (key, value) = entry?;
-            let head = Head::decode_ids(&value).map_err(|e| damaged(&key, e))?;
-            self.next = self.next.max(head.end());
-            let (first, packed) = (head.first, Packed::from(&head));
-            self.take_ids(head, &mut window_open, ends_before, options.dedup_max);
-            if window_open {
-                self.dedup.packed.push_front(packed);
-            } else {
-                self.expired.push(first);
-            }
         }
         Ok(())
     }
@@ -200,17 +150,8 @@ impl Loaded {
         }
     }
 
-    fn take_ids(&mut self, head: Head, open: &mut bool, ends_before: Timestamp, max: usize) {
-        *open = *open && !self.dedup.is_over(&head, ends_before, max);
-        if *open {
-            self.dedup.remember(head);
-        } else {
-            self.dedup.low = self.dedup.low.max(head.end());
-        }
-    }
-
     fn waiting(&mut self, db: &Db) -> Result<(), OpenError> {
-        for entry in newest_first(db, keys::RETRIES) {
+        for entry in newest_first(db, keys::all(keys::RETRIES)) {
             let (key, value) = entry?;
             let (due, handler, seq) = keys::retry_of(&key).ok_or_else(|| unknown(&key))?;
             decided_at(Kind::Retry, &value).map_err(|e| damaged(&key, e))?;
@@ -222,14 +163,14 @@ impl Loaded {
     }
 
     fn buried(&mut self, db: &Db) -> Result<(), OpenError> {
-        for entry in newest_first(db, keys::DEAD) {
+        for entry in newest_first(db, keys::all(keys::DEAD)) {
             let (key, value) = entry?;
             let (handler, seq) = keys::dead_of(&key).ok_or_else(|| unknown(&key))?;
             let at = decided_at(Kind::Dead, &value).map_err(|e| damaged(&key, e))?;
             with_its_parts(db, Kind::Dead, &key, &value)?;
             self.bury(DeadLetterId::Delivery(handler, Seq(seq)), at, size(&key, &value));
         }
-        for entry in newest_first(db, keys::RAW) {
+        for entry in newest_first(db, keys::all(keys::RAW)) {
             let (key, value) = entry?;
             let number = keys::number_of(&key).ok_or_else(|| unknown(&key))?;
             let at = decided_at(Kind::Raw, &value).map_err(|e| damaged(&key, e))?;

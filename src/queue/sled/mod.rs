@@ -18,10 +18,12 @@ mod journal;
 mod keys;
 mod listing;
 mod load;
+mod log;
 mod long;
 mod mark;
 mod op;
 mod operator;
+mod packing;
 mod reader;
 mod record;
 mod recovery;
@@ -109,7 +111,7 @@ pub struct SledQueue {
 }
 
 impl SledQueue {
-    /// Opens the store and starts its writer. Reads all of it: not for an async thread.
+    /// Opens the store and starts its writer. Reads much of it: not for an async thread.
     pub fn open(options: Options, clock: Clock, metrics: Metrics) -> Result<Self, OpenError> {
         Self::start(Shared::new(options, clock, metrics, Watchdog::new(PATIENCE)))
     }

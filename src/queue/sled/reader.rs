@@ -15,7 +15,7 @@ use super::{
     database::Db,
     entry::Tried,
     keys, long,
-    record::decode_group,
+    record::{Head, MISSING, decode_group},
     state::{Job, State},
     tail::Group,
     watchdog::Watchdog,
@@ -31,6 +31,11 @@ use crate::{
 /// Longest wait before the clock is looked at again: it can be set, and a test moves it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A start reads a log whole, and so finds any damage at once, while it is small enough to be read in
+/// a moment: with that much packed, and at most 16 MiB that is not. A larger one is checked as it is
+/// read, and by `brevdue verify`.
+const READ_WHOLE: u64 = 64 * 1024 * 1024;
+
 /// What writer and readers share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -41,6 +46,10 @@ pub(super) struct Shared {
     /// A read failed as only a broken database fails: the writer is to reopen it.
     pub(super) broken: AtomicBool,
     pub(super) watchdog: Watchdog,
+    /// A log whose packed part has at most so many bytes is read whole at start.
+    pub(super) read_whole: u64,
+    /// Something that was read was damaged, and that was said.
+    told: AtomicBool,
     state: Mutex<State>,
     db: RwLock<Option<Db>>,
 }
@@ -52,6 +61,18 @@ pub(super) enum ReadError {
     Sled(#[from] sled::Error),
     #[error("a value is damaged: {0}")]
     Damaged(#[from] Malformed),
+    #[error("{what}: {error}", what = keys::name(.0), error = .1)]
+    Entry(Vec<u8>, Malformed),
+}
+
+impl ReadError {
+    /// Says which entry it is that is damaged.
+    pub(super) fn of(self, key: &[u8]) -> Self {
+        match self {
+            Self::Damaged(error) => Self::Entry(key.to_vec(), error),
+            other @ (Self::Sled(_) | Self::Entry(..)) => other,
+        }
+    }
 }
 
 impl Shared {
@@ -68,6 +89,8 @@ impl Shared {
             wake_writer: Notify::new(),
             broken: AtomicBool::new(false),
             watchdog,
+            read_whole: READ_WHOLE,
+            told: AtomicBool::new(false),
             state: Mutex::new(State::new()),
             db: RwLock::new(None),
         }
@@ -100,11 +123,32 @@ impl Shared {
     }
 
     fn failed(&self, error: &ReadError) -> QueueError {
-        if matches!(error, ReadError::Sled(_)) {
-            self.broken.store(true, Ordering::Relaxed);
-            self.wake_writer.notify_one();
+        match error {
+            ReadError::Sled(_) => {
+                self.broken.store(true, Ordering::Relaxed);
+                self.wake_writer.notify_one();
+                QueueError::Unavailable(error.to_string())
+            }
+            ReadError::Damaged(_) | ReadError::Entry(..) => self.tell(&error.to_string()),
         }
-        QueueError::Unavailable(error.to_string())
+    }
+
+    /// An entry is not as it was written. The store goes on with what is whole: it takes events,
+    /// and delivers up to there. Only a repair can go on behind it without passing by in silence.
+    pub(super) fn damaged(&self, key: &[u8], error: Malformed) -> QueueError {
+        self.tell(&ReadError::Entry(key.to_vec(), error).to_string())
+    }
+
+    fn tell(&self, why: &str) -> QueueError {
+        self.metrics.store_damaged.set(1);
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                %why,
+                "the store is damaged, and what is damaged is not delivered: stop brevdue; \
+                 `brevdue verify` says what is whole, `brevdue verify --repair` goes on with that"
+            );
+        }
+        QueueError::Unavailable(format!("it is damaged, see `brevdue verify`: {why}"))
     }
 
     fn absent(&self) -> QueueError {
@@ -217,13 +261,11 @@ async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError>
         return Ok(Some(stored));
     }
     let group = shared.read(move |db| group_of(db, seq)).await?;
-    let stored = group.as_ref().and_then(|group| group.event(seq));
-    let lost = group.as_ref().is_some_and(|group| group.events.is_empty());
-    if let (Ok(place), Some(group)) = (shared.state().place(&lease.handler), group) {
+    // Its record cannot have been deleted: this handler is not past it.
+    let Some(group) = group else { return Err(shared.damaged(&keys::event(seq), MISSING)) };
+    let stored = group.event(seq);
+    if let Ok(place) = shared.state().place(&lease.handler) {
         place.read(group);
-    }
-    if stored.is_none() && !lost {
-        return Err(QueueError::Unavailable(format!("event {seq} is missing")));
     }
     Ok(stored)
 }
@@ -248,15 +290,29 @@ async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
     Ok(Some(Receipt { lease, stored: Arc::new(tried.stored), attempt, since: tried.since }))
 }
 
-/// The group that holds this event.
+/// The group that holds this event; without events if a repair noted that they are lost.
 pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
     let Some(entry) = db.range(keys::event(0)..=keys::event(seq)).next_back() else {
         return Ok(None);
     };
     let (key, value) = entry?;
-    let Some(value) = long::whole(db, &key, &value)? else { return Ok(None) };
-    let (head, events) = decode_group(&value)?;
+    let group = group(db, &key, &value).map_err(|error| error.of(&key))?;
     super::disk::pump(db, &key)?;
-    let events = events.into_iter().map(Arc::new).collect();
-    Ok(Some(Group { first: head.first, events }))
+    // The record before a hole is another one.
+    let group = group.filter(|(head, _)| seq < head.end());
+    Ok(group.map(|(head, events)| Group {
+        first: head.first,
+        events: events.into_iter().map(Arc::new).collect(),
+    }))
+}
+
+/// What is under this key; None if it was deleted meanwhile.
+pub(super) fn group(
+    db: &Db,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Option<(Head, Vec<StoredEvent>)>, ReadError> {
+    let Some(value) = long::whole(db, key, value)? else { return Ok(None) };
+    let (head, events) = decode_group(&value)?;
+    Ok(Some((head.checked(key)?, events)))
 }

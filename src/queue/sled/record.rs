@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::{
+    keys,
     long::MAX_VALUE,
     wire::{FRAME, Get, Kind, Malformed, Put},
 };
@@ -26,6 +27,9 @@ const _: () = assert!(24 * MAX_RECORD < super::disk::SEGMENT_SIZE / 4, "leaves w
 
 /// Frame, first, count, time, and the count of ids.
 const HEAD: usize = FRAME + 8 + 4 + 8 + 4;
+
+/// What is wrong with a record that is not there.
+pub(super) const MISSING: Malformed = Malformed("it is missing");
 
 /// The bytes of one id.
 pub(super) const ID: usize = 16;
@@ -92,6 +96,17 @@ impl Head {
         let head = Self::get(&mut get)?;
         get.end()?;
         Ok(head)
+    }
+
+    /// The same of the value under this key, which must be its own.
+    pub(super) fn of(key: &[u8], value: &[u8]) -> Result<Self, Malformed> {
+        Self::decode(value)?.checked(key)
+    }
+
+    /// Whether it stands under its own key.
+    pub(super) fn checked(self, key: &[u8]) -> Result<Self, Malformed> {
+        let right = keys::number_of(key) == Some(self.first) && self.count > 0;
+        if right { Ok(self) } else { Err(Malformed("it is another record than its key says")) }
     }
 
     /// Reads the head of a value under `e|`, whose checksum covers its events, too.

@@ -1,5 +1,6 @@
 //! What the writer does between groups: it writes down settled deliveries, deletes what every
-//! handler is past, lets ids leave the window, and holds the dead letters to their bounds.
+//! handler is past, packs ids, lets them leave the window, and holds the dead letters to their
+//! bounds.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,7 +9,8 @@ use super::{
     ids::{Bounds, Packed, pack},
     keys,
     long::size,
-    record::Head,
+    packing::Note,
+    record::{Head, MISSING},
     writer::{Broken, Entries, Writer},
 };
 use crate::{name::HandlerName, queue::DeadLetterId};
@@ -31,6 +33,13 @@ struct Deleted {
     end: u64,
     bytes: u64,
     count: usize,
+}
+
+/// Ids that are written down.
+struct Repacked {
+    /// Of so many groups.
+    count: usize,
+    note: Note,
     /// The records of ids as they are then, if there are other ones.
     packed: Option<VecDeque<Packed>>,
 }
@@ -39,6 +48,7 @@ impl Writer {
     /// Ids that are too old or too many leave the window, oldest first.
     pub(super) fn expire(&mut self) -> Result<(), Broken> {
         let mut entries = Entries::new();
+        let mut left = 0;
         for _ in 0..RECORDS {
             let Some(head) = self.oldest_ids()? else { break };
             let options = &self.shared.options;
@@ -47,12 +57,19 @@ impl Writer {
                 self.dedup.oldest = Some(head);
                 break;
             }
-            entries.push((keys::ids(head.first), None));
+            left += 1;
+            if head.first < self.dedup.unpacked.note.until {
+                entries.push((keys::ids(head.first), None));
+            }
             self.dedup.forget(&head);
         }
-        self.more |= entries.len() == RECORDS;
+        self.more |= left == RECORDS;
         let ids = u64::try_from(self.dedup.known.len()).unwrap_or(u64::MAX);
         self.shared.state().dedup_ids = ids;
+        if !entries.is_empty() {
+            let note = self.dedup.noted(self.dedup.unpacked.note);
+            entries.push((keys::LOG.to_vec(), Some(note.encode())));
+        }
         self.commit(entries)
     }
 
@@ -63,16 +80,13 @@ impl Writer {
         if let Some(head) = self.dedup.oldest.take() {
             return Ok(Some(head));
         }
-        let db = self.db()?;
-        let damaged = |error: super::wire::Malformed| Broken(error.to_string());
         let from = keys::ids(self.dedup.low);
-        if let Some(entry) = db.range(from..keys::all(keys::IDS).end).next() {
-            return Head::decode_ids(&entry?.1).map(Some).map_err(damaged);
-        }
-        let from = keys::event(self.dedup.low);
-        match db.range(from..keys::all(keys::EVENTS).end).next() {
-            Some(entry) => Head::decode(&entry?.1).map(Some).map_err(damaged),
-            None => Ok(None),
+        match self.db()?.range(from..keys::all(keys::IDS).end).next() {
+            Some(entry) => {
+                let head = Head::decode_ids(&entry?.1);
+                head.map(Some).map_err(|error| Broken(error.to_string()))
+            }
+            None => Ok(self.dedup.unpacked.first_from(self.dedup.low).cloned()),
         }
     }
 
@@ -80,11 +94,16 @@ impl Writer {
     pub(super) fn tidy(&mut self) -> Result<(), Broken> {
         let mut entries = Entries::new();
         let settled = self.places(&mut entries);
-        let mut deleted = self.passed(&mut entries)?;
+        let deleted = self.passed(&mut entries)?;
+        let repacked = self.pack(&deleted, &mut entries)?;
         let dead = self.surplus(&mut entries);
         self.commit(entries)?;
-        if let Some(packed) = deleted.packed.take() {
-            (self.dedup.packed, self.dedup.oldest) = (packed, None);
+        if let Some(Repacked { count, note, packed }) = repacked {
+            if let Some(packed) = packed {
+                (self.dedup.packed, self.dedup.oldest) = (packed, None);
+            }
+            self.dedup.unpacked.packed(count, note);
+            self.more |= self.dedup.unpacked.is_due(self.bounds());
         }
         let mut state = self.shared.state();
         for Settled { handler, unwritten, succeeded } in settled {
@@ -125,42 +144,70 @@ impl Writer {
         settled
     }
 
-    /// Records that all handlers are past, and that need not be kept for their age.
+    /// Records that all handlers are past, and that need not be kept for their age. It ends before
+    /// one that is damaged, or not where it should be: what is missing must be seen, not passed by.
     fn passed(&self, entries: &mut Entries) -> Result<Deleted, Broken> {
         let (oldest, settled, next) = {
             let state = self.shared.state();
             (state.oldest, state.settled_by_all(), state.next)
         };
-        let (mut deleted, mut groups) = (Deleted::default(), Vec::new());
+        let mut deleted = Deleted { end: oldest, ..Deleted::default() };
         if oldest >= settled {
             return Ok(deleted);
         }
         let stored_before = self.shared.clock.now().before(self.shared.options.retain);
-        for entry in self.db()?.range(keys::event(oldest)..keys::event(settled)).take(RECORDS) {
-            let (key, value) = entry?;
-            let head = Head::decode(&value).map_err(|e| Broken(e.to_string()))?;
+        let (db, mut gone) = (self.db()?, Entries::new());
+        while deleted.end < settled && deleted.count < RECORDS {
+            let key = keys::event(deleted.end);
+            let value = db.get(&key)?;
+            let head = value.as_ref().map_or(Err(MISSING), |value| Head::of(&key, value));
+            let (head, value) = match (head, value) {
+                (Ok(head), Some(value)) => (head, value),
+                (head, _) => {
+                    self.shared.damaged(&key, head.err().unwrap_or(MISSING));
+                    break;
+                }
+            };
             if head.end() > settled || head.received > stored_before {
                 break;
             }
             deleted.end = head.end();
             deleted.bytes += size(&key, &value);
             deleted.count += 1;
-            if head.first >= self.dedup.low && !head.ids.is_empty() {
-                groups.push(head);
-            }
-            entries.push((key.to_vec(), None));
-        }
-        if !groups.is_empty() {
-            let options = &self.shared.options;
-            let bounds = Bounds::of_window(options.dedup_window, options.dedup_max);
-            let there = self.dedup.packed.clone();
-            deleted.packed = Some(pack(self.db()?, there, groups, bounds, entries)?);
+            gone.push((key, None));
         }
         if deleted.count > 0 {
+            // Before the records: whoever finds one gone finds that it was to go.
             entries.push((keys::NEXT.to_vec(), Some(encode_number(next))));
             entries.push((keys::OLDEST.to_vec(), Some(encode_number(deleted.end))));
+            entries.append(&mut gone);
         }
         Ok(deleted)
+    }
+
+    /// Small parts of the window, as which ids are packed.
+    pub(super) fn bounds(&self) -> Bounds {
+        let options = &self.shared.options;
+        Bounds::of_window(options.dedup_window, options.dedup_max)
+    }
+
+    /// Ids of records that are deleted, and of those that have become enough for a record of ids.
+    fn pack(&self, deleted: &Deleted, entries: &mut Entries) -> Result<Option<Repacked>, Broken> {
+        let (unpacked, bounds) = (&self.dedup.unpacked, self.bounds());
+        let count = unpacked.before(deleted.end).max(unpacked.full(bounds));
+        if count == 0 && deleted.count == 0 {
+            return Ok(None);
+        }
+        let groups = unpacked.heads(count, self.dedup.low);
+        let packed = if groups.is_empty() {
+            None
+        } else {
+            let there = self.dedup.packed.clone();
+            Some(pack(self.db()?, there, groups, bounds, entries)?)
+        };
+        let note = self.dedup.noted(unpacked.after(count, deleted.end, deleted.bytes));
+        entries.push((keys::LOG.to_vec(), Some(note.encode())));
+        Ok(Some(Repacked { count, note, packed }))
     }
 
     /// Dead letters beyond their bounds, oldest first.

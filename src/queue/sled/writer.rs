@@ -144,7 +144,7 @@ impl Writer {
         self.journal = Some(Journal::open(self.place.directory(), &db, store)?);
         disk::prove(&db)?;
         let now = self.shared.clock.now();
-        let mut loaded = load(&db, &self.shared.options, now)?;
+        let mut loaded = load(&db, &self.shared.options, now, self.shared.read_whole)?;
         self.store = loaded.identity.store;
         self.mark.check(&Mark::of(&loaded, &db)?)?;
         self.any_parts = db.range(keys::all(keys::PARTS)).next().is_some();
@@ -294,9 +294,10 @@ impl Writer {
             written.refuse(&QueueError::Unavailable(broken.0.clone()));
             return Err(broken);
         }
-        for head in mem::take(&mut written.heads) {
-            self.dedup.remember(head);
+        for (head, bytes) in mem::take(&mut written.heads) {
+            self.dedup.remember(head, bytes);
         }
+        self.more |= self.dedup.unpacked.is_due(self.bounds());
         self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();

@@ -1,11 +1,13 @@
 //! The store on a real disk.
 
+mod damage;
 mod delivering;
 mod formats;
 mod golden;
 mod limits;
 mod long;
 mod operating;
+mod packing;
 mod starting;
 mod storing;
 mod trouble;

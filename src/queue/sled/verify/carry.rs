@@ -40,17 +40,17 @@ use crate::{
 const COMMIT: usize = 1 << 20;
 
 /// The new store being filled.
-struct Carrier<'a> {
-    db: Db,
+pub(super) struct Carrier<'a> {
+    pub(super) db: Db,
     /// What a search found, to fill holes with.
     spare: Option<&'a Pieces>,
     /// What makes ids, if those in the records are of no use.
-    new_ids: Option<Dedup>,
+    pub(super) new_ids: Option<Dedup>,
     entries: Entries,
     bytes: usize,
     any_parts: bool,
     /// First number in its log, once there is one, and the one after its last.
-    oldest: Option<u64>,
+    pub(super) oldest: Option<u64>,
     end: u64,
     now: Timestamp,
 }
@@ -121,13 +121,13 @@ fn note(directory: &Path, mark: Mark) -> io::Result<()> {
 }
 
 impl Carrier<'_> {
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), OpenError> {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), OpenError> {
         self.bytes += key.len() + value.len();
         self.entries.push((key, Some(value)));
         if self.bytes >= COMMIT { self.commit() } else { Ok(()) }
     }
 
-    fn commit(&mut self) -> Result<(), OpenError> {
+    pub(super) fn commit(&mut self) -> Result<(), OpenError> {
         self.bytes = 0;
         let entries = mem::take(&mut self.entries);
         let entries = long::expand(&self.db, entries, &mut self.any_parts)?;
@@ -211,11 +211,8 @@ impl Carrier<'_> {
             (self.oldest, self.end) = (Some(found.first()), found.first());
         }
         self.log(old, found)?;
-        for prefix in [keys::IDS, keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW, keys::PARTS]
-        {
-            if prefix == keys::IDS && self.new_ids.is_some() {
-                continue;
-            }
+        self.ids_of_database(old, found)?;
+        for prefix in [keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW, keys::PARTS] {
             self.all(old, found, prefix)?;
         }
         for entry in old.scan_prefix(keys::BOOKMARK).chain(old.scan_prefix(keys::HOOKS)) {
@@ -242,7 +239,7 @@ impl Carrier<'_> {
             let whole = match long::whole(old, &key, &value) {
                 Ok(whole) => whole.unwrap_or_default(),
                 Err(ReadError::Sled(error)) => return Err(error.into()),
-                Err(ReadError::Damaged(_)) => continue,
+                Err(ReadError::Damaged(_) | ReadError::Entry(..)) => continue,
             };
             if let Ok((head, events)) = decode_group(&whole) {
                 self.reach(head.first)?;
@@ -322,7 +319,7 @@ impl Carrier<'_> {
             self.record(&head, &events)?;
         }
         if self.new_ids.is_none() {
-            self.ids(pieces)?;
+            self.ids_of_file(pieces)?;
         }
         let next = mark.map_or(self.end, |mark| mark.next.max(self.end));
         if self.oldest.is_some() {
@@ -339,7 +336,7 @@ impl Carrier<'_> {
         self.close(next, next_raw, &identity)
     }
 
-    fn ids(&mut self, pieces: &Pieces) -> Result<(), OpenError> {
+    fn ids_of_file(&mut self, pieces: &Pieces) -> Result<(), OpenError> {
         let mut end = 0;
         for (first, (head, spot)) in &pieces.ids {
             if *first < end {
@@ -347,8 +344,8 @@ impl Carrier<'_> {
                 continue;
             }
             end = head.end();
-            if !pieces.groups.contains_key(first) && head.end() <= self.oldest.unwrap_or(u64::MAX) {
-                self.put(keys::ids(*first), pieces.read(*spot)?)?;
+            if let Ok(head) = Head::decode_ids(&pieces.read(*spot)?) {
+                self.packed(head)?;
             }
         }
         Ok(())

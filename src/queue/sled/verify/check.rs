@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sled::Tree;
 
-use super::{HandlerPlace, Holds, Report, telling::numbers};
+use super::{HandlerPlace, Holds, Report, identities::Packed, telling::numbers};
 use crate::{
     name::HandlerName,
     queue::{
@@ -43,7 +43,8 @@ pub(super) struct Found {
     pub(super) faults: Report,
     /// The number after the last event so far.
     end: Option<u64>,
-    noted_next: u64,
+    pub(super) noted_next: u64,
+    pub(super) packed: Packed,
     pub(super) noted_oldest: Option<u64>,
     dedup: Option<Dedup>,
 }
@@ -53,10 +54,12 @@ pub(super) fn check(db: &Db) -> Result<Found, OpenError> {
     let mut found = Found::default();
     (found.next_raw, found.noted_next) = (1, 1);
     found.own(db)?;
+    found.packing(db)?;
     for prefix in [keys::CURSORS, keys::EVENTS, keys::IDS] {
         found.all(db, prefix)?;
     }
     found.reckon();
+    found.reckon_packing();
     for prefix in [keys::RETRIES, keys::DEAD, keys::RAW, keys::PARTS] {
         found.all(db, prefix)?;
     }
@@ -64,37 +67,8 @@ pub(super) fn check(db: &Db) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-/// A key in words.
-fn name(key: &[u8]) -> String {
-    let number = || keys::number_of(key).unwrap_or_default();
-    match key.first().copied() {
-        Some(keys::EVENTS) => format!("the record that begins with event {}", number()),
-        Some(keys::IDS) => format!("the ids of the events from {} on", number()),
-        Some(keys::RAW) => format!("the undecodable push raw:{}", number()),
-        Some(keys::CURSORS) => match keys::handler_of(key) {
-            Some(handler) => format!("the place of handler {handler}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(keys::RETRIES) => match keys::retry_of(key) {
-            Some((_, handler, seq)) => format!("the retry of event {seq} for handler {handler}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(keys::DEAD) => match keys::dead_of(key) {
-            Some((handler, seq)) => format!("the dead letter {handler}:{seq}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(keys::PARTS) => match keys::part_of(key) {
-            Some((of, part)) if of.first() != Some(&keys::PARTS) => {
-                format!("part {part} of {}", name(of))
-            }
-            _ => format!("the entry {}", key.escape_ascii()),
-        },
-        _ => format!("the entry {}", key.escape_ascii()),
-    }
-}
-
 impl Found {
-    fn fault(&mut self, fault: String) {
+    pub(super) fn fault(&mut self, fault: String) {
         self.faults.fault(fault);
     }
 
@@ -132,18 +106,18 @@ impl Found {
             let judged = match long::whole(db, &key, &value) {
                 Ok(whole) => self.judge(db, &key, &value, &whole.unwrap_or_default()),
                 Err(ReadError::Sled(error)) => return Err(error.into()),
-                Err(ReadError::Damaged(error)) => Ok(Err(error)),
+                Err(ReadError::Damaged(error) | ReadError::Entry(_, error)) => Ok(Err(error)),
             };
             match judged? {
                 Err(Malformed::VERSION) => {
-                    return Err(OpenError::damaged(&name(&key), Malformed::VERSION));
+                    return Err(OpenError::damaged(&keys::name(&key), Malformed::VERSION));
                 }
                 Err(error) => {
-                    self.fault(format!("{}: {error}", name(&key)));
+                    self.fault(format!("{}: {error}", keys::name(&key)));
                     self.bad.insert(key.to_vec());
                 }
                 Ok(()) if value.len() > MAX_RECORD => {
-                    self.fault(format!("{} is too large for one entry", name(&key)));
+                    self.fault(format!("{} is too large for one entry", keys::name(&key)));
                 }
                 Ok(()) => {}
             }
@@ -160,8 +134,8 @@ impl Found {
     ) -> sled::Result<Result<(), Malformed>> {
         Ok(match key.first().copied() {
             Some(keys::CURSORS) => self.place(key, whole),
-            Some(keys::EVENTS) => self.record(key, value, whole),
-            Some(keys::IDS) => return self.ids(db, key, whole),
+            Some(keys::EVENTS) => return self.record(db, key, value, whole),
+            Some(keys::IDS) => self.ids(key, whole),
             Some(keys::RETRIES) => self.retry(key, whole),
             Some(keys::DEAD) => self.dead(key, whole),
             Some(keys::RAW) => self.raw(key, whole),
@@ -176,11 +150,23 @@ impl Found {
         Ok(())
     }
 
-    fn record(&mut self, key: &[u8], value: &[u8], whole: &[u8]) -> Result<(), Malformed> {
-        let (head, events) = decode_group(whole)?;
-        if keys::number_of(key) != Some(head.first) || head.count == 0 {
-            return Err(Malformed("it is another record than its key says"));
+    fn record(
+        &mut self,
+        db: &Db,
+        key: &[u8],
+        value: &[u8],
+        whole: &[u8],
+    ) -> sled::Result<Result<(), Malformed>> {
+        let judged = self.log(key, value, whole);
+        if let Ok(head) = &judged {
+            self.packed_with(db, head, long::size(key, value))?;
         }
+        Ok(judged.map(drop))
+    }
+
+    fn log(&mut self, key: &[u8], value: &[u8], whole: &[u8]) -> Result<Head, Malformed> {
+        let (head, events) = decode_group(whole)?;
+        let head = head.checked(key)?;
         if self.end.is_some_and(|end| end > head.first) {
             return Err(Malformed("its events are in the record before it, too"));
         }
@@ -200,8 +186,7 @@ impl Found {
         }
         self.holds.lost_before += u64::from(head.count).saturating_sub(count);
         self.holds.large_events += u64::from(Stub::of(value).is_some());
-        self.holds.dedup_ids += u64::try_from(head.ids.len()).unwrap_or(u64::MAX);
-        Ok(())
+        Ok(head)
     }
 
     /// Every event brought an id, and every id was brought by an event.
@@ -217,23 +202,6 @@ impl Found {
             }
         }
         if ids.is_empty() { Ok(()) } else { Err(Malformed("it has the identity of no event")) }
-    }
-
-    fn ids(&mut self, db: &Db, key: &[u8], value: &[u8]) -> sled::Result<Result<(), Malformed>> {
-        let head = match Head::decode_ids(value) {
-            Ok(head) => head,
-            Err(error) => return Ok(Err(error)),
-        };
-        if keys::number_of(key) != Some(head.first) {
-            return Ok(Err(Malformed("it is another record than its key says")));
-        }
-        let record = db.get(keys::event(head.first))?.map(|value| Head::decode(&value));
-        if record.is_some_and(|record| record.is_ok_and(|record| record.ids == head.ids)) {
-            return Ok(Err(Malformed("its events are still in the log")));
-        }
-        self.noted_next = self.noted_next.max(head.end());
-        self.holds.dedup_ids += u64::try_from(head.ids.len()).unwrap_or(u64::MAX);
-        Ok(Ok(()))
     }
 
     /// Numbers, once log, ids and places are known.
@@ -324,8 +292,15 @@ impl Found {
             keys::RAW,
             keys::PARTS,
         ];
-        let own =
-            [keys::STORE, keys::NEXT, keys::OLDEST, keys::NEXT_RAW, keys::STARTED, keys::JOURNAL];
+        let own = [
+            keys::STORE,
+            keys::NEXT,
+            keys::OLDEST,
+            keys::LOG,
+            keys::NEXT_RAW,
+            keys::STARTED,
+            keys::JOURNAL,
+        ];
         let mut from = Vec::new();
         // Skips over what was read already.
         while let Some(entry) = tree.range(from.clone()..).next() {

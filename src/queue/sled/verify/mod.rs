@@ -7,6 +7,7 @@
 mod carry;
 mod check;
 mod copy;
+mod identities;
 mod salvage;
 mod scan;
 mod telling;
