@@ -3,7 +3,8 @@
 //! After each write to its log, sled calls the C library's `sync_file_range` and takes its success
 //! for durability; but that call syncs neither the file's metadata nor the disk's cache
 //! (spacejam/sled issue 1452). So this program defines the function itself and does `fdatasync`.
-//! Owns that and the proof that it is in force; nothing else in the program is unsafe.
+//! Owns that, the proof that it is in force, and the syncs of the journal; nothing else in the program
+//! is unsafe.
 
 #![expect(unsafe_code, reason = "a C function is defined and called: see above")]
 

@@ -130,10 +130,6 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn apply(db: &Db, entries: Entries) {
-        db.write_at_once(&entries).unwrap();
-    }
-
     fn records(db: &Db) -> Vec<Head> {
         db.range(keys::all(keys::IDS)).map(|e| Head::decode_ids(&e.unwrap().1).unwrap()).collect()
     }
@@ -160,7 +156,7 @@ mod tests {
                 }
                 let mut entries = Entries::new();
                 there = pack(&db, there, groups, bounds, &mut entries).unwrap();
-                apply(&db, entries);
+                db.write_at_once(&entries).unwrap();
             }
             let found = records(&db);
             let ids: Vec<_> = found.iter().flat_map(|head| head.ids.clone()).collect();
@@ -188,7 +184,7 @@ mod tests {
         for groups in [vec![head(1)], vec![head(3), head(5)], vec![head(6)]] {
             let mut entries = Entries::new();
             there = pack(&db, there, groups, bounds, &mut entries).unwrap();
-            apply(&db, entries);
+            db.write_at_once(&entries).unwrap();
         }
         let ends: Vec<_> = records(&db).iter().map(|head| (head.first, head.end())).collect();
         assert_eq!(ends, [(1, 2), (3, 4), (5, 7)]);
@@ -204,7 +200,7 @@ mod tests {
         let bounds = Bounds { most: 64, span: HOUR };
         let mut entries = Entries::new();
         pack(&db, VecDeque::new(), vec![head(1, 0), head(2, 5)], bounds, &mut entries).unwrap();
-        apply(&db, entries);
+        db.write_at_once(&entries).unwrap();
         assert_eq!(records(&db).len(), 2);
     }
 }

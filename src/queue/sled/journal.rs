@@ -33,7 +33,7 @@ use super::{
 
 /// So many bytes are written before sled is to make them durable: the less, the shorter a commit
 /// waits for the disk while sled writes.
-const STEP: u64 = 512 * 1024;
+const STEP: u64 = 1024 * 1024;
 /// Both halves are begun anew when nothing in them is needed any more.
 const BOTH: u64 = 2;
 /// Bytes to spare for the entry that tells sled that a half was begun.
@@ -121,6 +121,14 @@ impl Journal {
         self.at += bytes.len();
         self.written += u64::try_from(bytes.len()).unwrap_or(0);
         Ok(true)
+    }
+
+    /// Has sled make durable what it was given since, and hears whether it could before.
+    pub(super) fn tend(&mut self) -> sled::Result<()> {
+        if self.flusher.behind(self.written)? > 0 {
+            self.flusher.begin(self.written)?;
+        }
+        Ok(())
     }
 
     /// Has sled make all of it durable, so that nothing in it is needed any more.

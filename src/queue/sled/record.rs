@@ -59,8 +59,8 @@ impl Head {
         self.first.saturating_add(u64::from(self.count))
     }
 
-    fn put(&self, kind: Kind) -> Put {
-        let mut put = Put::new(kind);
+    fn put(&self, kind: Kind, beside: usize) -> Put {
+        let mut put = Put::with_room(kind, HEAD + self.ids.len() * ID + beside);
         put.u64(self.first).u32(self.count).u64(self.received.as_millis());
         put.u32(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
         for [high, low] in &self.ids {
@@ -82,12 +82,12 @@ impl Head {
 
     /// The value under `e|` for events that were lost, so that the log has no hole.
     pub(super) fn encode_gap(&self) -> Vec<u8> {
-        self.put(Kind::Gap).seal()
+        self.put(Kind::Gap, 0).seal()
     }
 
     /// The value under `d|`, once the events are gone.
     pub(super) fn encode_ids(&self) -> Vec<u8> {
-        self.put(Kind::Ids).seal()
+        self.put(Kind::Ids, 0).seal()
     }
 
     /// Reads a value under `d|`.
@@ -152,7 +152,7 @@ impl Packing {
 
     /// What it holds, and the value under `e|`.
     pub(super) fn seal(self) -> (Head, Vec<u8>) {
-        let mut put = self.head.put(Kind::Group);
+        let mut put = self.head.put(Kind::Group, self.events.len());
         put.raw(&self.events);
         (self.head, put.seal())
     }
@@ -180,7 +180,7 @@ pub(super) fn decode_group(value: &[u8]) -> Result<(Head, Vec<StoredEvent>), Mal
 
 /// One event as it stands in a group; number and time are the group's.
 pub(super) fn encode_event(stored: &StoredEvent) -> Vec<u8> {
-    let mut put = Put::bare();
+    let mut put = Put::bare(stored.event.json().len() + 128);
     put_event(&mut put, stored);
     put.into_bare()
 }

@@ -94,9 +94,9 @@ impl Put {
         put.seal()
     }
 
-    /// Without a frame: a piece of a value.
-    pub(super) fn bare() -> Self {
-        Self(Vec::new())
+    /// Without a frame: a piece of a value, of about so many bytes.
+    pub(super) fn bare(room: usize) -> Self {
+        Self(Vec::with_capacity(room))
     }
 
     /// The bytes of a piece.

@@ -362,7 +362,8 @@ impl Writer {
         self.expire()?;
         self.tidy()?;
         self.gauge();
-        self.note(false)
+        self.note(false)?;
+        self.journal.as_mut().map_or(Ok(()), Journal::tend).map_err(Broken::from)
     }
 
     fn gauge(&self) {
