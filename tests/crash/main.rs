@@ -8,7 +8,7 @@
 //! | `power` | a strict model of power loss, from a recording of its file calls | 60 images | 360 images |
 //! | `disk` | a real ext4 is cut off under load (needs root and a loop device) | 3 rounds | 40 |
 //! | `faults` | its disk fails, or fills up, while it runs | all | all |
-//! | `kill` | SIGKILL at any moment, while it recovers too | 20 rounds | 200 rounds |
+//! | `kill` | SIGKILL at any moment, while it recovers too | 30 rounds | 200 rounds |
 //! | `damage` | bytes flipped, files cut, swapped and removed | 40 copies | 200 copies |
 
 // The lints that let tests panic know a test by this attribute.
