@@ -29,8 +29,7 @@ pub(super) const COPY: &str = "verify";
 #[derive(Debug)]
 pub(super) struct Place {
     directory: PathBuf,
-    /// Locked as long as it is open.
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -39,7 +38,7 @@ impl Place {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let lock = File::create(directory.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { directory: directory.to_owned(), lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(directory.to_owned())),
             Err(error) => Err(io::Error::from(error).into()),
         }
@@ -98,6 +97,16 @@ impl Place {
         }
         refuse_blobs(&database)?;
         Ok(db)
+    }
+}
+
+impl Drop for Place {
+    /// To close the file is not enough: a child that another thread is just starting has it open,
+    /// and with it the lock, until it becomes the other program.
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the store's lock was not let go of");
+        }
     }
 }
 
@@ -192,4 +201,20 @@ pub(super) fn pump(db: &Db, key: &[u8]) -> sled::Result<()> {
         db.contains_key(key)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_free_again_though_a_child_being_started_has_its_lock_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::claim(directory.path()).unwrap();
+        // What a fork makes of it, until the other program is executed.
+        let _inherited = place.lock.try_clone().unwrap();
+        assert!(matches!(Place::claim(directory.path()), Err(OpenError::Locked(_))));
+        drop(place);
+        Place::claim(directory.path()).unwrap();
+    }
 }
