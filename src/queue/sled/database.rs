@@ -1,20 +1,32 @@
-//! The database: one space of keys over three trees of sled.
+//! The database: one space of keys over three trees of sled, and what lies over them.
 //!
-//! Owns which key is in which tree. For a change of one entry sled writes its leaf of up to sixteen
-//! anew, sooner or later, so the large records of the log, the ids, and the small things that
-//! change all the time are kept apart. What belongs together is made whole by the journal.
+//! Owns which key is in which tree, and when sled gets what is committed. For a change of one entry
+//! sled writes its leaf of up to sixteen anew, sooner or later, so the large records of the log,
+//! the ids, and the small things that change all the time are kept apart. What belongs together is
+//! made whole by the journal.
+
+mod ahead;
+mod range;
 
 use std::{
     convert::Infallible,
     ops::{Bound, RangeBounds},
+    sync::Arc,
 };
 
 use sled::{
-    Config, IVec, Iter, Transactional, Tree,
+    Config, IVec, Transactional, Tree,
     transaction::{ConflictableTransactionError, TransactionError},
 };
 
+use self::{ahead::Ahead, range::Range};
 use super::{keys, writer::Entries};
+
+/// So many bytes sled is given before they are to be durable: the less, the shorter a commit waits
+/// for the disk while sled writes.
+const STEP: usize = 1024 * 1024;
+/// After so many changes sled's memory is held down.
+const PUMP: usize = 16;
 
 /// The trees beside sled's default one, which has the records of the log and all parts.
 const IDS: &[u8] = b"ids";
@@ -29,6 +41,7 @@ pub(super) struct Db {
     log: Tree,
     ids: Tree,
     state: Tree,
+    ahead: Arc<Ahead>,
 }
 
 impl Db {
@@ -36,7 +49,8 @@ impl Db {
     pub(super) fn open(config: &Config) -> sled::Result<Self> {
         let sled = config.open()?;
         let (log, ids) = (Tree::clone(&sled), sled.open_tree(IDS)?);
-        let db = Self { log, ids, state: sled.open_tree(STATE)?, sled };
+        let (state, ahead) = (sled.open_tree(STATE)?, Arc::default());
+        let db = Self { log, ids, state, sled, ahead };
         db.sort()?;
         Ok(db)
     }
@@ -57,7 +71,7 @@ impl Db {
                 self.log.remove(key)?;
             }
         }
-        self.flush().map(drop)
+        self.flush()
     }
 
     fn tree(&self, key: &[u8]) -> &Tree {
@@ -69,56 +83,123 @@ impl Db {
     }
 
     pub(super) fn get(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
-        self.tree(key.as_ref()).get(key)
-    }
-
-    pub(super) fn contains_key(&self, key: impl AsRef<[u8]>) -> sled::Result<bool> {
-        self.tree(key.as_ref()).contains_key(key)
-    }
-
-    pub(super) fn insert(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<IVec>,
-    ) -> sled::Result<Option<IVec>> {
-        self.tree(key.as_ref()).insert(key, value)
-    }
-
-    pub(super) fn remove(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
-        self.tree(key.as_ref()).remove(key)
+        let key = key.as_ref();
+        match self.ahead.get(key) {
+            Some(changed) => Ok(changed),
+            None => self.tree(key).get(key),
+        }
     }
 
     /// Entries of one kind: of the tree that the range begins in.
-    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         let tree = match range.start_bound() {
             Bound::Included(key) | Bound::Excluded(key) => self.tree(key.as_ref()),
             Bound::Unbounded => &self.log,
         };
-        tree.range::<&[u8], _>((
-            range.start_bound().map(K::as_ref),
-            range.end_bound().map(K::as_ref),
-        ))
+        let bounds = (range.start_bound(), range.end_bound());
+        let own = |bound: Bound<&K>| bound.map(|key| IVec::from(key.as_ref()));
+        Range::new(&self.ahead, tree, (own(bounds.0), own(bounds.1)))
     }
 
-    pub(super) fn scan_prefix(&self, prefix: &[u8]) -> Iter {
-        self.tree(prefix).scan_prefix(prefix)
+    /// Entries with this prefix, which is not empty.
+    pub(super) fn scan_prefix(&self, prefix: &[u8]) -> Range {
+        let mut end = prefix.to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        self.range(prefix.to_vec()..end)
     }
 
-    /// All entries, tree by tree.
+    /// Takes what the journal has: from now on it is there, and sled gets it later.
+    pub(super) fn take(&self, entries: Entries) {
+        self.ahead.take(entries);
+    }
+
+    /// What was taken so far is what sled gets next.
+    pub(super) fn freeze(&self) {
+        self.ahead.freeze();
+    }
+
+    /// Gives sled what was frozen, and makes that durable. What is taken meanwhile stays.
+    pub(super) fn hand_over(&self) -> sled::Result<()> {
+        let changes = self.ahead.old().unwrap_or_default();
+        let (mut bytes, mut last) = (0, None);
+        for (index, (key, value)) in changes.iter().enumerate() {
+            bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+            self.change(key, value.clone())?;
+            last = Some(key);
+            if index % PUMP == PUMP - 1 {
+                self.pump(key)?;
+            }
+            if bytes >= STEP {
+                self.flush()?;
+                bytes = 0;
+            }
+        }
+        if let Some(last) = last {
+            self.pump(last)?;
+        }
+        self.flush()?;
+        self.ahead.handed_over();
+        Ok(())
+    }
+
+    /// Changes sled at once, when nothing lies over it.
+    pub(super) fn apply(&self, entries: &Entries) -> sled::Result<()> {
+        for (index, (key, value)) in entries.iter().enumerate() {
+            self.change(key, value.as_deref().map(IVec::from))?;
+            if index % PUMP == PUMP - 1 {
+                self.pump(key)?;
+            }
+        }
+        entries.last().map_or(Ok(()), |(key, _)| self.pump(key))
+    }
+
+    /// Sets an entry of sled at once, when nothing lies over it.
+    pub(super) fn insert(&self, key: impl AsRef<[u8]>, value: impl Into<IVec>) -> sled::Result<()> {
+        self.change(key.as_ref(), Some(value.into()))
+    }
+
+    /// Removes an entry of sled at once, when nothing lies over it.
+    #[cfg(test)]
+    pub(super) fn remove(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
+        self.tree(key.as_ref()).remove(key)
+    }
+
+    fn change(&self, key: &[u8], value: Option<IVec>) -> sled::Result<()> {
+        let tree = self.tree(key);
+        match value {
+            Some(value) => tree.insert(key, value).map(drop),
+            None => tree.remove(key).map(drop),
+        }
+    }
+
+    /// Touches a key of sled so often that its cache looks at its bound: it does so only when 64
+    /// accesses of a page of one of 256 kinds have piled up, so a scan alone would fill the memory.
+    pub(super) fn pump(&self, key: &[u8]) -> sled::Result<()> {
+        let tree = self.tree(key);
+        for _ in 0..64 {
+            tree.contains_key(key)?;
+        }
+        Ok(())
+    }
+
+    /// What sled has, tree by tree.
     pub(super) fn trees(&self) -> [&Tree; 3] {
         [&self.log, &self.ids, &self.state]
     }
 
+    /// Sled has nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.trees().iter().all(|tree| tree.is_empty())
     }
 
-    /// Makes all that was written durable.
-    pub(super) fn flush(&self) -> sled::Result<usize> {
-        self.sled.flush()
+    /// Makes durable what sled has.
+    pub(super) fn flush(&self) -> sled::Result<()> {
+        self.sled.flush().map(drop)
     }
 
-    /// Writes all of these, or none if it crashes meanwhile.
+    /// Gives sled all of these at once, or none if it crashes meanwhile, when nothing lies over it.
     pub(super) fn write_at_once(&self, entries: &Entries) -> sled::Result<()> {
         let trees = (&self.log, &self.ids, &self.state);
         let written = trees.transaction(|(log, ids, state)| {

@@ -194,15 +194,6 @@ fn refuse_blobs(database: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Touches a key so often that sled's cache looks at its bound: it does so only when 64 accesses
-/// of a page of one of 256 kinds have piled up, so a scan alone would fill the memory.
-pub(super) fn pump(db: &Db, key: &[u8]) -> sled::Result<()> {
-    for _ in 0..64 {
-        db.contains_key(key)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

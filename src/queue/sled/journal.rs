@@ -1,10 +1,11 @@
-//! The journal: commits that sled has, but may not have made durable yet.
+//! The journal: commits that sled does not have yet, or may not have made durable.
 //!
-//! Owns one file of two halves. A commit is written there and synced, then sled gets it, and it is
-//! answered; sled makes it durable in its own time. When a half is full, the other one is begun,
-//! once sled has made durable what that one holds. After a crash sled gets the commits of both
-//! halves once more, in their order. They only set and remove entries, so doing that again comes to
-//! the same; and sled never has one that the journal has not, so it comes to the last of them.
+//! Owns one file of two halves. A commit is written there and synced; from then on it is in the
+//! store, and it is answered. Sled gets it later, with what came of it meanwhile. When a half is
+//! full, the other one is begun, once sled has made durable what that one holds. After a crash sled
+//! gets the commits of both halves, in their order. They only set and remove entries, so doing that
+//! again comes to the same; and sled never has one that the journal has not, so it comes to the
+//! last of them.
 
 mod contents;
 mod flusher;
@@ -12,9 +13,10 @@ mod half;
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io, mem,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 pub(super) use self::contents::{Contents, Owner};
@@ -31,9 +33,10 @@ use super::{
     writer::Entries,
 };
 
-/// So many bytes are written before sled is to make them durable: the less, the shorter a commit
-/// waits for the disk while sled writes.
-const STEP: u64 = 1024 * 1024;
+/// Sled gets the rest of a half at the latest after this time.
+const SOON: Duration = Duration::from_secs(1);
+/// With so many bytes in a half, what is of no more use is to be deleted, before sled gets it.
+const ALMOST: usize = HALF / 4 * 3;
 /// Both halves are begun anew when nothing in them is needed any more.
 const BOTH: u64 = 2;
 /// Bytes to spare for the entry that tells sled that a half was begun.
@@ -58,6 +61,10 @@ pub(super) struct Journal {
     /// Bytes written since it was opened, and those before this half.
     written: u64,
     before: u64,
+    /// When sled was last given something, or when there was nothing to give.
+    given: Instant,
+    /// It was said that this half is almost full.
+    said: bool,
     flusher: Flusher,
 }
 
@@ -66,7 +73,7 @@ impl Journal {
     pub(super) fn open(directory: &Path, db: &Db, store: [u8; 16]) -> Result<Self, OpenError> {
         let contents = Contents::read(directory, Owner { store, noted: noted(db)? })?.whole()?;
         for entries in &contents.commits {
-            apply(db, entries)?;
+            db.apply(entries)?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -85,20 +92,23 @@ impl Journal {
             at: START,
             written: 0,
             before: 0,
+            given: Instant::now(),
+            said: false,
             flusher: Flusher::new(db.clone()),
         };
         journal.clear(db)?;
         Ok(journal)
     }
 
-    /// Makes these entries durable, and gives them to sled.
+    /// Makes these entries durable; then they are in the database.
     pub(super) fn commit(&mut self, db: &Db, mut entries: Entries) -> sled::Result<()> {
         if self.append(&mut entries)? {
-            return apply(db, &entries);
+            db.take(entries);
+            return Ok(());
         }
         self.clear(db)?;
         db.write_at_once(&entries)?;
-        db.flush().map(drop)
+        db.flush()
     }
 
     /// Writes them down and syncs that. False if they are too large for it.
@@ -112,8 +122,9 @@ impl Journal {
             self.begin()?;
             entries.push((keys::JOURNAL.to_vec(), Some(encode_number(self.generation))));
             bytes = commit(self.generation, self.count, entries);
-        } else if self.flusher.behind(self.written)? >= STEP {
-            self.flusher.begin(self.written)?;
+        }
+        if self.flusher.lacks(self.before)? {
+            self.give()?;
         }
         self.file.write_all_at(&bytes, place(self.generation, self.at))?;
         durable_flush::sync(&self.file)?;
@@ -123,16 +134,29 @@ impl Journal {
         Ok(true)
     }
 
-    /// Has sled make durable what it was given since, and hears whether it could before.
+    /// Whether it is time to delete what is of no more use. Said once in each half.
+    pub(super) fn is_almost_full(&mut self) -> bool {
+        self.at >= ALMOST && !mem::replace(&mut self.said, true)
+    }
+
+    /// Gives sled what has waited for some time, and hears whether it took what it was given.
     pub(super) fn tend(&mut self) -> sled::Result<()> {
-        if self.flusher.behind(self.written)? > 0 {
-            self.flusher.begin(self.written)?;
+        if !self.flusher.lacks(self.written)? {
+            self.given = Instant::now();
+        } else if self.given.elapsed() >= SOON {
+            self.give()?;
         }
         Ok(())
     }
 
-    /// Has sled make all of it durable, so that nothing in it is needed any more.
+    fn give(&mut self) -> io::Result<()> {
+        self.given = Instant::now();
+        self.flusher.begin(self.written)
+    }
+
+    /// Has sled make durable all of it, so that nothing in it is needed any more.
     pub(super) fn clear(&mut self, db: &Db) -> sled::Result<()> {
+        self.flusher.wait(self.written)?;
         db.insert(keys::JOURNAL, encode_number(self.generation + BOTH))?;
         db.flush()?;
         self.begin()?;
@@ -145,6 +169,7 @@ impl Journal {
         self.file.write_all_at(&first_page(generation, self.store), place(generation, 0))?;
         durable_flush::sync(&self.file)?;
         (self.generation, self.count, self.at) = (generation, 0, START);
+        self.said = false;
         self.before = self.written;
         Ok(())
     }
@@ -163,17 +188,6 @@ fn place(generation: u64, at: usize) -> u64 {
 pub(super) fn noted(db: &Db) -> Result<u64, OpenError> {
     let number = db.get(keys::JOURNAL)?.map_or(Ok(0), |value| decode_number(&value));
     number.map_err(|error| OpenError::damaged("m|journal", error))
-}
-
-/// Sets and removes entries.
-pub(super) fn apply(db: &Db, entries: &Entries) -> sled::Result<()> {
-    for (key, value) in entries {
-        match value {
-            Some(value) => db.insert(key, value.as_slice())?,
-            None => db.remove(key)?,
-        };
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use super::{
     OpenError, Options,
     database::Db,
     dedup::Dedup,
-    disk,
     entry::{Cursor, Identity, decided_at, decode_hooks, decode_number},
     keys,
     long::{self, size},
@@ -111,7 +110,7 @@ pub(super) fn with_its_parts(
         ReadError::Damaged(error) | ReadError::Entry(_, error) => damaged(key, error),
     })?;
     Get::open(kind, &whole.unwrap_or_default()).map_err(|e| damaged(key, e))?;
-    disk::pump(db, key).map_err(Into::into)
+    db.pump(key).map_err(Into::into)
 }
 
 /// Entries from the last, with sled's memory held down as it goes.
@@ -123,7 +122,7 @@ pub(super) fn newest_first(
     db.range(range).rev().enumerate().map(move |(index, entry)| {
         let entry = entry?;
         if index % 8 == 7 {
-            disk::pump(&pumped, &entry.0)?;
+            pumped.pump(&entry.0)?;
         }
         Ok(entry)
     })

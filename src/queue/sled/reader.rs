@@ -297,7 +297,7 @@ pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
     };
     let (key, value) = entry?;
     let group = group(db, &key, &value).map_err(|error| error.of(&key))?;
-    super::disk::pump(db, &key)?;
+    db.pump(&key)?;
     // The record before a hole is another one.
     let group = group.filter(|(head, _)| seq < head.end());
     Ok(group.map(|(head, events)| Group {

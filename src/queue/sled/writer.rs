@@ -61,7 +61,6 @@ pub(super) struct Writer {
     upkept: Instant,
     /// There is more to tidy up than one commit takes.
     pub(super) more: bool,
-    written_since_pump: usize,
     /// There are parts of long values in the store, or were since it was opened.
     any_parts: bool,
     pub(super) room: Room,
@@ -103,7 +102,6 @@ impl Writer {
             runtime,
             upkept: Instant::now(),
             more: false,
-            written_since_pump: 0,
             any_parts: false,
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
             mark,
@@ -297,7 +295,8 @@ impl Writer {
         for (head, bytes) in mem::take(&mut written.heads) {
             self.dedup.remember(head, bytes);
         }
-        self.more |= self.dedup.unpacked.is_due(self.bounds());
+        let almost_full = self.journal.as_mut().is_some_and(Journal::is_almost_full);
+        self.more |= almost_full || self.dedup.unpacked.is_due(self.bounds());
         self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();
@@ -314,16 +313,8 @@ impl Writer {
         }
         self.mark.unnoted = true;
         let began = Instant::now();
-        let (any_parts, unpumped) = (&mut self.any_parts, &mut self.written_since_pump);
-        let write = || {
-            let entries = long::expand(db, entries, any_parts)?;
-            *unpumped += entries.len();
-            let last = entries.last().map(|(key, _)| key.clone()).filter(|_| *unpumped >= 16);
-            journal.commit(db, entries)?;
-            let Some(last) = last else { return Ok(()) };
-            *unpumped = 0;
-            disk::pump(db, &last)
-        };
+        let any_parts = &mut self.any_parts;
+        let write = || journal.commit(db, long::expand(db, entries, any_parts)?);
         let watched = self.shared.watchdog.watch();
         let written = catch_unwind(AssertUnwindSafe(write));
         drop(watched);

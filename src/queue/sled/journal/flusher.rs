@@ -1,4 +1,4 @@
-//! Has sled make durable what it was given, while the writer goes on.
+//! Gives sled what was committed, while the writer goes on.
 
 use std::{
     io,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::queue::sled::database::Db;
 
-/// One flush at a time. What is counted are the journal's bytes.
+/// One hand-over at a time. What is counted are the journal's bytes.
 #[derive(Debug)]
 pub(super) struct Flusher {
     db: Db,
-    /// A flush of everything up to here is under way.
-    under_way: Option<(u64, JoinHandle<sled::Result<usize>>)>,
-    /// Up to here all is durable.
+    /// Everything up to here is being handed over.
+    under_way: Option<(u64, JoinHandle<sled::Result<()>>)>,
+    /// Up to here sled has made all durable.
     durable: u64,
 }
 
@@ -22,29 +22,32 @@ impl Flusher {
         Self { db, under_way: None, durable: 0 }
     }
 
-    /// Bytes up to `written` that no flush was begun for. Hears of one that has ended.
-    pub(super) fn behind(&mut self, written: u64) -> sled::Result<u64> {
-        if self.under_way.as_ref().is_some_and(|(_, flush)| flush.is_finished()) {
+    /// Whether some of what was written up to here is neither with sled nor on its way. Hears of a
+    /// hand-over that has ended.
+    pub(super) fn lacks(&mut self, until: u64) -> sled::Result<bool> {
+        if self.under_way.as_ref().is_some_and(|(_, given)| given.is_finished()) {
             self.join()?;
         }
         let begun = self.under_way.as_ref().map_or(self.durable, |(until, _)| *until);
-        Ok(written.saturating_sub(begun))
+        Ok(begun < until)
     }
 
-    /// Begins to flush what was applied so far, unless a flush is under way.
+    /// Begins to hand over all that was committed, which is what was written up to here; unless a
+    /// hand-over is under way.
     ///
     /// On a thread of its own each time: a buffer of 8 MiB that sled is done with is freed when the
     /// thread that let go of it has let go of many more things, or ends.
     pub(super) fn begin(&mut self, written: u64) -> io::Result<()> {
         if self.under_way.is_none() {
             let db = self.db.clone();
+            db.freeze();
             let thread = thread::Builder::new().name("store-flush".into());
-            self.under_way = Some((written, thread.spawn(move || db.flush())?));
+            self.under_way = Some((written, thread.spawn(move || db.hand_over())?));
         }
         Ok(())
     }
 
-    /// Waits until everything up to `until` is durable.
+    /// Waits until sled has made durable everything up to `until`, which was committed.
     pub(super) fn wait(&mut self, until: u64) -> sled::Result<()> {
         while self.durable < until {
             self.begin(until)?;
@@ -54,8 +57,10 @@ impl Flusher {
     }
 
     fn join(&mut self) -> sled::Result<()> {
-        if let Some((until, flush)) = self.under_way.take() {
-            flush.join().map_err(|_| io::Error::other("sled panicked as it flushed"))??;
+        if let Some((until, given)) = self.under_way.take() {
+            given
+                .join()
+                .map_err(|_| io::Error::other("sled panicked as it was given commits"))??;
             self.durable = until;
         }
         Ok(())

@@ -41,12 +41,20 @@ fn empty_db(noted: u64) -> Db {
     db
 }
 
+/// Sixteen of these are a page of sled; a larger one would become a file of its own.
+const MOST: usize = 4 * 1024;
+
+/// An entry, or several that begin with this key, and have so many bytes in all.
 fn set(key: u32, len: usize) -> Entries {
-    vec![(key.to_be_bytes().to_vec(), Some(vec![1; len]))]
+    let lens = (0..len).step_by(MOST).map(|begin| MOST.min(len - begin));
+    let keys = (0_u32..).map(|part| [key.to_be_bytes(), part.to_be_bytes()].concat());
+    keys.zip(lens).map(|(key, len)| (key, Some(vec![1; len]))).collect()
 }
 
+/// Bytes under this key.
 fn value(db: &Db, key: u32) -> Option<usize> {
-    db.get(key.to_be_bytes()).unwrap().map(|value| value.len())
+    let values = db.scan_prefix(&key.to_be_bytes()).map(|entry| entry.unwrap().1.len());
+    values.reduce(|sum, len| sum + len)
 }
 
 #[test]
@@ -57,7 +65,8 @@ fn what_sled_lost_it_gets_back_in_order() {
     for (key, len) in [(1, 10), (2, 20), (1, 11)] {
         journal.commit(&db, set(key, len)).unwrap();
     }
-    journal.commit(&db, vec![(2_u32.to_be_bytes().to_vec(), None)]).unwrap();
+    let gone = set(2, 20).into_iter().map(|(key, _)| (key, None)).collect();
+    journal.commit(&db, gone).unwrap();
     drop(journal);
     let lost = empty_db(2);
     drop(bench.open(&lost).unwrap());

@@ -141,19 +141,19 @@ const DAMAGES: &[Damage] = &[
     ("no identity", |db| remove(db, keys::STORE), "the store's identity is missing", |_| true),
     (
         "the last changes",
-        |db| drop(db.insert(keys::STARTED, encode_number(0)).unwrap()),
+        |db| db.insert(keys::STARTED, encode_number(0)).unwrap(),
         "the last changes are missing",
         |_| true,
     ),
     (
         "a stranger",
-        |db| drop(db.insert(b"z|what", b"".to_vec()).unwrap()),
+        |db| db.insert(b"z|what", b"".to_vec()).unwrap(),
         "z|what is none of ours",
         |_| true,
     ),
     (
         "a part of nothing",
-        |db| drop(db.insert(keys::part(&keys::event(5), 1), b"".to_vec()).unwrap()),
+        |db| db.insert(keys::part(&keys::event(5), 1), b"".to_vec()).unwrap(),
         "part 1 of the record that begins with event 5",
         |_| true,
     ),

@@ -23,7 +23,7 @@ use crate::{
             OpenError,
             database::Db,
             dedup::Dedup,
-            disk::{self, open_when_free},
+            disk::open_when_free,
             entry::{Cursor, Identity, Tried, Undecodable, encode_number},
             journal, keys, long,
             mark::{Mark, MarkFile},
@@ -131,10 +131,8 @@ impl Carrier<'_> {
         self.bytes = 0;
         let entries = mem::take(&mut self.entries);
         let entries = long::expand(&self.db, entries, &mut self.any_parts)?;
-        let last = entries.last().map(|(key, _)| key.clone());
-        journal::apply(&self.db, &entries)?;
-        self.db.flush()?;
-        Ok(last.map_or(Ok(()), |key| disk::pump(&self.db, &key))?)
+        self.db.apply(&entries)?;
+        Ok(self.db.flush()?)
     }
 
     /// Notes what was lost before `first`, if something was.
@@ -231,7 +229,7 @@ impl Carrier<'_> {
         for (index, entry) in old.range(keys::all(keys::EVENTS)).enumerate() {
             let (key, value) = entry?;
             if index % 8 == 7 {
-                disk::pump(old, &key)?;
+                old.pump(&key)?;
             }
             if found.bad.contains(&*key) {
                 continue;
@@ -254,7 +252,7 @@ impl Carrier<'_> {
         for (index, entry) in old.range(keys::all(prefix)).enumerate() {
             let (key, value) = entry?;
             if index % 8 == 7 {
-                disk::pump(old, &key)?;
+                old.pump(&key)?;
             }
             let owner = keys::part_of(&key).map(|(of, _)| of).filter(|_| prefix == keys::PARTS);
             let of_record = owner.is_some_and(|of| of.first() == Some(&keys::EVENTS));

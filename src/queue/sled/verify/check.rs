@@ -13,7 +13,6 @@ use crate::{
             OpenError,
             database::Db,
             dedup::Dedup,
-            disk,
             entry::{
                 Cursor, Identity, Tried, Undecodable, decode_hooks, decode_number, decode_place,
             },
@@ -101,7 +100,7 @@ impl Found {
         for (index, entry) in db.range(keys::all(prefix)).enumerate() {
             let (key, value) = entry?;
             if index % 8 == 7 {
-                disk::pump(db, &key)?;
+                db.pump(&key)?;
             }
             let judged = match long::whole(db, &key, &value) {
                 Ok(whole) => self.judge(db, &key, &value, &whole.unwrap_or_default()),

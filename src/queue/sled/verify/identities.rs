@@ -6,7 +6,7 @@ use super::{carry::Carrier, check::Found};
 use crate::queue::sled::{
     OpenError,
     database::Db,
-    disk, keys,
+    keys,
     packing::Note,
     record::{Head, Id},
     wire::Malformed,
@@ -127,7 +127,7 @@ impl Carrier<'_> {
         for (index, entry) in old.range(keys::all(keys::IDS)).enumerate() {
             let (key, value) = entry?;
             if index % 8 == 7 {
-                disk::pump(old, &key)?;
+                old.pump(&key)?;
             }
             match Head::decode_ids(&value) {
                 Ok(head) if !found.bad.contains(&*key) => self.packed(head)?,

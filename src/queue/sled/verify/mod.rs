@@ -262,7 +262,7 @@ fn with_the_journal(db: &Db, directory: &Path) -> Result<Vec<String>, OpenError>
     let contents = Contents::read(directory, Owner { store: identity.store, noted })?;
     if contents.is_ours() {
         for entries in &contents.commits {
-            journal::apply(db, entries)?;
+            db.apply(entries)?;
         }
     }
     Ok(contents.faults)

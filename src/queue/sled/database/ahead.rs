@@ -1,0 +1,105 @@
+//! What the journal has and sled does not have yet.
+//!
+//! Owns two layers of changes. The young one takes what is committed; from time to time it becomes
+//! the old one, which sled gets as a whole. Most events are delivered and deleted before that, and
+//! sled never hears of them. Both lie over sled: what stands here counts.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use sled::IVec;
+
+use super::super::writer::Entries;
+
+/// Changes by their keys: a value, or that there is none.
+pub(super) type Layer = BTreeMap<IVec, Option<IVec>>;
+/// From here to there.
+pub(super) type Bounds = (Bound<IVec>, Bound<IVec>);
+
+/// Which end of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Front,
+    Back,
+}
+
+/// The layers.
+#[derive(Debug, Default)]
+pub(super) struct Ahead(RwLock<Layers>);
+
+#[derive(Debug, Default)]
+struct Layers {
+    young: Layer,
+    old: Option<Arc<Layer>>,
+    /// So many layers sled has got. Whoever reads sled and has read that before reads again.
+    handed_over: u64,
+}
+
+impl Ahead {
+    /// Takes these changes, in their order.
+    pub(super) fn take(&self, entries: Entries) {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in entries {
+            layers.young.insert(key.into(), value.map(IVec::from));
+        }
+    }
+
+    /// What is to be said of this key; None if that is sled's to say.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let old = || layers.old.as_ref().and_then(|old| old.get(key));
+        layers.young.get(key).or_else(old).cloned()
+    }
+
+    /// The first change at this end of the bounds, and how many layers sled has got by now.
+    pub(super) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(IVec, Option<IVec>)>) {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let young = edge(&layers.young, bounds, end);
+        let old = layers.old.as_ref().and_then(|old| edge(old, bounds, end));
+        let first = match (young, old) {
+            (Some(young), Some(old)) => {
+                let old_is_nearer =
+                    if end == End::Front { old.0 < young.0 } else { old.0 > young.0 };
+                Some(if old_is_nearer { old } else { young })
+            }
+            (young, old) => young.or(old),
+        };
+        (layers.handed_over, first.map(|(key, value)| (key.clone(), value.clone())))
+    }
+
+    /// The young layer becomes the old one, if there is none.
+    pub(super) fn freeze(&self) {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if layers.old.is_none() {
+            layers.old = Some(Arc::new(mem::take(&mut layers.young)));
+        }
+    }
+
+    /// The layer that sled is to get now.
+    pub(super) fn old(&self) -> Option<Arc<Layer>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).old.clone()
+    }
+
+    /// Sled has it.
+    pub(super) fn handed_over(&self) {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        layers.handed_over += 1;
+        let old = layers.old.take();
+        drop(layers);
+        drop(old);
+    }
+}
+
+fn edge<'a>(
+    layer: &'a Layer,
+    (low, high): &Bounds,
+    end: End,
+) -> Option<(&'a IVec, &'a Option<IVec>)> {
+    let bounds = (low.as_ref().map(|key| &**key), high.as_ref().map(|key| &**key));
+    let mut within = layer.range::<[u8], _>(bounds);
+    if end == End::Front { within.next() } else { within.next_back() }
+}
