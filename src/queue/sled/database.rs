@@ -20,7 +20,7 @@ use sled::{
 };
 
 use self::{ahead::Ahead, range::Range};
-use super::{keys, writer::Entries};
+use super::{entry::encode_number, keys, writer::Entries};
 
 /// So many bytes sled is given before they are to be durable: the less, the shorter a commit waits
 /// for the disk while sled writes.
@@ -121,23 +121,24 @@ impl Db {
     }
 
     /// Gives sled what was frozen, and makes that durable. What is taken meanwhile stays.
-    pub(super) fn hand_over(&self) -> sled::Result<()> {
+    pub(super) fn hand_over(&self, generation: u64) -> sled::Result<()> {
+        self.note_journal(generation)?;
         let changes = self.ahead.old().unwrap_or_default();
-        let (mut bytes, mut last) = (0, None);
-        for (index, (key, value)) in changes.iter().enumerate() {
-            bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+        let (mut count, mut bytes) = (0, 0);
+        for (key, value) in &*changes {
+            if self.ahead.is_changed_again(key) {
+                continue;
+            }
             self.change(key, value.clone())?;
-            last = Some(key);
-            if index % PUMP == PUMP - 1 {
+            count += 1;
+            bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+            if count % PUMP == 0 {
                 self.pump(key)?;
             }
             if bytes >= STEP {
                 self.flush()?;
                 bytes = 0;
             }
-        }
-        if let Some(last) = last {
-            self.pump(last)?;
         }
         self.flush()?;
         self.ahead.handed_over();
@@ -153,6 +154,11 @@ impl Db {
             }
         }
         entries.last().map_or(Ok(()), |(key, _)| self.pump(key))
+    }
+
+    /// Tells sled which half of the journal was begun: it must not be without one of that time.
+    pub(super) fn note_journal(&self, generation: u64) -> sled::Result<()> {
+        self.insert(keys::JOURNAL, encode_number(generation))
     }
 
     /// Sets an entry of sled at once, when nothing lies over it.

@@ -20,7 +20,7 @@ use super::{OpenError, database::Db, durable_flush, entry, keys};
 /// Fixed for ever: a store is opened with the segment size that it was made with.
 pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
 /// Of pages that were read or written last. Records are read once and in order, so more is of no use.
-const CACHE: u64 = 16 * 1024 * 1024;
+const CACHE: u64 = 8 * 1024 * 1024;
 
 /// Where a verification keeps its copy.
 pub(super) const COPY: &str = "verify";

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The most ids in a record: 64 KiB of them.
-const MOST: usize = 4096;
+/// The most ids in a record: 16 KiB of them.
+const MOST: usize = 1024;
 
 /// A record under `d|`.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ mod half;
 
 use std::{
     fs::{File, OpenOptions},
-    io, mem,
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -24,23 +24,15 @@ use self::{
     flusher::Flusher,
     half::{HALF, START, commit, first_page},
 };
-use super::{
-    OpenError,
-    database::Db,
-    durable_flush,
-    entry::{decode_number, encode_number},
-    keys,
-    writer::Entries,
-};
+use super::{OpenError, database::Db, durable_flush, entry::decode_number, keys, writer::Entries};
 
 /// Sled gets the rest of a half at the latest after this time.
 const SOON: Duration = Duration::from_secs(1);
-/// With so many bytes in a half, what is of no more use is to be deleted, before sled gets it.
-const ALMOST: usize = HALF / 4 * 3;
+/// With so many bytes in a half, what is of no more use is to be deleted: before sled gets what the
+/// half before held, and before what this one holds is frozen.
+const TIDY: [usize; 2] = [HALF / 8 * 3, HALF / 8 * 7];
 /// Both halves are begun anew when nothing in them is needed any more.
 const BOTH: u64 = 2;
-/// Bytes to spare for the entry that tells sled that a half was begun.
-const NOTE: usize = 64;
 
 /// Where it is.
 pub(super) fn path(directory: &Path) -> PathBuf {
@@ -61,10 +53,10 @@ pub(super) struct Journal {
     /// Bytes written since it was opened, and those before this half.
     written: u64,
     before: u64,
-    /// When sled was last given something, or when there was nothing to give.
-    given: Instant,
-    /// It was said that this half is almost full.
-    said: bool,
+    /// When there was last nothing that sled does not get.
+    waits_since: Instant,
+    /// How often in this half it was said that it wants room.
+    said: usize,
     flusher: Flusher,
 }
 
@@ -92,8 +84,8 @@ impl Journal {
             at: START,
             written: 0,
             before: 0,
-            given: Instant::now(),
-            said: false,
+            waits_since: Instant::now(),
+            said: 0,
             flusher: Flusher::new(db.clone()),
         };
         journal.clear(db)?;
@@ -101,8 +93,8 @@ impl Journal {
     }
 
     /// Makes these entries durable; then they are in the database.
-    pub(super) fn commit(&mut self, db: &Db, mut entries: Entries) -> sled::Result<()> {
-        if self.append(&mut entries)? {
+    pub(super) fn commit(&mut self, db: &Db, entries: Entries) -> sled::Result<()> {
+        if self.append(&entries)? {
             db.take(entries);
             return Ok(());
         }
@@ -112,20 +104,17 @@ impl Journal {
     }
 
     /// Writes them down and syncs that. False if they are too large for it.
-    fn append(&mut self, entries: &mut Entries) -> sled::Result<bool> {
+    fn append(&mut self, entries: &Entries) -> sled::Result<bool> {
         let mut bytes = commit(self.generation, self.count, entries);
-        if START + bytes.len() + NOTE > HALF {
+        if START + bytes.len() > HALF {
             return Ok(false);
         }
         if self.at + bytes.len() > HALF {
-            self.flusher.wait(self.before)?;
+            self.flusher.wait(self.before, self.generation)?;
             self.begin()?;
-            entries.push((keys::JOURNAL.to_vec(), Some(encode_number(self.generation))));
             bytes = commit(self.generation, self.count, entries);
         }
-        if self.flusher.lacks(self.before)? {
-            self.give()?;
-        }
+        self.give()?;
         self.file.write_all_at(&bytes, place(self.generation, self.at))?;
         durable_flush::sync(&self.file)?;
         self.count += 1;
@@ -134,30 +123,43 @@ impl Journal {
         Ok(true)
     }
 
-    /// Whether it is time to delete what is of no more use. Said once in each half.
-    pub(super) fn is_almost_full(&mut self) -> bool {
-        self.at >= ALMOST && !mem::replace(&mut self.said, true)
-    }
-
-    /// Gives sled what has waited for some time, and hears whether it took what it was given.
-    pub(super) fn tend(&mut self) -> sled::Result<()> {
-        if !self.flusher.lacks(self.written)? {
-            self.given = Instant::now();
-        } else if self.given.elapsed() >= SOON {
-            self.give()?;
+    /// What the half before held is frozen as soon as that can be, and sled gets it when this half
+    /// is half full: by then most of it is deleted again.
+    fn give(&mut self) -> sled::Result<()> {
+        self.flusher.look()?;
+        if self.flusher.lacks(self.before) {
+            self.flusher.freeze(self.written);
+        }
+        if self.at >= HALF / 2 {
+            self.flusher.begin(self.generation)?;
         }
         Ok(())
     }
 
-    fn give(&mut self) -> io::Result<()> {
-        self.given = Instant::now();
-        self.flusher.begin(self.written)
+    /// Whether it is time to delete what is of no more use. Said twice in each half.
+    pub(super) fn wants_room(&mut self) -> bool {
+        let due = TIDY.get(self.said).is_some_and(|at| self.at >= *at);
+        self.said += usize::from(due);
+        due
+    }
+
+    /// Gives sled what has waited for some time, and hears whether it took what it was given.
+    pub(super) fn tend(&mut self) -> sled::Result<()> {
+        self.flusher.look()?;
+        if !self.flusher.lacks(self.written) {
+            self.waits_since = Instant::now();
+        } else if self.waits_since.elapsed() >= SOON {
+            self.waits_since = Instant::now();
+            self.flusher.freeze(self.written);
+            self.flusher.begin(self.generation)?;
+        }
+        Ok(())
     }
 
     /// Has sled make durable all of it, so that nothing in it is needed any more.
     pub(super) fn clear(&mut self, db: &Db) -> sled::Result<()> {
-        self.flusher.wait(self.written)?;
-        db.insert(keys::JOURNAL, encode_number(self.generation + BOTH))?;
+        self.flusher.wait(self.written, self.generation)?;
+        db.note_journal(self.generation + BOTH)?;
         db.flush()?;
         self.begin()?;
         Ok(self.begin()?)
@@ -169,7 +171,7 @@ impl Journal {
         self.file.write_all_at(&first_page(generation, self.store), place(generation, 0))?;
         durable_flush::sync(&self.file)?;
         (self.generation, self.count, self.at) = (generation, 0, START);
-        self.said = false;
+        self.said = 0;
         self.before = self.written;
         Ok(())
     }

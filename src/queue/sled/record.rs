@@ -20,10 +20,15 @@ use crate::{
 /// An id in the dedup window: 128 bits of a keyed hash.
 pub(super) type Id = [u64; 2];
 
-/// Largest entry of the store; a larger value is kept in parts ([`super::long`]). sled moves a leaf (17 values and a few changes to them) that is
-/// larger than a quarter of a segment to a file that it never syncs, so 24 of these must be less.
+/// Largest entry of the store; a larger value is kept in parts ([`super::long`]). sled moves a leaf
+/// (17 values and a few changes to them) that is larger than a quarter of a segment to a file that
+/// it never syncs, so 24 of these must be less.
 pub(super) const MAX_RECORD: usize = 80 * 1024;
 const _: () = assert!(24 * MAX_RECORD < super::disk::SEGMENT_SIZE / 4, "leaves would become blobs");
+
+/// Events are stored together up to so many bytes; a larger one is alone. sled keeps 256 leaves of
+/// up to sixteen records in memory, however small its cache is to be.
+const MAX_GROUP: usize = 16 * 1024;
 
 /// Frame, first, count, time, and the count of ids.
 const HEAD: usize = FRAME + 8 + 4 + 8 + 4;
@@ -134,7 +139,7 @@ impl Packing {
     /// Whether an event of so many bytes, with its ids, fits in as well.
     pub(super) fn has_room(&self, event: &[u8], ids: &[Id]) -> bool {
         let ids = (self.head.ids.len() + ids.len()) * ID;
-        self.head.count == 0 || HEAD + ids + self.events.len() + event.len() <= MAX_RECORD
+        self.head.count == 0 || HEAD + ids + self.events.len() + event.len() <= MAX_GROUP
     }
 
     /// Takes it in.

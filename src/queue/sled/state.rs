@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Records that a handler reads from at once.
-const READING: usize = 3;
+const READING: usize = 12;
 
 /// Waiting retries of one handler.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::queue::StoredEvent;
 
 /// Bytes of events that are kept in memory after they were stored, for handlers that keep up.
-const TAIL_BYTES: usize = 8 * 1024 * 1024;
+const TAIL_BYTES: usize = 2 * 1024 * 1024;
 
 /// Events that were stored together, as they are given out.
 #[derive(Debug)]

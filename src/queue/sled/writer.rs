@@ -295,8 +295,8 @@ impl Writer {
         for (head, bytes) in mem::take(&mut written.heads) {
             self.dedup.remember(head, bytes);
         }
-        let almost_full = self.journal.as_mut().is_some_and(Journal::is_almost_full);
-        self.more |= almost_full || self.dedup.unpacked.is_due(self.bounds());
+        let wants_room = self.journal.as_mut().is_some_and(Journal::wants_room);
+        self.more |= wants_room || self.dedup.unpacked.is_due(self.bounds());
         self.dedup.hooks.append(&mut written.hooks);
         written.make_known(&self.shared, self.dedup.known.len());
         self.gauge();

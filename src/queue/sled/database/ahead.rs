@@ -84,6 +84,12 @@ impl Ahead {
         self.0.read().unwrap_or_else(PoisonError::into_inner).old.clone()
     }
 
+    /// Whether this key was changed again since: then sled need not hear of what it was before. The
+    /// journal has the later change, and sled will get that.
+    pub(super) fn is_changed_again(&self, key: &[u8]) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).young.contains_key(key)
+    }
+
     /// Sled has it.
     pub(super) fn handed_over(&self) {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);

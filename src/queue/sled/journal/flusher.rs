@@ -11,57 +11,67 @@ use crate::queue::sled::database::Db;
 #[derive(Debug)]
 pub(super) struct Flusher {
     db: Db,
-    /// Everything up to here is being handed over.
-    under_way: Option<(u64, JoinHandle<sled::Result<()>>)>,
+    /// Everything up to here is what sled gets next.
+    frozen: Option<u64>,
+    under_way: Option<JoinHandle<sled::Result<()>>>,
     /// Up to here sled has made all durable.
     durable: u64,
 }
 
 impl Flusher {
     pub(super) fn new(db: Db) -> Self {
-        Self { db, under_way: None, durable: 0 }
+        Self { db, frozen: None, under_way: None, durable: 0 }
     }
 
-    /// Whether some of what was written up to here is neither with sled nor on its way. Hears of a
-    /// hand-over that has ended.
-    pub(super) fn lacks(&mut self, until: u64) -> sled::Result<bool> {
-        if self.under_way.as_ref().is_some_and(|(_, given)| given.is_finished()) {
-            self.join()?;
+    /// Hears of a hand-over that has ended.
+    pub(super) fn look(&mut self) -> sled::Result<()> {
+        let ended = self.under_way.as_ref().is_some_and(JoinHandle::is_finished);
+        if ended { self.join() } else { Ok(()) }
+    }
+
+    /// Whether some of what was written up to here is not what sled gets next, nor has got.
+    pub(super) fn lacks(&self, until: u64) -> bool {
+        self.frozen.unwrap_or(self.durable) < until
+    }
+
+    /// All that was committed, which is what was written up to here, is what sled gets next; unless
+    /// there is something already that it is to get.
+    pub(super) fn freeze(&mut self, written: u64) {
+        if self.frozen.is_none() {
+            self.db.freeze();
+            self.frozen = Some(written);
         }
-        let begun = self.under_way.as_ref().map_or(self.durable, |(until, _)| *until);
-        Ok(begun < until)
     }
 
-    /// Begins to hand over all that was committed, which is what was written up to here; unless a
-    /// hand-over is under way.
+    /// Begins to give sled what was frozen, if it was not begun, and the number of the journal's half.
     ///
     /// On a thread of its own each time: a buffer of 8 MiB that sled is done with is freed when the
     /// thread that let go of it has let go of many more things, or ends.
-    pub(super) fn begin(&mut self, written: u64) -> io::Result<()> {
-        if self.under_way.is_none() {
+    pub(super) fn begin(&mut self, generation: u64) -> io::Result<()> {
+        if self.frozen.is_some() && self.under_way.is_none() {
             let db = self.db.clone();
-            db.freeze();
             let thread = thread::Builder::new().name("store-flush".into());
-            self.under_way = Some((written, thread.spawn(move || db.hand_over())?));
+            self.under_way = Some(thread.spawn(move || db.hand_over(generation))?);
         }
         Ok(())
     }
 
     /// Waits until sled has made durable everything up to `until`, which was committed.
-    pub(super) fn wait(&mut self, until: u64) -> sled::Result<()> {
+    pub(super) fn wait(&mut self, until: u64, generation: u64) -> sled::Result<()> {
         while self.durable < until {
-            self.begin(until)?;
+            self.freeze(until);
+            self.begin(generation)?;
             self.join()?;
         }
         Ok(())
     }
 
     fn join(&mut self) -> sled::Result<()> {
-        if let Some((until, given)) = self.under_way.take() {
+        if let Some(given) = self.under_way.take() {
             given
                 .join()
                 .map_err(|_| io::Error::other("sled panicked as it was given commits"))??;
-            self.durable = until;
+            self.durable = self.frozen.take().unwrap_or(self.durable);
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Bench {
 /// A database that has nothing of what the journal has.
 fn empty_db(noted: u64) -> Db {
     let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
-    db.insert(keys::JOURNAL, encode_number(noted)).unwrap();
+    db.note_journal(noted).unwrap();
     db
 }
 
@@ -81,6 +81,7 @@ fn it_goes_round_and_keeps_what_sled_may_not_have() {
     let len = HALF / 10;
     for key in 0..100 {
         journal.commit(&db, set(key, len)).unwrap();
+        assert!(journal.generation.abs_diff(noted(&db).unwrap()) <= BOTH);
     }
     drop(journal);
     let lost = empty_db(noted(&db).unwrap());
