@@ -7,6 +7,9 @@
 #![expect(clippy::print_stdout, reason = "the result is for a person")]
 #![expect(clippy::disallowed_methods, reason = "the tasks end with the measurement")]
 
+// The program's.
+#[path = "../../src/allocator.rs"]
+mod allocator;
 mod backlog;
 mod bare;
 mod churn;
@@ -14,10 +17,6 @@ mod measure;
 mod speed;
 
 use tokio::runtime::Runtime;
-
-/// The program's.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();

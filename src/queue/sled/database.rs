@@ -248,48 +248,4 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEYS: [&[u8]; 9] =
-        [b"c|a", b"d|1", b"e|1", b"m|next", b"m|store", b"p|e|1|1", b"r|1", b"x|1", b"y|1"];
-
-    fn counts(db: &Db) -> Vec<usize> {
-        db.trees().into_iter().map(Tree::len).collect()
-    }
-
-    #[test]
-    fn a_first_store_is_sorted_also_after_a_crash_meanwhile() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = Config::new().path(folder.path().join("sled"));
-        let sled = config.open().unwrap();
-        for key in KEYS {
-            sled.insert(key, key).unwrap();
-        }
-        // Some were sorted before a crash.
-        sled.open_tree(IDS).unwrap().insert(b"d|1", b"d|1").unwrap();
-        sled.open_tree(STATE).unwrap().insert(b"c|a", b"c|a").unwrap();
-        drop(sled);
-        for _ in 0..2 {
-            let db = loop {
-                // The threads of the one before hold the lock a moment longer.
-                if let Ok(db) = Db::open(&config) {
-                    break db;
-                }
-            };
-            assert!(KEYS.iter().all(|key| db.get(key).unwrap().unwrap() == key));
-            assert_eq!(counts(&db), [2, 1, 6]);
-        }
-    }
-
-    #[test]
-    fn entries_of_all_trees_are_written_at_once() {
-        let db = Db::open(&Config::new().temporary(true)).unwrap();
-        db.insert(b"e|2", b"").unwrap();
-        let mut entries: Entries = KEYS.iter().map(|key| (key.to_vec(), Some(vec![1]))).collect();
-        entries.push((b"e|2".to_vec(), None));
-        db.write_at_once(&entries).unwrap();
-        assert_eq!(counts(&db), [2, 1, 6]);
-        assert_eq!(db.range(keys::all(keys::EVENTS)).count(), 1);
-    }
-}
+mod tests;

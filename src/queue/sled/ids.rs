@@ -13,8 +13,10 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The most ids in a record: 16 KiB of them.
-const MOST: usize = 1024;
+/// The most ids in a record: 8 KiB of them.
+const MOST: usize = 512;
+/// The most ids that wait to be packed: eight records are written at once.
+const DUE: usize = 8 * MOST;
 
 /// A record under `d|`.
 #[derive(Debug, Clone, Copy)]
@@ -36,18 +38,25 @@ impl From<&Head> for Packed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     most: usize,
+    due: usize,
     span: Duration,
 }
 
 impl Bounds {
     /// Small parts of a window of so much time and so many ids.
     pub(super) fn of_window(window: Duration, max: usize) -> Self {
-        Self { most: (max / 64).clamp(1, MOST), span: window / 64 }
+        let (most, due) = ((max / 64).clamp(1, MOST), (max / 64).clamp(1, DUE));
+        Self { most, due, span: window / 64 }
     }
 
     /// The most ids in a record.
     pub(super) fn most(self) -> usize {
         self.most
+    }
+
+    /// With so many ids they are to be packed.
+    pub(super) fn due(self) -> usize {
+        self.due
     }
 
     /// The longest time between the first and the last of them.
@@ -141,7 +150,7 @@ mod tests {
             commits in proptest::collection::vec(proptest::collection::vec(1usize..9, 1..6), 1..40),
         ) {
             let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
-            let bounds = Bounds { most: 64, span: HOUR };
+            let bounds = Bounds { most: 64, due: 64, span: HOUR };
             let (mut there, mut next, mut all) = (VecDeque::new(), 1_u64, Vec::new());
             for commit in &commits {
                 let mut groups = Vec::new();
@@ -179,7 +188,7 @@ mod tests {
         let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
         let received = Timestamp::default();
         let head = |first| Head { first, count: 1, received, ids: vec![[first, 0]] };
-        let bounds = Bounds { most: 64, span: HOUR };
+        let bounds = Bounds { most: 64, due: 64, span: HOUR };
         let mut there = VecDeque::new();
         for groups in [vec![head(1)], vec![head(3), head(5)], vec![head(6)]] {
             let mut entries = Entries::new();
@@ -197,7 +206,7 @@ mod tests {
             let received = Timestamp::default().after(HOUR * hours);
             Head { first, count: 1, received, ids: vec![[first, 0]] }
         };
-        let bounds = Bounds { most: 64, span: HOUR };
+        let bounds = Bounds { most: 64, due: 64, span: HOUR };
         let mut entries = Entries::new();
         pack(&db, VecDeque::new(), vec![head(1, 0), head(2, 5)], bounds, &mut entries).unwrap();
         db.write_at_once(&entries).unwrap();

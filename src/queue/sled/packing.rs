@@ -16,8 +16,6 @@ use super::{
 /// Bytes of records that a start reads at most because their ids are not packed, about: large
 /// events bring few ids.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
-/// So many records of ids are written together, if nothing else asks for it.
-const DUE: usize = 4;
 /// Records of ids that one commit writes only because they are due.
 const RUNS: usize = 16;
 
@@ -89,7 +87,7 @@ impl Unpacked {
 
     /// Whether it is time to pack some.
     pub(super) fn is_due(&self, bounds: Bounds) -> bool {
-        self.weight >= DUE * bounds.most() || self.bytes >= MOST_BYTES
+        self.weight >= bounds.due() || self.bytes >= MOST_BYTES
     }
 
     /// So many groups are below this number: they are to be packed when they are deleted.

@@ -19,7 +19,7 @@ use super::{
     state::{Job, State},
     tail::Group,
     watchdog::Watchdog,
-    wire::{Kind, Malformed},
+    wire::{Kind, Malformed, Stub},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -35,6 +35,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// a moment: with that much packed, and at most 16 MiB that is not. A larger one is checked as it is
 /// read, and by `brevdue verify`.
 const READ_WHOLE: u64 = 64 * 1024 * 1024;
+
+/// With a record of the log so many more are read at most, up to so many bytes.
+const AHEAD: usize = 64;
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// What writer and readers share.
 #[derive(Debug)]
@@ -260,12 +264,14 @@ async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError>
     if let Some(stored) = shared.state().recent(&lease.handler, seq) {
         return Ok(Some(stored));
     }
-    let group = shared.read(move |db| group_of(db, seq)).await?;
-    // Its record cannot have been deleted: this handler is not past it.
-    let Some(group) = group else { return Err(shared.damaged(&keys::event(seq), MISSING)) };
+    let groups = shared.read(move |db| groups_from(db, seq)).await?;
+    let Some(group) = groups.first() else {
+        // Its record cannot have been deleted: this handler is not past it.
+        return Err(shared.damaged(&keys::event(seq), MISSING));
+    };
     let stored = group.event(seq);
     if let Ok(place) = shared.state().place(&lease.handler) {
-        place.read(group);
+        place.read(groups);
     }
     Ok(stored)
 }
@@ -300,10 +306,30 @@ pub(super) fn group_of(db: &Db, seq: u64) -> Result<Option<Group>, ReadError> {
     db.pump(&key)?;
     // The record before a hole is another one.
     let group = group.filter(|(head, _)| seq < head.end());
-    Ok(group.map(|(head, events)| Group {
-        first: head.first,
-        events: events.into_iter().map(Arc::new).collect(),
-    }))
+    Ok(group.map(|(head, events)| Group::new(head.first, events)))
+}
+
+/// That group and some of those behind it, since they are wanted next; none if there is no such
+/// group. What is wrong behind the first one is told when its turn comes.
+fn groups_from(db: &Db, seq: u64) -> Result<Vec<Group>, ReadError> {
+    let mut groups: Vec<Group> = group_of(db, seq)?.into_iter().collect();
+    let Some(first) = groups.first() else { return Ok(groups) };
+    let (mut end, mut bytes) = (first.end(), first.bytes());
+    for entry in db.range(keys::event(end)..keys::all(keys::EVENTS).end).take(AHEAD) {
+        let Ok((key, value)) = entry else { break };
+        bytes += value.len();
+        if bytes > AHEAD_BYTES || Stub::of(&value).is_some() {
+            break;
+        }
+        match group(db, &key, &value) {
+            Ok(Some((head, events))) if head.first == end && !events.is_empty() => {
+                end = head.end();
+                groups.push(Group::new(head.first, events));
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(groups)
 }
 
 /// What is under this key; None if it was deleted meanwhile.

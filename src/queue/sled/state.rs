@@ -14,7 +14,7 @@ use super::{
     Options,
     entry::Cursor,
     load::Loaded,
-    tail::{Group, Tail},
+    tail::{Group, Tail, event_in},
     window::Window,
 };
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
     queue::{DeadLetterId, Health, QueueError, StartAt, StoredEvent},
 };
 
-/// Records that a handler reads from at once.
-const READING: usize = 12;
+/// Reads of the log that a handler's deliveries are served from at once.
+const READING: usize = 3;
 
 /// Waiting retries of one handler.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ pub(super) struct Place {
     pub(super) succeeded: BTreeMap<u64, u64>,
     /// The records that it reads from, once the tail has gone on without it, and whose turn it is
     /// to read one.
-    reading: VecDeque<Arc<Group>>,
+    reading: VecDeque<Vec<Group>>,
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) dead: u64,
     /// Wakes those who wait for a delivery.
@@ -145,10 +145,10 @@ impl Place {
         })
     }
 
-    /// A record was read. Those before it may still be wanted by deliveries that overtake.
-    pub(super) fn read(&mut self, group: Group) {
+    /// Records were read, in order. Those before may still be wanted by deliveries that overtake.
+    pub(super) fn read(&mut self, groups: Vec<Group>) {
         self.reading.truncate(READING - 1);
-        self.reading.push_front(Arc::new(group));
+        self.reading.push_front(groups);
     }
 
     /// A delivery was given back.
@@ -332,7 +332,7 @@ impl State {
     /// The event with this number, if memory holds it.
     pub(super) fn recent(&self, handler: &HandlerName, seq: u64) -> Option<Arc<StoredEvent>> {
         let mut reading = self.places.get(handler)?.reading.iter();
-        reading.find_map(|group| group.event(seq)).or_else(|| self.tail.event(seq))
+        reading.find_map(|groups| event_in(groups, seq)).or_else(|| self.tail.event(seq))
     }
 
     /// A delivery has ended, for good or to go on as a retry or a dead letter.

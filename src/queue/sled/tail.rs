@@ -15,15 +15,32 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// These events, from this number on.
+    pub(super) fn new(first: u64, events: Vec<StoredEvent>) -> Self {
+        Self { first, events: events.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The number after its last event.
+    pub(super) fn end(&self) -> u64 {
+        self.first.saturating_add(u64::try_from(self.events.len()).unwrap_or(u64::MAX))
+    }
+
     /// The event with this number, if it is in here.
     pub(super) fn event(&self, seq: u64) -> Option<Arc<StoredEvent>> {
         let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
         self.events.get(index).cloned()
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes that it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
         self.events.iter().map(|stored| stored.event.json().len() + 256).sum()
     }
+}
+
+/// The event with this number, if it is in these groups, which follow each other.
+pub(super) fn event_in(groups: &[Group], seq: u64) -> Option<Arc<StoredEvent>> {
+    let after = groups.partition_point(|group| group.first <= seq);
+    groups.get(after.checked_sub(1)?)?.event(seq)
 }
 
 /// The groups stored last.
