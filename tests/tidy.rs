@@ -12,7 +12,17 @@ use std::{
 ///
 /// In the folders of [`CONTRACTS`] the `mod.rs` is the contract and each child an own module.
 const LAYERS: &[&[&str]] = &[
-    &["backoff", "clock", "der", "fingerprint", "name", "network", "secret", "systemd"],
+    &[
+        "allocator",
+        "backoff",
+        "clock",
+        "der",
+        "fingerprint",
+        "name",
+        "network",
+        "secret",
+        "systemd",
+    ],
     &["certificate", "rsa_key"],
     &["event", "http_client", "metrics", "server", "supervisor"],
     &["queue"],

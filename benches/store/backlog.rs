@@ -30,7 +30,7 @@ pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
         let read = read(&queue.join("sled/db"))?;
         let reading = began.elapsed();
         let began = Instant::now();
-        let opened = open(&queue, &["a"]).await?;
+        let opened = open(&queue, &["a"], u64::MAX).await?;
         let opening = began.elapsed();
         let began = Instant::now();
         let first = opened.take(&"a".parse()?).await?;
@@ -77,7 +77,7 @@ fn kill_when_filled(queue: &Path, events: u64) -> anyhow::Result<()> {
 
 /// Fills a store, tells how that goes, and waits for its end.
 pub(crate) async fn fill(directory: &Path, events: u64) -> anyhow::Result<()> {
-    let queue = open(directory, &["a"]).await?;
+    let queue = open(directory, &["a"], u64::MAX).await?;
     let next = Arc::new(AtomicU64::new(0));
     for part in 1..=PARTS {
         let (until, before, began) = (events * part / PARTS, disk(directory), Instant::now());

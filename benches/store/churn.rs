@@ -4,6 +4,7 @@
 
 use std::{
     path::Path,
+    process::Command,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,8 @@ const SENDERS: u64 = 128;
 const TAKERS: usize = 64;
 /// How far the senders may be ahead of the depth.
 const SLACK: usize = 1024;
+/// Ten times what is live at the greater depth. The ballast is a 64th of it.
+const MAX_BYTES: u64 = 1 << 30;
 /// The run is told in so many parts, to show what is level.
 const PARTS: u64 = 10;
 
@@ -38,22 +41,26 @@ struct Flow {
     done: Mutex<[u64; 2]>,
 }
 
-pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
+/// Each depth in a process of its own, so that the memory is its own.
+pub(crate) fn run(events: u64) -> anyhow::Result<()> {
     println!("churn: {events} events, two handlers, 1 % retried, dedup window 2000000 ids");
     println!(
         "depth    part   ev/s  live MiB  ids MiB  disk MiB  disk-64/live+ids  RSS MiB  -40 B/id"
     );
     for depth in [1_000, 100_000] {
         if depth < events {
-            let directory = tempfile::tempdir_in("target")?;
-            at_depth(&directory.path().join("queue"), events, depth).await?;
+            let mut at = Command::new(std::env::current_exe()?);
+            at.args(["churn-at", &depth.to_string(), &events.to_string()]);
+            anyhow::ensure!(at.status()?.success(), "it failed at a depth of {depth}");
         }
     }
     Ok(())
 }
 
-async fn at_depth(directory: &Path, events: u64, depth: u64) -> anyhow::Result<()> {
-    let queue = open(directory, &HANDLERS).await?;
+pub(crate) async fn at_depth(depth: u64, events: u64) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir_in("target")?;
+    let directory = &directory.path().join("queue");
+    let queue = open(directory, &HANDLERS, MAX_BYTES).await?;
     let flow = Arc::new(Flow {
         events,
         depth,

@@ -26,8 +26,11 @@ fn main() -> anyhow::Result<()> {
     match arguments[..] {
         ["speed"] => runtime.block_on(speed::run(1, 2)),
         ["speed", rounds] => runtime.block_on(speed::run(number(rounds)?, 3)),
-        ["churn"] => runtime.block_on(churn::run(200_000)),
-        ["churn", events] => runtime.block_on(churn::run(number(events)?)),
+        ["churn"] => churn::run(200_000),
+        ["churn", events] => churn::run(number(events)?),
+        ["churn-at", depth, events] => {
+            runtime.block_on(churn::at_depth(number(depth)?, number(events)?))
+        }
         ["backlog"] => runtime.block_on(backlog::run(200_000)),
         ["backlog", events] => runtime.block_on(backlog::run(number(events)?)),
         ["fill", directory, events] => {
@@ -35,7 +38,7 @@ fn main() -> anyhow::Result<()> {
         }
         [] => {
             runtime.block_on(speed::run(1, 1))?;
-            runtime.block_on(churn::run(100_000))?;
+            churn::run(100_000)?;
             runtime.block_on(backlog::run(100_000))
         }
         _ => anyhow::bail!("speed [ROUNDS], churn [EVENTS] or backlog [EVENTS]"),

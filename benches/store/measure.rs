@@ -38,11 +38,15 @@ pub(crate) fn arrival(number: u64) -> anyhow::Result<Arrival> {
 }
 
 /// Opens a store with these handlers.
-pub(crate) async fn open(directory: &Path, handlers: &[&str]) -> anyhow::Result<SledQueue> {
+pub(crate) async fn open(
+    directory: &Path,
+    handlers: &[&str],
+    max_bytes: u64,
+) -> anyhow::Result<SledQueue> {
     let handlers = handlers.iter().map(|name| Ok((name.parse()?, StartAt::Oldest)));
     let options = Options {
         directory: directory.to_owned(),
-        max_bytes: u64::MAX,
+        max_bytes,
         min_free_disk: 0,
         dedup_window: Duration::from_secs(90 * 24 * 3600),
         dedup_max: 2_000_000,

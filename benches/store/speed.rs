@@ -60,7 +60,7 @@ pub(crate) async fn run(rounds: u64, seconds: u64) -> anyhow::Result<()> {
 }
 
 async fn store(directory: &Path, senders: u64, length: Duration) -> anyhow::Result<Run> {
-    let queue = open(directory, &[]).await?;
+    let queue = open(directory, &[], u64::MAX).await?;
     let sender = queue.clone();
     let append = move |arrival| {
         let queue = sender.clone();

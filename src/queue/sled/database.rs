@@ -50,7 +50,7 @@ impl Db {
         let sled = config.open()?;
         let (log, ids) = (Tree::clone(&sled), sled.open_tree(IDS)?);
         let (state, ahead) = (sled.open_tree(STATE)?, Arc::default());
-        let db = Self { log, ids, state, sled, ahead };
+        let db = Self { sled, log, ids, state, ahead };
         db.sort()?;
         Ok(db)
     }
@@ -85,7 +85,7 @@ impl Db {
     pub(super) fn get(&self, key: impl AsRef<[u8]>) -> sled::Result<Option<IVec>> {
         let key = key.as_ref();
         match self.ahead.get(key) {
-            Some(changed) => Ok(changed),
+            Some(change) => Ok(change.value()),
             None => self.tree(key).get(key),
         }
     }
@@ -120,18 +120,19 @@ impl Db {
         self.ahead.freeze();
     }
 
-    /// Gives sled what was frozen, and makes that durable. What is taken meanwhile stays.
+    /// Gives sled what was frozen, which is all that was committed before this half of the journal
+    /// was begun, at least, and makes that durable. What is taken meanwhile stays.
     pub(super) fn hand_over(&self, generation: u64) -> sled::Result<()> {
-        self.note_journal(generation)?;
         let changes = self.ahead.old().unwrap_or_default();
         let (mut count, mut bytes) = (0, 0);
-        for (key, value) in &*changes {
+        for (key, change) in &*changes {
             if self.ahead.is_changed_again(key) {
                 continue;
             }
-            self.change(key, value.clone())?;
+            let value = change.clone().value();
             count += 1;
             bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+            self.change(key, value)?;
             if count % PUMP == 0 {
                 self.pump(key)?;
             }
@@ -140,6 +141,8 @@ impl Db {
                 bytes = 0;
             }
         }
+        // Behind all of it in sled's log: who finds the note finds the rest.
+        self.note_journal(generation)?;
         self.flush()?;
         self.ahead.handed_over();
         Ok(())
@@ -156,7 +159,7 @@ impl Db {
         entries.last().map_or(Ok(()), |(key, _)| self.pump(key))
     }
 
-    /// Tells sled which half of the journal was begun: it must not be without one of that time.
+    /// Notes in sled that it has all that was committed before this half of the journal was begun.
     pub(super) fn note_journal(&self, generation: u64) -> sled::Result<()> {
         self.insert(keys::JOURNAL, encode_number(generation))
     }

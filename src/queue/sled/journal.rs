@@ -16,12 +16,14 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 pub(super) use self::contents::{Contents, Owner};
 use self::{
-    flusher::Flusher,
+    flusher::{Flusher, Point},
     half::{HALF, START, commit, first_page},
 };
 use super::{OpenError, database::Db, durable_flush, entry::decode_number, keys, writer::Entries};
@@ -50,9 +52,8 @@ pub(super) struct Journal {
     count: u32,
     /// Where the next one goes, from the beginning of the half.
     at: usize,
-    /// Bytes written since it was opened, and those before this half.
+    /// Bytes written since it was opened.
     written: u64,
-    before: u64,
     /// When there was last nothing that sled does not get.
     waits_since: Instant,
     /// How often in this half it was said that it wants room.
@@ -83,7 +84,6 @@ impl Journal {
             count: 0,
             at: START,
             written: 0,
-            before: 0,
             waits_since: Instant::now(),
             said: 0,
             flusher: Flusher::new(db.clone()),
@@ -110,7 +110,8 @@ impl Journal {
             return Ok(false);
         }
         if self.at + bytes.len() > HALF {
-            self.flusher.wait(self.before, self.generation)?;
+            let now = self.now();
+            self.flusher.wait(now, |durable| durable.generation >= now.generation)?;
             self.begin()?;
             bytes = commit(self.generation, self.count, entries);
         }
@@ -123,15 +124,19 @@ impl Journal {
         Ok(true)
     }
 
+    fn now(&self) -> Point {
+        Point { written: self.written, generation: self.generation }
+    }
+
     /// What the half before held is frozen as soon as that can be, and sled gets it when this half
     /// is half full: by then most of it is deleted again.
     fn give(&mut self) -> sled::Result<()> {
         self.flusher.look()?;
-        if self.flusher.lacks(self.before) {
-            self.flusher.freeze(self.written);
+        if self.flusher.reaches().generation < self.generation {
+            self.flusher.freeze(self.now());
         }
         if self.at >= HALF / 2 {
-            self.flusher.begin(self.generation)?;
+            self.flusher.begin()?;
         }
         Ok(())
     }
@@ -146,21 +151,23 @@ impl Journal {
     /// Gives sled what has waited for some time, and hears whether it took what it was given.
     pub(super) fn tend(&mut self) -> sled::Result<()> {
         self.flusher.look()?;
-        if !self.flusher.lacks(self.written) {
+        if self.flusher.reaches().written >= self.written {
             self.waits_since = Instant::now();
         } else if self.waits_since.elapsed() >= SOON {
             self.waits_since = Instant::now();
-            self.flusher.freeze(self.written);
-            self.flusher.begin(self.generation)?;
+            self.flusher.freeze(self.now());
+            self.flusher.begin()?;
         }
         Ok(())
     }
 
     /// Has sled make durable all of it, so that nothing in it is needed any more.
     pub(super) fn clear(&mut self, db: &Db) -> sled::Result<()> {
-        self.flusher.wait(self.written, self.generation)?;
+        let now = self.now();
+        self.flusher.wait(now, |durable| durable.written >= now.written)?;
         db.note_journal(self.generation + BOTH)?;
         db.flush()?;
+        self.flusher.noted(self.generation + BOTH);
         self.begin()?;
         Ok(self.begin()?)
     }
@@ -172,7 +179,6 @@ impl Journal {
         durable_flush::sync(&self.file)?;
         (self.generation, self.count, self.at) = (generation, 0, START);
         self.said = 0;
-        self.before = self.written;
         Ok(())
     }
 }

@@ -101,7 +101,12 @@ impl Receiver {
 
     /// All that came, in order.
     pub(crate) fn received(&self) -> Vec<Received> {
-        self.shared.received.lock().unwrap().clone()
+        self.received_after(0)
+    }
+
+    /// What came after so many requests.
+    pub(crate) fn received_after(&self, count: usize) -> Vec<Received> {
+        self.shared.received.lock().unwrap().iter().skip(count).cloned().collect()
     }
 
     /// What came for this event.

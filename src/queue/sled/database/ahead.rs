@@ -15,8 +15,15 @@ use sled::IVec;
 
 use super::super::writer::Entries;
 
-/// Changes by their keys: a value, or that there is none.
-pub(super) type Layer = BTreeMap<IVec, Option<IVec>>;
+/// What became of a key.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Set(IVec),
+    Removed,
+}
+
+/// Changes by their keys.
+pub(super) type Layer = BTreeMap<IVec, Change>;
 /// From here to there.
 pub(super) type Bounds = (Bound<IVec>, Bound<IVec>);
 
@@ -39,24 +46,35 @@ struct Layers {
     handed_over: u64,
 }
 
+impl Change {
+    /// The value that the key has now, if it has one.
+    pub(super) fn value(self) -> Option<IVec> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Removed => None,
+        }
+    }
+}
+
 impl Ahead {
     /// Takes these changes, in their order.
     pub(super) fn take(&self, entries: Entries) {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in entries {
-            layers.young.insert(key.into(), value.map(IVec::from));
+            let change = value.map_or(Change::Removed, |value| Change::Set(value.into()));
+            layers.young.insert(key.into(), change);
         }
     }
 
     /// What is to be said of this key; None if that is sled's to say.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Change> {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let old = || layers.old.as_ref().and_then(|old| old.get(key));
         layers.young.get(key).or_else(old).cloned()
     }
 
     /// The first change at this end of the bounds, and how many layers sled has got by now.
-    pub(super) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(IVec, Option<IVec>)>) {
+    pub(super) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(IVec, Change)>) {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let young = edge(&layers.young, bounds, end);
         let old = layers.old.as_ref().and_then(|old| edge(old, bounds, end));
@@ -68,7 +86,7 @@ impl Ahead {
             }
             (young, old) => young.or(old),
         };
-        (layers.handed_over, first.map(|(key, value)| (key.clone(), value.clone())))
+        (layers.handed_over, first.map(|(key, change)| (key.clone(), change.clone())))
     }
 
     /// The young layer becomes the old one, if there is none.
@@ -100,11 +118,7 @@ impl Ahead {
     }
 }
 
-fn edge<'a>(
-    layer: &'a Layer,
-    (low, high): &Bounds,
-    end: End,
-) -> Option<(&'a IVec, &'a Option<IVec>)> {
+fn edge<'a>(layer: &'a Layer, (low, high): &Bounds, end: End) -> Option<(&'a IVec, &'a Change)> {
     let bounds = (low.as_ref().map(|key| &**key), high.as_ref().map(|key| &**key));
     let mut within = layer.range::<[u8], _>(bounds);
     if end == End::Front { within.next() } else { within.next_back() }

@@ -11,7 +11,7 @@ use std::{
 
 use sled::{IVec, Iter, Tree};
 
-use super::ahead::{Ahead, Bounds, End};
+use super::ahead::{Ahead, Bounds, Change, End};
 
 type Entry = sled::Result<(IVec, IVec)>;
 
@@ -106,9 +106,9 @@ impl Range {
                     return Some(entry);
                 }
             }
-            let (key, value) = change?;
+            let (key, change) = change?;
             self.pass(end, key.clone());
-            if let Some(value) = value {
+            if let Change::Set(value) = change {
                 return Some(Ok((key, value)));
             }
         }

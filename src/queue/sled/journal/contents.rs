@@ -85,7 +85,9 @@ impl Contents {
         }
         let fault = if halves.iter().any(|half| half.store != owner.store) {
             Some("the journal is another store's")
-        } else if self.newest.abs_diff(owner.noted) > super::BOTH {
+        } else if owner.noted > self.newest.saturating_add(super::BOTH)
+            || owner.noted.saturating_add(1) < self.newest
+        {
             Some("the journal is not of the same time as the database")
         } else {
             None

@@ -7,20 +7,36 @@ use std::{
 
 use crate::queue::sled::database::Db;
 
-/// One hand-over at a time. What is counted are the journal's bytes.
+/// How far the journal had come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    /// Bytes of commits since it was opened.
+    pub(super) written: u64,
+    /// The half that they are in, or in a later one.
+    pub(super) generation: u64,
+}
+
+/// One hand-over at a time.
 #[derive(Debug)]
 pub(super) struct Flusher {
     db: Db,
     /// Everything up to here is what sled gets next.
-    frozen: Option<u64>,
+    frozen: Option<Point>,
     under_way: Option<JoinHandle<sled::Result<()>>>,
-    /// Up to here sled has made all durable.
-    durable: u64,
+    /// Up to here sled has made all durable, and has noted the half.
+    durable: Point,
 }
 
 impl Flusher {
+    /// Sled has all that was written before.
     pub(super) fn new(db: Db) -> Self {
-        Self { db, frozen: None, under_way: None, durable: 0 }
+        let durable = Point { written: 0, generation: 0 };
+        Self { db, frozen: None, under_way: None, durable }
+    }
+
+    /// Sled has noted this half by itself: there was nothing left to hand over.
+    pub(super) fn noted(&mut self, generation: u64) {
+        self.durable.generation = generation;
     }
 
     /// Hears of a hand-over that has ended.
@@ -29,26 +45,26 @@ impl Flusher {
         if ended { self.join() } else { Ok(()) }
     }
 
-    /// Whether some of what was written up to here is not what sled gets next, nor has got.
-    pub(super) fn lacks(&self, until: u64) -> bool {
-        self.frozen.unwrap_or(self.durable) < until
+    /// Up to here sled has everything, or gets it next.
+    pub(super) fn reaches(&self) -> Point {
+        self.frozen.unwrap_or(self.durable)
     }
 
-    /// All that was committed, which is what was written up to here, is what sled gets next; unless
+    /// All that was committed, which is what was written up to now, is what sled gets next; unless
     /// there is something already that it is to get.
-    pub(super) fn freeze(&mut self, written: u64) {
+    pub(super) fn freeze(&mut self, now: Point) {
         if self.frozen.is_none() {
             self.db.freeze();
-            self.frozen = Some(written);
+            self.frozen = Some(now);
         }
     }
 
-    /// Begins to give sled what was frozen, if it was not begun, and the number of the journal's half.
+    /// Begins to give sled what was frozen, if it was not begun.
     ///
     /// On a thread of its own each time: a buffer of 8 MiB that sled is done with is freed when the
     /// thread that let go of it has let go of many more things, or ends.
-    pub(super) fn begin(&mut self, generation: u64) -> io::Result<()> {
-        if self.frozen.is_some() && self.under_way.is_none() {
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if let (Some(Point { generation, .. }), None) = (self.frozen, &self.under_way) {
             let db = self.db.clone();
             let thread = thread::Builder::new().name("store-flush".into());
             self.under_way = Some(thread.spawn(move || db.hand_over(generation))?);
@@ -56,11 +72,11 @@ impl Flusher {
         Ok(())
     }
 
-    /// Waits until sled has made durable everything up to `until`, which was committed.
-    pub(super) fn wait(&mut self, until: u64, generation: u64) -> sled::Result<()> {
-        while self.durable < until {
-            self.freeze(until);
-            self.begin(generation)?;
+    /// Waits until sled has made enough durable.
+    pub(super) fn wait(&mut self, now: Point, enough: impl Fn(Point) -> bool) -> sled::Result<()> {
+        while !enough(self.durable) {
+            self.freeze(now);
+            self.begin()?;
             self.join()?;
         }
         Ok(())
