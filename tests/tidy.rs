@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "der",
         "fingerprint",
+        "large_pages",
         "name",
         "network",
         "secret",

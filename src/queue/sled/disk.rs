@@ -13,12 +13,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    fs::{FlockOperation, flock},
-    thread::disable_transparent_huge_pages,
-};
+use rustix::fs::{FlockOperation, flock};
 
 use super::{OpenError, database::Db, durable_flush, entry, keys};
+use crate::large_pages::LargePages;
 
 /// Fixed for ever: a store is opened with the segment size that it was made with.
 pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
@@ -161,38 +159,15 @@ fn open_sled(database: &Path) -> Result<Db, OpenError> {
         .cache_capacity(CACHE)
         .flush_every_ms(Some(500))
         .segment_size(SEGMENT_SIZE);
-    let large_pages = LargePages::given();
+    // Reading its log, sled makes a buffer of 8 MiB for each segment, and most of the time went into
+    // giving it 2048 small pages. At other times large pages would only take memory.
+    let large_pages = LargePages::allow();
     let opened = catch_unwind(AssertUnwindSafe(|| Db::open(&config)));
     drop(large_pages);
     match opened {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),
-    }
-}
-
-/// The kernel gives large pages, where they are asked for, as long as this lives. Reading its log,
-/// sled makes a buffer of 8 MiB for each segment, and most of the time went into giving it 2048
-/// small pages. At other times large pages would only take memory.
-struct LargePages;
-
-impl LargePages {
-    fn given() -> Self {
-        Self::disable(false);
-        Self
-    }
-
-    /// Without leave to do so nothing is lost but time.
-    fn disable(disable: bool) {
-        if let Err(error) = disable_transparent_huge_pages(disable) {
-            tracing::debug!(%error, "large pages are as the system has them");
-        }
-    }
-}
-
-impl Drop for LargePages {
-    fn drop(&mut self) {
-        Self::disable(true);
     }
 }
 

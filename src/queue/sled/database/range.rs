@@ -41,7 +41,7 @@ impl<I> Default for Side<I> {
 }
 
 impl<I: Iterator<Item = Entry>> Side<I> {
-    /// Sled's next entry. Its key, or None at the end; an error is at any key.
+    /// Sled's next entry; None at the end. An error counts as within any bounds.
     fn peek(&mut self, begin: impl FnOnce() -> I) -> Option<&Entry> {
         let iter = self.iter.get_or_insert_with(begin);
         if self.next.is_none() {
