@@ -21,7 +21,7 @@ const SENDERS: u64 = 256;
 const PARTS: u64 = 10;
 
 pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
-    let directory = tempfile::tempdir_in("target")?;
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let queue = directory.path().join("queue");
     println!("backlog: {events} undelivered events, {SENDERS} senders");
     kill_when_filled(&queue, events)?;

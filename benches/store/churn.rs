@@ -58,7 +58,7 @@ pub(crate) fn run(events: u64) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn at_depth(depth: u64, events: u64) -> anyhow::Result<()> {
-    let directory = tempfile::tempdir_in("target")?;
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let directory = &directory.path().join("queue");
     let queue = open(directory, &HANDLERS, MAX_BYTES).await?;
     let flow = Arc::new(Flow {

@@ -36,7 +36,7 @@ pub(crate) async fn run(rounds: u64, seconds: u64) -> anyhow::Result<()> {
     for senders in SENDERS {
         let mut both = Vec::new();
         for _ in 0..rounds {
-            let directory = tempfile::tempdir_in("target")?;
+            let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
             let file = bare(&directory.path().join("bare"), senders, length).await?;
             both.push((file, store(&directory.path().join("queue"), senders, length).await?));
         }
