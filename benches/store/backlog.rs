@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
+    ops::Range,
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -12,13 +13,14 @@ use std::{
     time::Duration,
 };
 
-use brevdue::queue::Queue;
+use brevdue::queue::{Queue, sled::SledQueue};
 use tokio::time::Instant;
 
-use crate::measure::{MIB, arrival, disk, float, open, rate, resident};
+use crate::measure::{MIB, arrival, disk, float, median, open, rate, resident};
 
 const SENDERS: u64 = 256;
 const PARTS: u64 = 10;
+const TURNS: u64 = 5;
 
 pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -51,7 +53,7 @@ pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
         drop(first);
         opened.close().await?;
     }
-    Ok(())
+    beside_an_empty_one(&queue, events).await
 }
 
 /// Fills it in a process of its own, which then gets SIGKILL.
@@ -78,31 +80,12 @@ fn kill_when_filled(queue: &Path, events: u64) -> anyhow::Result<()> {
 /// Fills a store, tells how that goes, and waits for its end.
 pub(crate) async fn fill(directory: &Path, events: u64) -> anyhow::Result<()> {
     let queue = open(directory, &["a"], u64::MAX).await?;
-    let next = Arc::new(AtomicU64::new(0));
     for part in 1..=PARTS {
-        let (until, before, began) = (events * part / PARTS, disk(directory), Instant::now());
-        let from = events * (part - 1) / PARTS;
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|_| {
-                let (queue, next) = (queue.clone(), Arc::clone(&next));
-                tokio::spawn(async move {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= until {
-                            next.fetch_sub(1, Ordering::Relaxed);
-                            return anyhow::Ok(());
-                        }
-                        queue.append(vec![arrival(number)?]).await?;
-                    }
-                })
-            })
-            .collect();
-        for sender in senders {
-            sender.await??;
-        }
+        let before = disk(directory);
+        let numbers = events * (part - 1) / PARTS..events * part / PARTS;
         println!(
             "part {part:2}/{PARTS}: {:.0} ev/s, disk +{:.0} MiB, RSS {:.0} MiB",
-            rate(until - from, began.elapsed()),
+            append(&queue, numbers).await?,
             float(disk(directory) - before) / MIB,
             float(resident()) / MIB,
         );
@@ -110,6 +93,56 @@ pub(crate) async fn fill(directory: &Path, events: u64) -> anyhow::Result<()> {
     println!("filled");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     Ok(())
+}
+
+/// How fast a full store takes events, and an empty one, by turns: the machine is not as fast at the
+/// end of a long run as at its beginning.
+async fn beside_an_empty_one(full: &Path, events: u64) -> anyhow::Result<()> {
+    let more = events / PARTS;
+    let (mut full_rates, mut empty_rates) = (Vec::new(), Vec::new());
+    let queue = open(full, &["a"], u64::MAX).await?;
+    for turn in 0..TURNS {
+        let directory = full.with_extension("empty");
+        let empty = open(&directory, &["a"], u64::MAX).await?;
+        empty_rates.push(append(&empty, 0..more).await?);
+        empty.close().await?;
+        drop(empty);
+        std::fs::remove_dir_all(directory)?;
+        let from = events + more * turn;
+        full_rates.push(append(&queue, from..from + more).await?);
+    }
+    queue.close().await?;
+    let (full, empty) = (median(full_rates), median(empty_rates));
+    println!(
+        "{TURNS} times {more} more, and as many to an empty store, by turns: {full:.0} ev/s and \
+         {empty:.0} ev/s; ratio {:.2}",
+        full / empty
+    );
+    Ok(())
+}
+
+/// Appends the events with these numbers, by all senders; so many in a second.
+async fn append(queue: &SledQueue, numbers: Range<u64>) -> anyhow::Result<f64> {
+    let (count, began) = (numbers.end - numbers.start, Instant::now());
+    let next = Arc::new(AtomicU64::new(numbers.start));
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let (queue, next) = (queue.clone(), Arc::clone(&next));
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return anyhow::Ok(());
+                    }
+                    queue.append(vec![arrival(number)?]).await?;
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await??;
+    }
+    Ok(rate(count, began.elapsed()))
 }
 
 fn read(path: &Path) -> anyhow::Result<u64> {
