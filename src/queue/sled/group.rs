@@ -2,10 +2,10 @@
 //!
 //! Owns the translation of calls into entries. It decides; [`super::writer`] does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    dedup::{Dedup, Ids},
+    dedup::Dedup,
     effect::Effect,
     entry::{Cursor, Tried, Undecodable, encode_hooks, encode_number, encode_place},
     keys,
@@ -50,7 +50,7 @@ pub(super) struct Group {
     /// Hooks that no id was made with before.
     hooks: BTreeSet<HookName>,
     /// Ids of `new`: a second arrival of one of them waits for the same sync.
-    ids: Ids,
+    ids: HashSet<Id>,
     cursors: BTreeMap<HandlerName, Cursor>,
     pub(super) effects: Vec<Effect>,
     pub(super) answers: Vec<Pending>,
@@ -82,7 +82,7 @@ impl Group {
             next_raw: state.next_raw,
             new: Vec::new(),
             hooks: BTreeSet::new(),
-            ids: Ids::default(),
+            ids: HashSet::new(),
             cursors: BTreeMap::new(),
             effects: Vec::new(),
             answers: Vec::new(),

@@ -9,6 +9,7 @@ use sled::IVec;
 use super::{
     OpenError, Options,
     database::Db,
+    id_set::IdSet,
     ids::Packed,
     keys,
     load::{Loaded, damaged, newest_first, number, with_its_parts},
@@ -54,28 +55,13 @@ impl Loaded {
         let ends_before = now.before(options.dedup_window);
         let mut window = Window { ends_before, max: options.dedup_max, open: true };
         let mut read = Read { note, from, ..Read::default() };
-        self.make_room(db, window.max)?;
+        self.dedup.known = IdSet::of_up_to(window.max);
         for entry in newest_first(db, keys::event(from)..keys::all(keys::EVENTS).end) {
             self.record(db, &mut read, &mut window, &entry?)?;
         }
         self.ends(db, &read)?;
         self.note(&read)?;
         self.packed(db, &read, &mut window)
-    }
-
-    /// Room for all ids at once: they are about as many as the events.
-    fn make_room(&mut self, db: &Db, max: usize) -> Result<(), OpenError> {
-        let ends = |prefix| -> Result<_, OpenError> {
-            let first = db.range(keys::all(prefix)).keys().next().transpose()?;
-            let last = db.range(keys::all(prefix)).keys().next_back().transpose()?;
-            let number = |key: Option<IVec>| key.and_then(|key| keys::number_of(&key));
-            Ok((number(first), number(last)))
-        };
-        let ((ids, packed), (events, last)) = (ends(keys::IDS)?, ends(keys::EVENTS)?);
-        let first = ids.or(events).unwrap_or(0);
-        let count = last.max(packed).unwrap_or(0).saturating_sub(first);
-        self.dedup.known.reserve(usize::try_from(count).unwrap_or(max).min(max));
-        Ok(())
     }
 
     fn record(

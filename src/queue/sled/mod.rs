@@ -13,6 +13,7 @@ mod error;
 mod forget;
 mod fuzzing;
 mod group;
+mod id_set;
 mod ids;
 mod journal;
 mod keys;
