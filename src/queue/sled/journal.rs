@@ -30,9 +30,12 @@ use super::{OpenError, database::Db, durable_flush, entry::decode_number, keys, 
 
 /// Sled gets the rest of a half at the latest after this time.
 const SOON: Duration = Duration::from_secs(1);
-/// With so many bytes in a half, what is of no more use is to be deleted: before sled gets what the
-/// half before held, and before what this one holds is frozen.
-const TIDY: [usize; 2] = [HALF / 8 * 3, HALF / 8 * 7];
+/// Sled gets so many bytes of commits at once, when half as many have come after them: by then most
+/// of it is deleted again. Twice as many are in memory at most.
+const LAYER: u64 = 4 * 1024 * 1024;
+/// With so many bytes of commits, what is of no more use is to be deleted: before sled gets those
+/// that came before, and before these are frozen.
+const TIDY: [u64; 2] = [LAYER / 8 * 3, LAYER / 8 * 7];
 /// Both halves are begun anew when nothing in them is needed any more.
 const BOTH: u64 = 2;
 
@@ -56,7 +59,7 @@ pub(super) struct Journal {
     written: u64,
     /// When there was last nothing that sled does not get.
     waits_since: Instant,
-    /// How often in this half it was said that it wants room.
+    /// How often it was said of what waits that it wants room.
     said: usize,
     flusher: Flusher,
 }
@@ -128,24 +131,30 @@ impl Journal {
         Point { written: self.written, generation: self.generation }
     }
 
-    /// What the half before held is frozen as soon as that can be, and sled gets it when this half
-    /// is half full: by then most of it is deleted again.
+    /// Bytes of commits that sled has not got, and does not get next.
+    fn waits(&self) -> u64 {
+        self.written - self.flusher.reaches().written
+    }
+
+    /// Gives sled what is due. If it is slow, commits wait for it here.
     fn give(&mut self) -> sled::Result<()> {
         self.flusher.look()?;
-        if self.flusher.reaches().generation < self.generation {
+        if self.waits() >= LAYER {
+            let before = self.flusher.reaches().written;
+            self.flusher.wait(self.now(), |durable| durable.written >= before)?;
             self.flusher.freeze(self.now());
         }
-        if self.at >= HALF / 2 {
+        if self.waits() >= LAYER / 2 {
             self.flusher.begin()?;
         }
         Ok(())
     }
 
-    /// Whether it is time to delete what is of no more use. Said twice in each half.
+    /// Whether it is time to delete what is of no more use. Said twice of each layer.
     pub(super) fn wants_room(&mut self) -> bool {
-        let due = TIDY.get(self.said).is_some_and(|at| self.at >= *at);
-        self.said += usize::from(due);
-        due
+        let before = self.said;
+        self.said = TIDY.iter().filter(|bytes| self.waits() >= **bytes).count();
+        self.said > before
     }
 
     /// Gives sled what has waited for some time, and hears whether it took what it was given.
@@ -178,7 +187,6 @@ impl Journal {
         self.file.write_all_at(&first_page(generation, self.store), place(generation, 0))?;
         durable_flush::sync(&self.file)?;
         (self.generation, self.count, self.at) = (generation, 0, START);
-        self.said = 0;
         Ok(())
     }
 }
