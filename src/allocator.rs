@@ -8,10 +8,9 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Few arenas, and what is let go of goes back to the system after a tenth of a second, buffers of
-/// 8 MiB too, which are made and let go of by the hundred. Large pages are asked for; the store has
-/// the kernel give them only while it opens its database.
+/// Few arenas, and what is let go of goes back to the system after a tenth of a second: sled makes
+/// and lets go of large buffers all the time. Large pages would take more memory than they spare
+/// time, so jemalloc asks the kernel for none, whatever the system's setting.
 // SAFETY: jemalloc reads it as a pointer to a text that ends with a zero byte, which this is.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static SETTINGS: &[u8; 78] =
-    b"narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0,oversize_threshold:0,thp:always\0";
+static SETTINGS: &[u8; 56] = b"narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0,thp:never\0";

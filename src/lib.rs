@@ -18,7 +18,6 @@ pub mod fingerprint;
 pub mod handler;
 pub mod http_client;
 pub mod ingress;
-pub mod large_pages;
 pub mod metrics;
 pub mod name;
 pub mod network;

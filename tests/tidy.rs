@@ -18,7 +18,6 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "der",
         "fingerprint",
-        "large_pages",
         "name",
         "network",
         "secret",

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{Attempt, Handler, Outcome, context::Context};
-use crate::{config, large_pages::LargePages, queue::Failure};
+use crate::{config, queue::Failure};
 
 /// `EX_DATAERR` of sysexits(3): this event will never do.
 const REJECTED: i32 = 65;
@@ -99,11 +99,7 @@ impl Handler for ExecHandler {
         if context.attributes.values().any(|value| value.contains('\0')) {
             return rejected("an attribute has a NUL, which no environment can hold".to_owned());
         }
-        // A program is to find them as the system has them, not as we do.
-        let large_pages = LargePages::allow();
-        let spawned = self.command(attempt, &context).spawn();
-        drop(large_pages);
-        let child = match spawned {
+        let child = match self.command(attempt, &context).spawn() {
             Ok(child) => child,
             Err(error) => return Outcome::retry(format!("cannot be run: {}", error.kind())),
         };

@@ -65,23 +65,6 @@ async fn the_exit_decides_the_outcome_and_what_was_written_is_kept() {
 }
 
 #[tokio::test]
-async fn a_program_has_large_pages_as_the_system_has_them() {
-    // They are off then, as after the opening of a store.
-    drop(LargePages::allow());
-    let script =
-        r#"grep THP_enabled "/proc/$1/status" >&2; grep THP_enabled /proc/self/status; exit 1"#;
-    let ours_began_with = std::os::unix::process::parent_id().to_string();
-    let Outcome::Retry { failure, .. } =
-        deliver(&shell(script, &[&ours_began_with], &[]), EVENT).await
-    else {
-        panic!("it exits with 1");
-    };
-    let answer = failure.answer.unwrap();
-    let (system, program) = answer.trim().split_once('\n').unwrap();
-    assert_eq!(system, program);
-}
-
-#[tokio::test]
 async fn a_command_that_cannot_be_run_is_a_retry() {
     let command = vec!["/nowhere/at/all".to_owned()];
     let handler = ExecHandler::new(&config::ExecHandler { command, env: BTreeMap::new() });

@@ -15,11 +15,13 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{OpenError, database::Db, durable_flush, entry, keys};
-use crate::large_pages::LargePages;
+use super::{
+    OpenError,
+    database::Db,
+    durable_flush, entry, journal, keys, mark,
+    segments::{self, SEGMENT_SIZE},
+};
 
-/// Fixed for ever: a store is opened with the segment size that it was made with.
-pub(super) const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
 /// Of pages that were read or written last. Records are read once and in order, so more is of no use.
 const CACHE: u64 = 8 * 1024 * 1024;
 
@@ -82,6 +84,10 @@ impl Place {
         if copy.exists() {
             fs::remove_dir_all(copy)?;
         }
+        if segments::is_lost(&database)? && self.was_opened_before() {
+            // sled would take another size for it, and clear what does not fit that.
+            return Err(OpenError::Damaged("sled's file conf is missing or empty".to_owned()));
+        }
         let db = match open_when_free(&database) {
             Err(OpenError::Damaged(why)) if remove_snapshots(&database)? > 0 => {
                 // A snapshot only spares reading the log.
@@ -98,6 +104,12 @@ impl Place {
         }
         refuse_blobs(&database)?;
         Ok(db)
+    }
+
+    /// Someone may have been told that something is stored here.
+    fn was_opened_before(&self) -> bool {
+        let files = [journal::path(&self.directory), mark::path(&self.directory)];
+        files.iter().any(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0))
     }
 }
 
@@ -140,31 +152,31 @@ pub(super) fn remove_snapshots(database: &Path) -> io::Result<usize> {
 
 /// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
 /// processes are kept out by ours.
-#[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
 pub(super) fn open_when_free(database: &Path) -> Result<Db, OpenError> {
+    open_with_segments(database, segments::noted(database)?.unwrap_or(SEGMENT_SIZE))
+}
+
+/// The same, or a new one with segments of this size.
+#[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
+pub(super) fn open_with_segments(database: &Path, size: usize) -> Result<Db, OpenError> {
     for _ in 0..100 {
-        match open_sled(database) {
+        match open_sled(database, size) {
             Err(OpenError::Io(error)) if error.to_string().contains("acquire lock") => {
                 thread::sleep(Duration::from_millis(50));
             }
             result => return result,
         }
     }
-    open_sled(database)
+    open_sled(database, size)
 }
 
-fn open_sled(database: &Path) -> Result<Db, OpenError> {
+fn open_sled(database: &Path, segment_size: usize) -> Result<Db, OpenError> {
     let config = sled::Config::new()
         .path(database)
         .cache_capacity(CACHE)
         .flush_every_ms(Some(500))
-        .segment_size(SEGMENT_SIZE);
-    // Reading its log, sled makes a buffer of 8 MiB for each segment, and most of the time went into
-    // giving it 2048 small pages. At other times large pages would only take memory.
-    let large_pages = LargePages::allow();
-    let opened = catch_unwind(AssertUnwindSafe(|| Db::open(&config)));
-    drop(large_pages);
-    match opened {
+        .segment_size(segment_size);
+    match catch_unwind(AssertUnwindSafe(|| Db::open(&config))) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(error.into()),
         Err(panic) => Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic)))),

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The most ids in a record: 8 KiB of them.
-const MOST: usize = 512;
+/// The most ids in a record, which is to fit into 8 KiB of sled's memory.
+const MOST: usize = 500;
 /// The most ids that wait to be packed: eight records are written at once.
 const DUE: usize = 8 * MOST;
 

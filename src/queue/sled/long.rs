@@ -16,7 +16,9 @@ use super::{
 };
 
 /// Bytes of a value in its stub, and in each of its parts.
-pub(super) const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
+/// The same in the first stores, which had larger segments.
+pub(super) const FIRST_CHUNK: usize = 64 * 1024;
 const _: () = assert!(CHUNK + 64 < MAX_RECORD, "a part is a record, too");
 
 /// The largest value. A body of 1 MiB is at most six times as long once it is JSON.

@@ -26,6 +26,11 @@ use super::{
 /// Written at most this often, and at the end.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Where it is.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join("high-water")
+}
+
 /// What it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -76,7 +81,7 @@ pub(super) struct MarkFile {
 impl MarkFile {
     /// Opens it, or makes it.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        let path = directory.join("high-water");
+        let path = path(directory);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         Ok(Self { file: options.open(&path)?, path, written: None, unnoted: true })

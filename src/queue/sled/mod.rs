@@ -29,6 +29,7 @@ mod reader;
 mod record;
 mod recovery;
 mod room;
+mod segments;
 mod state;
 mod tail;
 mod upkeep;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     keys,
     long::MAX_VALUE,
+    segments,
     wire::{FRAME, Get, Kind, Malformed, Put},
 };
 use crate::{
@@ -20,15 +21,14 @@ use crate::{
 /// An id in the dedup window: 128 bits of a keyed hash.
 pub(super) type Id = [u64; 2];
 
-/// Largest entry of the store; a larger value is kept in parts ([`super::long`]). sled moves a leaf
-/// (17 values and a few changes to them) that is larger than a quarter of a segment to a file that
-/// it never syncs, so 24 of these must be less.
-pub(super) const MAX_RECORD: usize = 80 * 1024;
-const _: () = assert!(24 * MAX_RECORD < super::disk::SEGMENT_SIZE / 4, "leaves would become blobs");
+/// Largest entry that is written; a larger value is kept in parts ([`super::long`]).
+pub(super) const MAX_RECORD: usize = 20 * 1024;
+const _: () = assert!(MAX_RECORD < segments::largest_entry(segments::SEGMENT_SIZE));
 
 /// Events are stored together up to so many bytes; a larger one is alone. sled keeps 256 leaves of
-/// up to sixteen records in memory, however small its cache is to be.
-const MAX_GROUP: usize = 16 * 1024;
+/// up to sixteen records in memory, however small its cache is to be; with its counts a record is
+/// to fit into 8 KiB there.
+const MAX_GROUP: usize = 8 * 1024 - 64;
 
 /// Frame, first, count, time, and the count of ids.
 const HEAD: usize = FRAME + 8 + 4 + 8 + 4;

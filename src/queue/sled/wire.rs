@@ -155,6 +155,12 @@ pub(super) struct Stub<'a> {
 }
 
 impl<'a> Stub<'a> {
+    /// So many parts follow it. Each is as long as what it has of the value, but for the last.
+    pub(super) fn parts(&self) -> usize {
+        let rest = self.len.saturating_sub(self.first.len());
+        if self.first.is_empty() { 0 } else { rest.div_ceil(self.first.len()) }
+    }
+
     /// None if the value is no stub.
     pub(super) fn of(value: &'a [u8]) -> Option<Self> {
         let kind = value.get(1).filter(|kind| **kind & LONG != 0)?;

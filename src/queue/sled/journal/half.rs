@@ -6,13 +6,12 @@
 use memchr::memmem;
 
 use super::super::{
-    disk::SEGMENT_SIZE,
     wire::{FRAME, Get, Kind, Malformed, Put},
     writer::{Entries, Entry},
 };
 
-/// Bytes of a half. No value goes over its end; who searches for some reads that much at once.
-pub(super) const HALF: usize = SEGMENT_SIZE;
+/// Bytes of a half. No value goes over its end.
+pub(super) const HALF: usize = 8 * 1024 * 1024;
 /// Bytes of its first page.
 pub(super) const START: usize = 4096;
 /// What is used of it: frame, generation, store.

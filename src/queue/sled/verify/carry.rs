@@ -23,12 +23,13 @@ use crate::{
             OpenError,
             database::Db,
             dedup::Dedup,
-            disk::open_when_free,
+            disk::open_with_segments,
             entry::{Cursor, Identity, Tried, Undecodable, encode_number},
             journal, keys, long,
             mark::{Mark, MarkFile},
             reader::ReadError,
             record::{Head, Packing, decode_group, encode_event},
+            segments,
             window::Window,
             wire::Kind,
             writer::Entries,
@@ -70,7 +71,9 @@ pub(super) fn carry(
     }
     let database = work.join("sled");
     DirBuilder::new().recursive(true).mode(0o700).create(&database)?;
-    let db = open_when_free(&database)?;
+    // An entry that fits into the old one fits.
+    let size = segments::noted(&case.place.database()).ok().flatten();
+    let db = open_with_segments(&database, size.unwrap_or(segments::LARGEST))?;
     let mut carrier = Carrier {
         db,
         spare: case.spare.as_ref(),

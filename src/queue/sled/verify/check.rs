@@ -18,7 +18,7 @@ use crate::{
             },
             keys, long,
             reader::ReadError,
-            record::{Head, Id, MAX_RECORD, decode_group},
+            record::{Head, Id, decode_group},
             wire::{Kind, Malformed, Stub},
         },
     },
@@ -46,11 +46,12 @@ pub(super) struct Found {
     pub(super) packed: Packed,
     pub(super) noted_oldest: Option<u64>,
     dedup: Option<Dedup>,
+    largest_entry: usize,
 }
 
-/// Reads all of it.
-pub(super) fn check(db: &Db) -> Result<Found, OpenError> {
-    let mut found = Found::default();
+/// Reads all of it; no entry may be larger than this.
+pub(super) fn check(db: &Db, largest_entry: usize) -> Result<Found, OpenError> {
+    let mut found = Found { largest_entry, ..Found::default() };
     (found.next_raw, found.noted_next) = (1, 1);
     found.own(db)?;
     found.packing(db)?;
@@ -115,7 +116,7 @@ impl Found {
                     self.fault(format!("{}: {error}", keys::name(&key)));
                     self.bad.insert(key.to_vec());
                 }
-                Ok(()) if value.len() > MAX_RECORD => {
+                Ok(()) if value.len() > self.largest_entry => {
                     self.fault(format!("{} is too large for one entry", keys::name(&key)));
                 }
                 Ok(()) => {}
@@ -336,7 +337,7 @@ fn part(db: &Db, key: &[u8]) -> sled::Result<Result<(), Malformed>> {
     let Some((of, index)) = keys::part_of(key) else { return Ok(Err(Malformed("its key"))) };
     let owner = db.get(of)?;
     let stub = owner.as_deref().and_then(Stub::of);
-    let parts = stub.map_or(0, |stub| stub.len.saturating_sub(1) / long::CHUNK);
+    let parts = stub.map_or(0, |stub| stub.parts());
     let belongs = (1..=parts).contains(&usize::try_from(index).unwrap_or(0));
     if belongs { Ok(Ok(())) } else { Ok(Err(Malformed("it belongs to nothing"))) }
 }

@@ -32,6 +32,7 @@ use super::{
     journal::{self, Contents, Owner},
     keys,
     mark::{Mark, MarkFile},
+    segments,
 };
 use crate::{clock::Timestamp, name::HandlerName};
 
@@ -187,6 +188,9 @@ impl Case {
         if let Some(blob) = copied.blob {
             report.fault(format!("{} should not be there: sled does not sync it", blob.display()));
         }
+        if segments::is_lost(&place.database()).unwrap_or(false) {
+            report.fault("sled's file conf is missing or empty".to_owned());
+        }
         let look = || look(&copied.database, place.directory(), place.patience());
         let mut opened = look();
         if opened.is_err() {
@@ -237,7 +241,8 @@ fn look(database: &Path, directory: &Path, limit: Duration) -> Result<(Db, Found
         let read = || -> Result<(Db, Found), OpenError> {
             let db = open_when_free(&database)?;
             let faults = with_the_journal(&db, &directory)?;
-            let mut found = check::check(&db)?;
+            let segment = segments::noted(&database)?.unwrap_or(segments::SEGMENT_SIZE);
+            let mut found = check::check(&db, segments::largest_entry(segment))?;
             for fault in faults {
                 found.faults.fault(fault);
             }

@@ -16,11 +16,11 @@ use std::{
 use crate::{
     clock::Timestamp,
     queue::sled::{
-        disk::SEGMENT_SIZE,
         entry::{Identity, Tried},
-        long::CHUNK,
+        long::{CHUNK, FIRST_CHUNK},
         mark::Mark,
         record::Head,
+        segments::LARGEST,
         wire::{FRAME, Get, Kind, LONG, Malformed, STUB, Stub, VERSION},
     },
 };
@@ -94,22 +94,23 @@ impl Pieces {
     }
 
     fn scan(&mut self, file: File, mark: Option<&Mark>) -> io::Result<()> {
-        let (mut segment, mut at) = (vec![0; SEGMENT_SIZE], 0);
+        let (mut stretch, mut at) = (vec![0; LARGEST], 0);
         loop {
-            // A value does not go over the end of a segment, or of a half of the journal.
-            let len = read_up_to(&file, &mut segment, at)?;
+            // A value does not go over the end of a segment, or of a half of the journal, and this
+            // is not either's middle.
+            let len = read_up_to(&file, &mut stretch, at)?;
             if len == 0 {
                 self.files.push(file);
                 return Ok(());
             }
-            self.search(segment.get(..len).unwrap_or_default(), at, mark);
+            self.search(stretch.get(..len).unwrap_or_default(), at, mark);
             at += u64::try_from(len).unwrap_or(u64::MAX);
         }
     }
 
-    fn search(&mut self, segment: &[u8], base: u64, mark: Option<&Mark>) {
+    fn search(&mut self, stretch: &[u8], base: u64, mark: Option<&Mark>) {
         let mut at = 0;
-        while let Some(rest) = segment.get(at..).filter(|rest| rest.len() > FRAME) {
+        while let Some(rest) = stretch.get(at..).filter(|rest| rest.len() > FRAME) {
             let Some(skip) = rest.iter().position(|byte| *byte == VERSION) else { return };
             at += skip;
             let rest = rest.get(skip..).unwrap_or_default();
@@ -171,13 +172,19 @@ impl Pieces {
 fn length(bytes: &[u8]) -> Option<usize> {
     let kind = *bytes.get(1)?;
     if kind & LONG != 0 {
-        Stub::of(bytes)?;
-        return Some(FRAME + STUB + CHUNK).filter(|len| *len <= bytes.len());
+        let ends = [CHUNK, FIRST_CHUNK].map(|chunk| FRAME + STUB + chunk);
+        return ends.into_iter().find(|end| bytes.get(..*end).is_some_and(is_stub));
     }
     let mut get = Get::unframed(bytes).ok()?;
     let before = get.left();
     skip(kind, &mut get).ok()?;
     Some(FRAME + before - get.left())
+}
+
+fn is_stub(value: &[u8]) -> bool {
+    let whole = |kind| Get::peek(kind, value).is_ok();
+    Stub::of(value).is_some()
+        && [Kind::Group, Kind::Raw, Kind::Retry, Kind::Dead].into_iter().any(whole)
 }
 
 /// Reads over a value's payload.
