@@ -26,7 +26,7 @@ use super::{entry::encode_number, keys, writer::Entries};
 /// for the disk while sled writes.
 const STEP: usize = 1024 * 1024;
 /// After so many changes sled's memory is held down.
-const PUMP: usize = 16;
+const PUMP: usize = 8;
 
 /// The trees beside sled's default one, which has the records of the log and all parts.
 const IDS: &[u8] = b"ids";
@@ -183,13 +183,17 @@ impl Db {
         }
     }
 
-    /// Touches a key of sled so often that its cache looks at its bound: it does so only when 64
-    /// accesses of a page of one of 256 kinds have piled up, so a scan alone would fill the memory.
+    /// Holds sled's memory down after a few entries were read or changed, this one the last.
+    ///
+    /// sled looks at the bound of its cache only when 64 accesses of a page of one of 256 kinds have
+    /// piled up, so a scan alone would fill the memory. And what a thread has let go of is freed when
+    /// it is 64 things, which can be whole leaves, unless it is asked for earlier.
     pub(super) fn pump(&self, key: &[u8]) -> sled::Result<()> {
         let tree = self.tree(key);
         for _ in 0..64 {
             tree.contains_key(key)?;
         }
+        crossbeam_epoch::pin().flush();
         Ok(())
     }
 

@@ -315,6 +315,7 @@ fn groups_from(db: &Db, seq: u64) -> Result<Vec<Group>, ReadError> {
     let mut groups: Vec<Group> = group_of(db, seq)?.into_iter().collect();
     let Some(first) = groups.first() else { return Ok(groups) };
     let (mut end, mut bytes) = (first.end(), first.bytes());
+    let mut last = None;
     for entry in db.range(keys::event(end)..keys::all(keys::EVENTS).end).take(AHEAD) {
         let Ok((key, value)) = entry else { break };
         bytes += value.len();
@@ -324,10 +325,14 @@ fn groups_from(db: &Db, seq: u64) -> Result<Vec<Group>, ReadError> {
         match group(db, &key, &value) {
             Ok(Some((head, events))) if head.first == end && !events.is_empty() => {
                 end = head.end();
+                last = Some(key);
                 groups.push(Group::new(head.first, events));
             }
             Ok(_) | Err(_) => break,
         }
+    }
+    if let Some(key) = last {
+        db.pump(&key)?;
     }
     Ok(groups)
 }
