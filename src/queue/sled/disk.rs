@@ -107,7 +107,7 @@ impl Place {
     }
 
     /// Someone may have been told that something is stored here.
-    fn was_opened_before(&self) -> bool {
+    pub(super) fn was_opened_before(&self) -> bool {
         let files = [journal::path(&self.directory), mark::path(&self.directory)];
         files.iter().any(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0))
     }

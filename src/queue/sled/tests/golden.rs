@@ -1,13 +1,14 @@
 //! Stores that version 1 of the format wrote: every later version opens them and finds everything.
 
-use std::{env, path::Path, process::Command};
+use std::{env, os::unix::fs::FileExt, path::Path, process::Command};
 
 use super::*;
 use crate::queue::{
     Bookmark, DeadLetterId, Letter, RawPush, Verdict,
     sled::{
         keys,
-        verify::{Report, verify},
+        segments::{LARGEST, SEGMENT_SIZE, noted},
+        verify::{Report, repair, verify},
     },
 };
 
@@ -15,6 +16,9 @@ use crate::queue::{
 const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.tar.gz");
 /// As it was left by a kill: the journal has all of it.
 const JOURNAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1-journal.tar.gz");
+/// The same, with small segments and small parts.
+const SEGMENTS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1-segments.tar.gz");
 
 fn tar(arguments: &[&str], directory: &Path) {
     let status = Command::new("tar").args(arguments).current_dir(directory).status().unwrap();
@@ -117,7 +121,7 @@ async fn read(bench: &Bench) {
 
 #[tokio::test]
 async fn the_stores_of_format_version_1_are_read_whole() {
-    for golden in [FIRST, JOURNAL] {
+    for golden in [FIRST, JOURNAL, SEGMENTS] {
         let bench = bench();
         fs::create_dir_all(&bench.options.directory).unwrap();
         tar(&["xzf", golden], &bench.options.directory);
@@ -145,14 +149,46 @@ async fn goes_on(bench: &Bench) {
     assert_eq!(append(&bench.open().await, &["1", "7", "8"]).await, [Appended::Duplicate; 3]);
 }
 
-/// What this version writes is the same, killed or stopped; with `BREVDUE_WRITE_GOLDEN=1` the second
+/// A repair finds what sled cannot open, in parts of whatever size; and what it can it carries into
+/// segments that are as large.
+#[tokio::test]
+async fn the_stores_of_format_version_1_can_be_repaired() {
+    for (golden, segments) in [(FIRST, LARGEST), (JOURNAL, LARGEST), (SEGMENTS, SEGMENT_SIZE)] {
+        for torn in [true, false] {
+            let bench = bench();
+            fs::create_dir_all(&bench.options.directory).unwrap();
+            tar(&["xzf", golden], &bench.options.directory);
+            let db = fs::OpenOptions::new().write(true).open(bench.sled().join("db")).unwrap();
+            if torn {
+                db.write_all_at(&[0xA5; 16], 0).unwrap();
+            } else {
+                fs::write(bench.options.directory.join("high-water"), "?").unwrap();
+            }
+            let (directory, now) = (bench.options.directory.clone(), bench.clock.now());
+            let handlers = [handler("a"), handler("b")];
+            let repaired = spawn_blocking(move || repair(&directory, &handlers, now));
+            let report = repaired.await.unwrap().unwrap();
+            assert!(report.kept_aside.is_some() && report.opens != torn, "{report:?}");
+            let queue = bench.open().await;
+            let large = queue.event(Seq(4)).await.unwrap();
+            assert_eq!(large.event, event("4", 200_000));
+            let letters = queue.dead_letters(None, OLDEST).await.unwrap().len();
+            assert_eq!(letters, if torn { 1 } else { 3 }, "only undecodable pushes tell whose");
+            queue.close().await.unwrap();
+            assert_eq!(noted(&bench.sled()).unwrap(), Some(segments));
+            assert!(self::report(&bench).await.whole);
+        }
+    }
+}
+
+/// What this version writes is the same, killed or stopped; with `BREVDUE_WRITE_GOLDEN=1` the last
 /// golden one is made of it, which is right only before a version is released.
 #[tokio::test]
 async fn what_is_written_today_reads_as_the_golden_stores_do() {
     let bench = bench();
     let queue = write(&bench).await;
     if env::var_os("BREVDUE_WRITE_GOLDEN").is_some() {
-        let files = ["czf", JOURNAL, "--sparse", "lock", "high-water", "journal", "sled"];
+        let files = ["czf", SEGMENTS, "--sparse", "lock", "high-water", "journal", "sled"];
         tar(&files, &bench.options.directory);
     }
     queue.close().await.unwrap();

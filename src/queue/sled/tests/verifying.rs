@@ -1,4 +1,4 @@
-use std::os::unix::fs::FileExt;
+use std::{fs::DirBuilder, os::unix::fs::FileExt};
 
 use super::*;
 use crate::queue::{
@@ -305,4 +305,39 @@ async fn a_damaged_high_water_file_is_written_anew() {
     repaired(&bench).await;
     assert!(verified(&bench).await.whole);
     assert_eq!(bench.open().await.census().await.unwrap().events, 17);
+}
+
+#[tokio::test]
+async fn without_sleds_note_of_its_segments_it_is_refused_and_a_repair_makes_it_anew() {
+    for lost in [true, false] {
+        let bench = Bench::one();
+        full(&bench).await;
+        let (conf, db) = (bench.sled().join("conf"), bench.sled().join("db"));
+        let before = fs::read(&db).unwrap();
+        if lost {
+            fs::remove_file(&conf).unwrap();
+        } else {
+            fs::write(&conf, "").unwrap();
+        }
+        let refused = bench.try_open().await.unwrap_err().to_string();
+        assert!(refused.contains("conf is missing or empty"), "{refused}");
+        assert!(fs::read(&db).unwrap() == before, "it was not touched");
+        let report = repaired(&bench).await;
+        assert!(report.faults.iter().any(|fault| fault.contains("conf is missing")), "{report:?}");
+        let queue = bench.open().await;
+        assert_eq!(queue.dead_letters(None, OLDEST).await.unwrap().len(), 2);
+        let expected: Vec<u32> = (2..=20).filter(|number| *number != 3).collect();
+        assert_eq!(drained(&bench, &queue).await, expected);
+        assert!(verified_again(&bench, queue).await.whole);
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_first_start_was_cut_off_by_a_power_loss_is_begun_anew() {
+    let bench = Bench::one();
+    DirBuilder::new().recursive(true).create(bench.sled()).unwrap();
+    fs::write(bench.sled().join("conf"), "").unwrap();
+    fs::write(bench.sled().join("db"), [0; 4096]).unwrap();
+    let queue = bench.open().await;
+    assert_eq!(append(&queue, &["1"]).await, [stored(1)]);
 }

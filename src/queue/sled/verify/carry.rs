@@ -1,6 +1,7 @@
 //! A new store of what is whole, put in the place of the damaged one, which is kept.
 
 use std::{
+    borrow::Cow,
     fs::{self, DirBuilder, File},
     io, mem,
     os::unix::fs::DirBuilderExt,
@@ -123,6 +124,15 @@ fn note(directory: &Path, mark: Mark) -> io::Result<()> {
     file.write(mark)
 }
 
+/// The whole value; None if a part of it is damaged or missing.
+fn whole<'a>(old: &Db, key: &[u8], value: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, OpenError> {
+    match long::whole(old, key, value) {
+        Ok(whole) => Ok(whole),
+        Err(ReadError::Sled(error)) => Err(error.into()),
+        Err(ReadError::Damaged(_) | ReadError::Entry(..)) => Ok(None),
+    }
+}
+
 impl Carrier<'_> {
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), OpenError> {
         self.bytes += key.len() + value.len();
@@ -213,7 +223,7 @@ impl Carrier<'_> {
         }
         self.log(old, found)?;
         self.ids_of_database(old, found)?;
-        for prefix in [keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW, keys::PARTS] {
+        for prefix in [keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW] {
             self.all(old, found, prefix)?;
         }
         for entry in old.scan_prefix(keys::BOOKMARK).chain(old.scan_prefix(keys::HOOKS)) {
@@ -237,11 +247,7 @@ impl Carrier<'_> {
             if found.bad.contains(&*key) {
                 continue;
             }
-            let whole = match long::whole(old, &key, &value) {
-                Ok(whole) => whole.unwrap_or_default(),
-                Err(ReadError::Sled(error)) => return Err(error.into()),
-                Err(ReadError::Damaged(_) | ReadError::Entry(..)) => continue,
-            };
+            let whole = whole(old, &key, &value)?.unwrap_or_default();
             if let Ok((head, events)) = decode_group(&whole) {
                 self.reach(head.first)?;
                 self.record(&head, &events)?;
@@ -250,18 +256,18 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    /// Entries as they are; parts of records come with the records.
+    /// Entries of a kind. Parts come with the values that they are of.
     fn all(&mut self, old: &Db, found: &Found, prefix: u8) -> Result<(), OpenError> {
         for (index, entry) in old.range(keys::all(prefix)).enumerate() {
             let (key, value) = entry?;
             if index % 8 == 7 {
                 old.pump(&key)?;
             }
-            let owner = keys::part_of(&key).map(|(of, _)| of).filter(|_| prefix == keys::PARTS);
-            let of_record = owner.is_some_and(|of| of.first() == Some(&keys::EVENTS));
-            let bad = owner.is_some_and(|of| found.bad.contains(of)) || found.bad.contains(&*key);
-            if !bad && !of_record {
-                self.put(key.to_vec(), value.to_vec())?;
+            if found.bad.contains(&*key) {
+                continue;
+            }
+            if let Some(value) = whole(old, &key, &value)? {
+                self.put(key.to_vec(), value.into_owned())?;
             }
         }
         Ok(())
