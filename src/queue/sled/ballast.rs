@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Its size where `max_bytes` is large enough; sled makes segments of 8 MiB.
+/// Its size where `max_bytes` is large enough: some segments of sled, of any store.
 const LARGEST: u64 = 64 * 1024 * 1024;
 /// Below this it would not help.
 const SMALLEST: u64 = 16 * 1024 * 1024;

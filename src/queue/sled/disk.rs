@@ -84,9 +84,11 @@ impl Place {
         if copy.exists() {
             fs::remove_dir_all(copy)?;
         }
-        if segments::is_lost(&database)? && self.was_opened_before() {
+        if segments::is_lost(&database) && self.was_opened_before() {
             // sled would take another size for it, and clear what does not fit that.
-            return Err(OpenError::Damaged("sled's file conf is missing or empty".to_owned()));
+            return Err(OpenError::Damaged(
+                "sled's file conf is missing or cannot be read".to_owned(),
+            ));
         }
         let db = match open_when_free(&database) {
             Err(OpenError::Damaged(why)) if remove_snapshots(&database)? > 0 => {

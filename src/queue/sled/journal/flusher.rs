@@ -61,7 +61,7 @@ impl Flusher {
 
     /// Begins to give sled what was frozen, if it was not begun.
     ///
-    /// On a thread of its own each time: a buffer of 8 MiB that sled is done with is freed when the
+    /// On a thread of its own each time: a large buffer that sled is done with is freed when the
     /// thread that let go of it has let go of many more things, or ends.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         if let (Some(Point { generation, .. }), None) = (self.frozen, &self.under_way) {

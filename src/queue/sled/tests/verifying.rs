@@ -309,18 +309,17 @@ async fn a_damaged_high_water_file_is_written_anew() {
 
 #[tokio::test]
 async fn without_sleds_note_of_its_segments_it_is_refused_and_a_repair_makes_it_anew() {
-    for lost in [true, false] {
+    for left in [None, Some(""), Some("segment_size: 2097153\n")] {
         let bench = Bench::one();
         full(&bench).await;
         let (conf, db) = (bench.sled().join("conf"), bench.sled().join("db"));
         let before = fs::read(&db).unwrap();
-        if lost {
-            fs::remove_file(&conf).unwrap();
-        } else {
-            fs::write(&conf, "").unwrap();
+        match left {
+            None => fs::remove_file(&conf).unwrap(),
+            Some(left) => fs::write(&conf, left).unwrap(),
         }
         let refused = bench.try_open().await.unwrap_err().to_string();
-        assert!(refused.contains("conf is missing or empty"), "{refused}");
+        assert!(refused.contains("conf is missing or cannot be read"), "{refused}");
         assert!(fs::read(&db).unwrap() == before, "it was not touched");
         let report = repaired(&bench).await;
         assert!(report.faults.iter().any(|fault| fault.contains("conf is missing")), "{report:?}");

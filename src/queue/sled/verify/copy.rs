@@ -67,6 +67,14 @@ fn files(database: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(files)
 }
 
+/// What sled has noted of the copy's segments is of no use: it takes what is usual today.
+pub(super) fn remove_conf(copied: &Copied) -> io::Result<()> {
+    match fs::remove_file(copied.database.join("conf")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Removes the copy.
 pub(super) fn remove(of: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory(of)) {

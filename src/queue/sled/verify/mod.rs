@@ -185,11 +185,12 @@ impl Case {
         report: &mut Report,
     ) -> Result<Evidence, OpenError> {
         let copied = copy::copy(place)?;
-        if let Some(blob) = copied.blob {
+        if let Some(blob) = &copied.blob {
             report.fault(format!("{} should not be there: sled does not sync it", blob.display()));
         }
-        if segments::is_lost(&place.database()).unwrap_or(false) {
-            report.fault("sled's file conf is missing or empty".to_owned());
+        if segments::is_lost(&place.database()) {
+            report.fault("sled's file conf is missing or cannot be read".to_owned());
+            copy::remove_conf(&copied)?;
         }
         let look = || look(&copied.database, place.directory(), place.patience());
         let mut opened = look();
