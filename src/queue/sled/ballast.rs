@@ -10,8 +10,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Its size where `max_bytes` is large enough: some segments of sled, of any store.
-const LARGEST: u64 = 64 * 1024 * 1024;
+/// Its size where `max_bytes` is large enough: sixteen segments of sled.
+const LARGEST: u64 = 32 * 1024 * 1024;
 /// Below this it would not help.
 const SMALLEST: u64 = 16 * 1024 * 1024;
 
