@@ -84,7 +84,7 @@ impl Place {
         if copy.exists() {
             fs::remove_dir_all(copy)?;
         }
-        if segments::is_lost(&database) && self.was_opened_before() {
+        if segments::is_lost(&database)? && self.was_opened_before() {
             // sled would take another size for it, and clear what does not fit that.
             return Err(OpenError::Damaged(
                 "sled's file conf is missing or cannot be read".to_owned(),

@@ -36,9 +36,13 @@ pub(super) const fn largest_entry(size: usize) -> usize {
 }
 
 /// There is a database, but what it was made with is not known.
-pub(super) fn is_lost(database: &Path) -> bool {
+pub(super) fn is_lost(database: &Path) -> Result<bool, OpenError> {
     let used = fs::metadata(database.join("db")).is_ok_and(|file| file.len() > 0);
-    used && !matches!(noted(database), Ok(Some(_)))
+    match noted(database) {
+        Ok(None) | Err(OpenError::Damaged(_)) => Ok(used),
+        Ok(Some(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -51,16 +55,19 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path();
             assert_eq!(noted(path).unwrap(), None);
-            assert!(!is_lost(path));
+            assert!(!is_lost(path).unwrap());
             let db = sled::Config::new().path(path).segment_size(size).open().unwrap();
             db.insert("key", "value").unwrap();
             db.flush().unwrap();
             assert_eq!(noted(path).unwrap(), Some(size));
-            assert!(!is_lost(path));
+            assert!(!is_lost(path).unwrap());
             fs::write(path.join("conf"), "").unwrap();
-            assert!(is_lost(path));
+            assert!(is_lost(path).unwrap());
             fs::remove_file(path.join("conf")).unwrap();
-            assert!(is_lost(path));
+            assert!(is_lost(path).unwrap());
+            // What the file system says is not damage.
+            fs::create_dir(path.join("conf")).unwrap();
+            assert!(matches!(is_lost(path), Err(OpenError::Io(_))));
         }
     }
 

@@ -188,7 +188,7 @@ impl Case {
         if let Some(blob) = &copied.blob {
             report.fault(format!("{} should not be there: sled does not sync it", blob.display()));
         }
-        if segments::is_lost(&place.database()) {
+        if segments::is_lost(&place.database())? {
             report.fault("sled's file conf is missing or cannot be read".to_owned());
             copy::remove_conf(&copied)?;
         }
