@@ -157,7 +157,7 @@ impl<Q: Queue> Dispatcher<Q> {
         let Delivery { stored, attempt, since, receipt } = delivery;
         let began = Instant::now();
         let ended = self.deliver(&stored, attempt).await;
-        let age = self.clock.now().since(since);
+        let age = self.clock.vouched_now().map(|now| now.since(since));
         let tried = Tried { attempt, age, jitter: fastrand::f64() };
         let decision = policy::verdict(ended, tried, &self.limits.retry);
         self.tell(&stored, attempt, began.elapsed(), &decision);

@@ -24,8 +24,9 @@ pub enum Ended {
 pub struct Tried {
     /// Which attempt it was, from 1.
     pub attempt: u32,
-    /// Time since the handler's time for this event began.
-    pub age: Duration,
+    /// Time since the handler's time for this event began; `None` while the clock that measures it
+    /// is not vouched for.
+    pub age: Option<Duration>,
     /// From 0 to 1, at random.
     pub jitter: f64,
 }
@@ -40,7 +41,7 @@ pub struct Decision {
 }
 
 /// Decides. A handler's `Retry-After` can make a delay longer, never shorter, and never longer
-/// than the policy's longest.
+/// than the policy's longest. A delivery whose age nobody knows is not given up.
 pub fn verdict(ended: Ended, tried: Tried, retry: &Retry) -> Decision {
     let (word, failure, hint) = match ended {
         Ended::Answered(Outcome::Delivered) => {
@@ -53,7 +54,7 @@ pub fn verdict(ended: Ended, tried: Tried, retry: &Retry) -> Decision {
         Ended::TimedOut(time) => ("timeout", because(format!("no answer within {time:?}")), None),
         Ended::Panicked => ("panic", because("the handler panicked".to_owned()), None),
     };
-    if tried.age >= retry.give_up_after {
+    if tried.age.is_some_and(|age| age >= retry.give_up_after) {
         return Decision { verdict: Verdict::Bury(given_up(failure, tried)), word: "given_up" };
     }
     let delay = retry.backoff.delay(tried.attempt, tried.jitter);
@@ -95,7 +96,7 @@ mod tests {
         for (attempt, hint, seconds) in
             [(1, None, 1), (3, None, 4), (1, Some(30), 30), (5, Some(3), 16), (1, Some(900), 60)]
         {
-            let tried = Tried { attempt, age: SECOND, jitter: 1.0 };
+            let tried = Tried { attempt, age: Some(SECOND), jitter: 1.0 };
             let decision = verdict(asked(hint), tried, &retry());
             let Verdict::RetryAfter(delay, failure) = decision.verdict else { panic!("{hint:?}") };
             assert_eq!((delay, decision.word), (SECOND * seconds, "retry"), "{attempt} {hint:?}");
@@ -108,20 +109,23 @@ mod tests {
         let failure = || Failure { reason: "bad".into(), answer: None };
         let rejected = Ended::Answered(Outcome::Rejected { failure: failure() });
         for (ended, age, word, buried) in [
-            (Ended::Answered(Outcome::Delivered), 5000, "delivered", None),
-            (rejected, 1, "rejected", Some("bad")),
-            (asked(None), 999, "retry", None),
-            (asked(Some(1)), 1000, "given_up", Some("given up after 2 attempts: no")),
-            (Ended::TimedOut(SECOND), 1, "timeout", None),
+            (Ended::Answered(Outcome::Delivered), Some(5000), "delivered", None),
+            (rejected.clone(), Some(1), "rejected", Some("bad")),
+            (rejected, None, "rejected", Some("bad")),
+            (asked(None), Some(999), "retry", None),
+            (asked(None), None, "retry", None),
+            (asked(Some(1)), Some(1000), "given_up", Some("given up after 2 attempts: no")),
+            (Ended::TimedOut(SECOND), Some(1), "timeout", None),
+            (Ended::TimedOut(SECOND), None, "timeout", None),
             (
                 Ended::TimedOut(SECOND),
-                1000,
+                Some(1000),
                 "given_up",
                 Some("given up after 2 attempts: no answer within 1s"),
             ),
-            (Ended::Panicked, 1, "panic", None),
+            (Ended::Panicked, Some(1), "panic", None),
         ] {
-            let tried = Tried { attempt: 2, age: SECOND * age, jitter: 0.0 };
+            let tried = Tried { attempt: 2, age: age.map(|age| SECOND * age), jitter: 0.0 };
             let decision = verdict(ended.clone(), tried, &retry());
             let reason = match &decision.verdict {
                 Verdict::Bury(failure) => Some(failure.reason.as_str()),
@@ -135,11 +139,11 @@ mod tests {
         #[test]
         fn a_retry_is_never_at_once_and_never_after_the_cap(
             attempt in 1u32..5000,
-            age in 0u64..999,
+            age in proptest::option::of(0u32..999),
             hint in proptest::option::of(any::<u64>()),
             jitter in 0.0..1.0,
         ) {
-            let tried = Tried { attempt, age: SECOND * u32::try_from(age).unwrap(), jitter };
+            let tried = Tried { attempt, age: age.map(|age| SECOND * age), jitter };
             let decision = verdict(asked(hint), tried, &retry());
             let Verdict::RetryAfter(delay, _) = decision.verdict else {
                 return Err(TestCaseError::fail("not a retry"));
