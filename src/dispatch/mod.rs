@@ -1,14 +1,15 @@
 //! Dispatch: takes deliveries for one handler, delivers them, and settles them.
 //!
 //! Owns the loop, the bound on deliveries at the same time, and the time-out of each. What is
-//! delivered to whom is [`filter`]'s, when it is tried again is [`policy`]'s, and how it is
-//! delivered is the handler's.
+//! delivered to whom is [`filter`]'s, when it is tried again is [`policy`]'s, when a failing store
+//! is asked again is `pause`'s, and how it is delivered is the handler's.
 
 pub mod filter;
+mod pause;
 pub mod policy;
 pub mod unmatched;
 
-use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     filter::Filter,
+    pause::{Pause, Step},
     policy::{Decision, Ended, Tried},
 };
 use crate::{
-    backoff::Backoff,
     clock::Clock,
     config::{self, Retry},
     event::Arrival,
@@ -63,14 +64,7 @@ pub struct Limits {
 }
 
 /// How a delivery's task ended: with the queue's answer to its verdict.
-type Settled = Result<(), QueueError>;
-
-/// When to ask a failing store again.
-struct Pause {
-    backoff: Option<Backoff>,
-    failures: u32,
-    until: Option<Instant>,
-}
+type Settled = Result<Step, QueueError>;
 
 /// Counts a delivery as in flight for as long as it lives, also when it is aborted.
 struct InFlight(Metrics, HandlerLabels);
@@ -108,22 +102,35 @@ impl<Q: Queue> Dispatcher<Q> {
         tasks: &mut JoinSet<Settled>,
     ) -> Result<(), QueueError> {
         let mut pause = Pause::new();
+        // Kept while deliveries complete: dropped, it would read its record again from the start.
+        let mut taking = pin!(self.take(None));
         loop {
             let room = tasks.len() < self.limits.concurrency.get();
-            tokio::select! {
+            let (ended, answered) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(joined) = tasks.join_next() => pause.after(self.settled(joined))?,
-                taken = self.take(pause.until), if room => match taken {
-                    Ok(delivery) => pause.after(self.start(delivery, tasks).await)?,
-                    Err(error) => {
-                        tracing::warn!(handler = %self.name, %error, "cannot take deliveries");
-                        pause.after(Err(error))?;
-                    }
-                },
+                Some(joined) = tasks.join_next() => (self.settled(joined), false),
+                taken = taking.as_mut(), if room => (self.begin(taken, tasks).await, true),
+            };
+            if pause.after(ended)? || answered {
+                taking.set(self.take(pause.until()));
             }
             // A long row of events that are not ours must not keep the thread from other tasks.
             tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        taken: Result<Delivery<Q::Receipt>, QueueError>,
+        tasks: &mut JoinSet<Settled>,
+    ) -> Settled {
+        match taken {
+            Ok(delivery) => self.start(delivery, tasks).await,
+            Err(error) => {
+                tracing::warn!(handler = %self.name, %error, "cannot take deliveries");
+                Err(error)
+            }
         }
     }
 
@@ -150,7 +157,7 @@ impl<Q: Queue> Dispatcher<Q> {
             drop(in_flight);
             settled
         });
-        Ok(())
+        Ok(Step::Started)
     }
 
     async fn attempt(&self, delivery: Delivery<Q::Receipt>) -> Settled {
@@ -177,19 +184,23 @@ impl<Q: Queue> Dispatcher<Q> {
     }
 
     async fn settle(&self, receipt: Q::Receipt, verdict: Verdict) -> Settled {
+        let step = if verdict == Verdict::Done { Step::Done } else { Step::Written };
         let settled = self.queue.settle(receipt, verdict).await;
         if let Err(error) = &settled {
             tracing::warn!(handler = %self.name, %error, "cannot settle a delivery; it comes again");
         }
         match settled {
+            Ok(()) => Ok(step),
             // That one delivery is not ours any more; the others are.
             Err(
                 QueueError::NotFound
                 | QueueError::Undeliverable
                 | QueueError::NotSoFar(_)
                 | QueueError::Configured,
-            ) => Ok(()),
-            settled => settled,
+            ) => Ok(Step::Started),
+            Err(
+                error @ (QueueError::Unavailable(_) | QueueError::Full(_) | QueueError::Closed),
+            ) => Err(error),
         }
     }
 
@@ -226,44 +237,6 @@ fn reason(verdict: &Verdict) -> Option<&str> {
     match verdict {
         Verdict::Done => None,
         Verdict::RetryAfter(_, failure) | Verdict::Bury(failure) => Some(&failure.reason),
-    }
-}
-
-impl Pause {
-    fn new() -> Self {
-        let (initial, max) = (Duration::from_millis(100), Duration::from_secs(10));
-        Self { backoff: Backoff::try_new(initial, max, 2.0).ok(), failures: 0, until: None }
-    }
-
-    fn is_over(&self) -> bool {
-        self.until.is_none_or(|until| until <= Instant::now())
-    }
-
-    /// Takes in how a call to the queue ended: no pause after a good one, a longer one after each
-    /// bad one; an error that does not heal is the end.
-    fn after(&mut self, result: Settled) -> Settled {
-        match result {
-            Ok(()) => (self.failures, self.until) = (0, None),
-            // What was in flight fails with it, all at once; that is one failure.
-            Err(QueueError::Unavailable(_) | QueueError::Full(_)) if self.is_over() => {
-                self.failures = self.failures.saturating_add(1);
-                let longest = Duration::from_secs(10);
-                let delay = |backoff: &Backoff| backoff.delay(self.failures, fastrand::f64());
-                let delay = self.backoff.as_ref().map_or(longest, delay);
-                self.until = Some(Instant::now() + delay);
-            }
-            Err(QueueError::Unavailable(_) | QueueError::Full(_)) => {}
-            Err(
-                error @ (QueueError::Closed
-                | QueueError::NotFound
-                | QueueError::Undeliverable
-                | QueueError::NotSoFar(_)
-                | QueueError::Configured),
-            ) => {
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 mod bench;
+mod watched;
 
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use tokio::time::sleep;
 
-use self::bench::{Act, Bench, MINUTE, SECOND, Scripted, Written};
+use self::bench::{Act, Bench, DAY, MINUTE, SECOND, Scripted, Written};
 use super::*;
 use crate::{
     config::{Match, Pattern},
@@ -227,23 +228,53 @@ async fn an_attempt_is_one_line_in_the_log_without_anything_personal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_store_is_left_alone_for_longer_and_longer_until_it_answers() {
-    let mut pause = Pause::new();
-    let mut waits = Vec::new();
-    for _ in 0..10 {
-        // Many that fail at once are one failure.
-        for _ in 0..50 {
-            pause.after(Err(QueueError::Unavailable("disk".into()))).unwrap();
-        }
-        let wait = pause.until.unwrap() - Instant::now();
-        waits.push(wait);
-        tokio::time::advance(wait).await;
+async fn a_store_that_does_not_take_verdicts_is_not_met_with_a_storm_of_attempts() {
+    let handler = Scripted { otherwise: Some(Act::Fail("answered 500")), ..Scripted::default() };
+    let (bench, queue) = Bench::watched(4, handler, Duration::ZERO);
+    queue.watch.refuses.store(true, Ordering::SeqCst);
+    bench.store(&["1", "2", "3", "4", "5", "6"]).await;
+    let mut attempts = Vec::new();
+    for _ in 0..4 {
+        let before = bench.tried().len();
+        bench.pass(SECOND * 15).await;
+        attempts.push(bench.tried().len() - before);
     }
-    assert!(waits[0] >= Duration::from_millis(50) && waits[0] <= Duration::from_millis(100));
-    assert!(waits[9] >= SECOND * 5 && waits[9] <= SECOND * 10, "{waits:?}");
-    pause.after(Ok(())).unwrap();
-    assert_eq!((pause.failures, pause.until), (0, None));
-    assert_eq!(pause.after(Err(QueueError::Closed)), Err(QueueError::Closed));
+    // At most a full house after each pause, and the pauses grow to 10 seconds.
+    assert!(attempts[0] <= 4 * 11 && attempts[0] > attempts[1], "{attempts:?}");
+    assert!(attempts[1..].iter().all(|few| (1..=4 * 4).contains(few)), "{attempts:?}");
+    queue.watch.refuses.store(false, Ordering::SeqCst);
+    bench.pass(SECOND * 11).await;
+    assert_eq!(bench.census().await.retrying, 6, "all are written down now");
+    assert_eq!(bench.stopped().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_that_has_begun_goes_on_while_deliveries_complete() {
+    let handler = Scripted { otherwise: Some(Act::Take(SECOND * 5)), ..Scripted::default() };
+    let (bench, queue) = Bench::watched(8, handler, SECOND);
+    let ids: Vec<String> = (0..30).map(|id| id.to_string()).collect();
+    bench.store(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bench.pass(SECOND * 36).await;
+    assert_eq!(bench.counted("delivered"), 30, "one begins each second");
+    let (begun, dropped) = (queue.watch.begun(), queue.watch.dropped());
+    assert_eq!((begun, dropped), (31, 0), "one for each, and one that waits for more");
+    assert_eq!(bench.stopped().await, Ok(()));
+    assert_eq!(queue.watch.dropped(), 1, "the one that waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_by_a_clock_that_has_jumped() {
+    let handler = Scripted { otherwise: Some(Act::Fail("answered 500")), ..Scripted::default() };
+    let bench = Bench::new(1, &Match::default(), handler);
+    bench.store(&["1"]).await;
+    bench.pass(MINUTE).await;
+    bench.clock.set_wall(bench.clock.now().after(30 * DAY));
+    bench.pass(MINUTE * 30).await;
+    assert_eq!((bench.counted("given_up"), bench.census().await.retrying), (0, 1));
+    assert!(bench.tried().len() > 20, "it is tried as ever");
+    bench.pass_in_steps(DAY, MINUTE).await;
+    assert_eq!(bench.counted("given_up"), 1, "the clock went well for a day");
+    assert_eq!(bench.stopped().await, Ok(()));
 }
 
 fn any_act() -> impl Strategy<Value = Act> {

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::super::*;
+use super::{super::*, watched::Watched};
 use crate::{
+    backoff::Backoff,
     clock::Timestamp,
     config::Match,
     event::{Event, Origin},
@@ -24,6 +25,7 @@ use crate::{
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the scripted handler does with one attempt.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +99,27 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(concurrency: usize, matches: &Match, handler: Scripted) -> Self {
+        Self::on(ModelQueue::clone, concurrency, matches, handler)
+    }
+
+    /// On a queue that is watched, and takes `reading` to find a delivery.
+    pub(super) fn watched(
+        concurrency: usize,
+        handler: Scripted,
+        reading: Duration,
+    ) -> (Self, Watched) {
+        let mut watched = None;
+        let queue = |model: &ModelQueue| watched.insert(Watched::new(model, reading)).clone();
+        let bench = Self::on(queue, concurrency, &Match::default(), handler);
+        (bench, watched.unwrap())
+    }
+
+    fn on<Q: Queue>(
+        queue_of: impl FnOnce(&ModelQueue) -> Q,
+        concurrency: usize,
+        matches: &Match,
+        handler: Scripted,
+    ) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_000_000));
         let name: HandlerName = "h".parse().unwrap();
         let queue = ModelQueue::new(&[(name.clone(), StartAt::Now)], clock.clone());
@@ -104,7 +127,7 @@ impl Bench {
         let backoff = Backoff::try_new(SECOND, MINUTE, 2.0).unwrap();
         let dispatcher = Dispatcher {
             name,
-            queue: queue.clone(),
+            queue: queue_of(&queue),
             handler: handler.clone(),
             filter: Filter::new(matches),
             limits: Limits {
