@@ -108,7 +108,7 @@ pub struct Metrics {
     pub dead_letters_dropped: Counter,
     /// Ids in the dedup window.
     pub dedup_ids: Gauge,
-    /// 1 while the store takes writes.
+    /// 1 while the store takes events: it is neither full nor failing.
     pub store_writable: Gauge,
     /// 1 once something that was read of the store was damaged.
     pub store_damaged: Gauge,
@@ -118,6 +118,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Calls to Altinn and Maskinporten.
     pub calls: Family<CallLabels, Counter>,
+    /// Jumps of this machine's clock.
+    pub clock_jumps: Counter,
     /// This machine's clock less Maskinporten's.
     pub clock_skew_seconds: Gauge<f64, AtomicU64>,
     /// 1 while a subscription is validated at Altinn.
@@ -174,6 +176,7 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
+            clock_jumps: Counter::default(),
             clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
             last_push_seconds: Family::default(),
@@ -235,11 +238,12 @@ impl Metrics {
         r.register("queue_full", "1 while new events are refused for want of room", self.queue_full.clone());
         r.register("dead_letters_dropped", "Dead letters dropped: too many, too large or too old", self.dead_letters_dropped.clone());
         r.register("dedup_ids", "Identities remembered", self.dedup_ids.clone());
-        r.register("store_writable", "1 while the store takes writes", self.store_writable.clone());
+        r.register("store_writable", "1 while the store takes events", self.store_writable.clone());
         r.register("store_damaged", "1 once something read of the store was damaged: see brevdue verify", self.store_damaged.clone());
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register("clock_jumps", "Jumps of this machine's clock", self.clock_jumps.clone());
         r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());
         r.register_with_unit("last_push", "When an event was last pushed, since 1970", Unit::Seconds, self.last_push_seconds.clone());

@@ -6,7 +6,10 @@
 
 pub mod view;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -179,16 +182,12 @@ impl<Q: Queue> Admin<Q> {
         })
     }
 
-    /// Why it is not ready: design section 9, "Readiness is: listening, and the store takes
-    /// writes".
+    /// Why it is not ready. Ready is: listening, and the store takes events and is whole.
     fn unready(&self) -> Option<String> {
         if !(self.outside.accepting)() {
             return Some("stopping".to_owned());
         }
-        match self.queue.health() {
-            Health::Writable => None,
-            Health::Failing(why) => Some(why),
-        }
+        self.queue.health().trouble()
     }
 
     fn ready(&self) -> Answer {
@@ -204,11 +203,20 @@ impl<Q: Queue> Admin<Q> {
         if let Ok(census) = self.queue.census().await {
             self.measure(&census);
         }
-        let writable = matches!(self.queue.health(), Health::Writable);
-        self.metrics.store_writable.set(i64::from(writable));
+        self.metrics.clock_jumps.inner().store(self.clock.jumps(), Ordering::Relaxed);
+        self.measure_health(&self.queue.health());
         match self.metrics.page() {
             Ok(page) => answer::text(StatusCode::OK, OPEN_METRICS, page),
             Err(_) => answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    fn measure_health(&self, health: &Health) {
+        let writable = matches!(health, Health::Writable | Health::Damaged(_));
+        self.metrics.store_writable.set(i64::from(writable));
+        // Damage stays, also while the store fails: only a repair and the next start end it.
+        if matches!(health, Health::Damaged(_)) {
+            self.metrics.store_damaged.set(1);
         }
     }
 
@@ -320,6 +328,7 @@ impl<Q: Queue> Admin<Q> {
             (self.outside.subscriptions)(),
             (self.outside.unmatched)(),
             self.unready(),
+            !self.clock.is_vouched(),
         );
         Ok(ok(&status))
     }

@@ -24,13 +24,20 @@ pub struct Error {
 pub struct Status {
     /// Of the daemon.
     pub version: String,
-    /// Whether hooks are answered with more than 503.
+    /// Whether hooks are answered, and the store takes events and is whole.
     pub ready: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
     /// `ok`, or `degraded` when a person should look.
     pub state: String,
+    /// Why a person should look.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Whether the clock jumped within the last day, so that nothing is given up, deleted or
+    /// forgotten for its age.
+    #[serde(default)]
+    pub clock_jumped: bool,
     /// One for each configured subscription.
     pub subscriptions: Vec<Subscription>,
     /// The stored events.
@@ -197,16 +204,17 @@ impl Status {
         subscriptions: Vec<Subscription>,
         unmatched: Unmatched,
         not_ready: Option<String>,
+        clock_jumped: bool,
     ) -> Self {
-        let well = |s: &Subscription| {
-            s.state == "validated" && s.last_error.is_none() && s.troubles.is_empty()
-        };
-        let degraded = not_ready.is_some() || !subscriptions.iter().all(well);
+        let mut reasons: Vec<String> = not_ready.iter().cloned().collect();
+        reasons.extend(subscriptions.iter().filter_map(Subscription::reason));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: not_ready.is_none(),
             not_ready,
-            state: if degraded { "degraded" } else { "ok" }.to_owned(),
+            state: if reasons.is_empty() { "ok" } else { "degraded" }.to_owned(),
+            reasons,
+            clock_jumped,
             subscriptions,
             log: Log {
                 events: census.events,
@@ -217,6 +225,22 @@ impl Status {
             },
             handlers: census.handlers.iter().map(Handler::from).collect(),
         }
+    }
+}
+
+impl Subscription {
+    /// Why a person should look at it.
+    fn reason(&self) -> Option<String> {
+        let why = if !self.troubles.is_empty() {
+            self.troubles.join("; ")
+        } else if let Some(error) = &self.last_error {
+            error.clone()
+        } else if self.state == "validated" {
+            return None;
+        } else {
+            self.state.clone()
+        };
+        Some(format!("subscription {}: {why}", self.name))
     }
 }
 

@@ -60,6 +60,13 @@ fn write(status: &view::Status, clear: bool) -> anyhow::Result<()> {
         Some(why) => format!("not ready: {}", printable(why)),
     };
     writeln!(out, "brevdue {}: {}, {ready}", status.version, status.state)?;
+    for reason in status.reasons.iter().filter(|reason| Some(*reason) != status.not_ready.as_ref())
+    {
+        writeln!(out, "degraded: {}", printable(reason))?;
+    }
+    if status.clock_jumped {
+        writeln!(out, "the clock jumped: for a day nothing is given up or deleted for its age")?;
+    }
     let log = &status.log;
     writeln!(
         out,

@@ -240,13 +240,33 @@ pub enum QueueError {
     Configured,
 }
 
-/// Whether the store takes writes.
+/// Whether the store takes events and delivers all that it has: readiness, `status` and the metrics
+/// say what this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// It does.
     Writable,
-    /// It does not, and why.
+    /// It delivers, and refuses events until there is room again; at which limit it is.
+    Full(&'static str),
+    /// Something in it is not as it was written, and what: it takes events, and delivers what is
+    /// whole. Only an operator can mend that, so it stands before [`Health::Full`].
+    Damaged(String),
+    /// It does not work, and why.
     Failing(String),
+}
+
+impl Health {
+    /// Why the store is not ready; `None` if it is.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Writable => None,
+            Self::Full(limit) => Some(QueueError::Full(limit).to_string()),
+            Self::Damaged(why) => {
+                Some(format!("the store is damaged, see `brevdue verify`: {why}"))
+            }
+            Self::Failing(why) => Some(why.clone()),
+        }
+    }
 }
 
 /// The contract of a store. All of it is safe to call at the same time, and to cancel: a cancelled
@@ -352,7 +372,7 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// What is in it.
     fn census(&self) -> impl Future<Output = Result<Census, QueueError>> + Send;
 
-    /// Whether it takes writes, now.
+    /// Whether it takes events and delivers all that it has, now.
     fn health(&self) -> Health;
 
     /// Writes down what is settled and stops. Calls that come later get [`QueueError::Closed`].

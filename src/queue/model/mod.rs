@@ -79,6 +79,12 @@ impl ModelQueue {
         self.0.changed.notify_waiters();
     }
 
+    /// From now on it says that this part of it is damaged; a model loses nothing by it. `None`
+    /// repairs it.
+    pub fn damage(&self, what: Option<String>) {
+        self.0.lock().damage = what;
+    }
+
     fn with_state(mut state: State, handlers: &[(HandlerName, StartAt)], clock: Clock) -> Self {
         state.reopen(handlers);
         Self(Arc::new(Shared { clock, state: Mutex::new(state), changed: Notify::new() }))
@@ -257,10 +263,12 @@ impl Queue for ModelQueue {
 
     fn health(&self) -> Health {
         let state = self.0.lock();
-        match &state.refusal {
+        match (&state.refusal, &state.damage) {
             _ if state.closed => Health::Failing(QueueError::Closed.to_string()),
-            Some(error) => Health::Failing(error.to_string()),
-            None => Health::Writable,
+            (None, None) => Health::Writable,
+            (None | Some(QueueError::Full(_)), Some(what)) => Health::Damaged(what.clone()),
+            (Some(QueueError::Full(limit)), None) => Health::Full(limit),
+            (Some(error), _) => Health::Failing(error.to_string()),
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) struct State {
     raw_numbers: u64,
     pub(super) bookmarks: BTreeMap<BookmarkName, Bytes>,
     pub(super) refusal: Option<QueueError>,
+    pub(super) damage: Option<String>,
     pub(super) closed: bool,
 }
 

@@ -214,6 +214,7 @@ async fn a_full_queue_refuses_events_and_still_delivers_and_a_broken_one_does_ne
     let (queue, _) = queue(&["h"]);
     store(&queue, &["1", "2"]).await;
     queue.refuse(Some(QueueError::Full("max_bytes")));
+    assert_eq!(queue.health(), Health::Full("max_bytes"));
     let more = || vec![arrival("3", &["a"], None)];
     assert_eq!(queue.append(more()).await, Err(QueueError::Full("max_bytes")));
     let taken = take(&queue).unwrap();
@@ -224,7 +225,14 @@ async fn a_full_queue_refuses_events_and_still_delivers_and_a_broken_one_does_ne
     assert_eq!(queue.settle(taken.receipt, Verdict::Done).await, Err(broken.clone()));
     assert_eq!(queue.take(&name("h")).await.unwrap_err(), broken);
     assert_eq!(queue.health(), Health::Failing(broken.to_string()));
+    queue.damage(Some("event 1".into()));
+    assert_eq!(queue.health(), Health::Failing(broken.to_string()), "nothing works is worse");
+    queue.refuse(Some(QueueError::Full("max_bytes")));
+    assert_eq!(queue.health(), Health::Damaged("event 1".into()), "only a person can mend it");
     queue.refuse(None);
+    assert_eq!(queue.health(), Health::Damaged("event 1".into()));
+    assert!(queue.append(more()).await.is_ok(), "it takes events all the same");
+    queue.damage(None);
     assert_eq!(queue.health(), Health::Writable);
     assert_eq!(take(&queue).unwrap().attempt, 1, "not settled, so it comes again");
 }

@@ -137,7 +137,9 @@ impl SledQueue {
         let state = self.shared.state();
         let why = match &state.health {
             _ if state.closed => return Err(QueueError::Closed),
-            Health::Writable => self.shared.watchdog.complaint(),
+            Health::Writable | Health::Full(_) | Health::Damaged(_) => {
+                self.shared.watchdog.complaint()
+            }
             Health::Failing(why) => Some(why.clone()),
         };
         why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
@@ -275,7 +277,7 @@ impl Queue for SledQueue {
             Health::Writable => {
                 self.shared.watchdog.complaint().map_or(Health::Writable, Health::Failing)
             }
-            failing @ Health::Failing(_) => failing.clone(),
+            other @ (Health::Full(_) | Health::Damaged(_) | Health::Failing(_)) => other.clone(),
         }
     }
 

@@ -63,7 +63,7 @@ impl Writer {
         let until = Instant::now() + pause;
         let why = match &self.shared.state().health {
             Health::Failing(why) => why.clone(),
-            Health::Writable => String::new(),
+            Health::Writable | Health::Full(_) | Health::Damaged(_) => String::new(),
         };
         if let Some(op) = self.held.take() {
             op.refuse(QueueError::Unavailable(why.clone()));
