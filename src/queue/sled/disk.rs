@@ -68,10 +68,9 @@ impl Place {
         self.directory.join("sled")
     }
 
-    /// So long opening it may take: a slow disk is read through once, with something to spare.
+    /// How long opening it may take.
     pub(super) fn patience(&self) -> Duration {
-        let bytes = fs::metadata(self.database().join("db")).map_or(0, |file| file.blocks() * 512);
-        Duration::from_secs(60 + bytes / (4 << 20))
+        patience(&self.directory)
     }
 
     /// Opens the database and proves that a flush reaches the disk.
@@ -113,6 +112,14 @@ impl Place {
         let files = [journal::path(&self.directory), mark::path(&self.directory)];
         files.iter().any(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0))
     }
+}
+
+/// How long opening the store in this directory may take: a slow disk is read through once, with
+/// something to spare.
+pub(super) fn patience(directory: &Path) -> Duration {
+    let db = directory.join("sled/db");
+    let bytes = fs::metadata(db).map_or(0, |file| file.blocks() * 512);
+    Duration::from_secs(60 + bytes / (4 << 20))
 }
 
 impl Drop for Place {

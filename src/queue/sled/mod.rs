@@ -118,6 +118,11 @@ impl SledQueue {
         Self::start(Shared::new(options, clock, metrics, Watchdog::new(PATIENCE)))
     }
 
+    /// How long [`SledQueue::open`] may take before it is [`OpenError::Stuck`].
+    pub fn patience(options: &Options) -> Duration {
+        disk::patience(&options.directory)
+    }
+
     fn start(shared: Shared) -> Result<Self, OpenError> {
         let shared = Arc::new(shared);
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
