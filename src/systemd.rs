@@ -2,10 +2,18 @@
 //!
 //! Without systemd all of it does nothing.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, time::Duration};
+use std::{io, net::TcpListener, os::unix::net::UnixListener, pin::pin, time::Duration};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use tokio::time::{Instant, timeout};
+
+/// A start that takes long is given this much more each time that it asks.
+const MORE: Duration = Duration::from_secs(60);
+/// Between two requests for more time: one that is late or lost does no harm.
+const ASK: Duration = Duration::from_secs(20);
+/// After the bound of a start, for its last words.
+const LAST_WORDS: Duration = Duration::from_secs(15);
 
 /// Sockets that systemd opened for us (`brevdue.socket`).
 #[derive(Debug, Default)]
@@ -38,6 +46,37 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Waits for a part of the start that can take longer than systemd's patience with a start
+/// (`TimeoutStartSec`), and asks it for more time (`EXTEND_TIMEOUT_USEC`) until `bound` is over.
+/// Whoever waits no more, drops this.
+pub async fn with_more_time<T>(start: impl Future<Output = T>, bound: Duration) -> T {
+    let micros = |by: Duration| u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+    extended(start, bound, |by| tell(&[NotifyState::ExtendTimeoutUsec(micros(by))])).await
+}
+
+async fn extended<T>(
+    start: impl Future<Output = T>,
+    bound: Duration,
+    mut ask: impl FnMut(Duration),
+) -> T {
+    let began = Instant::now();
+    let mut start = pin!(start);
+    loop {
+        if let Some(by) = extension(began.elapsed(), bound) {
+            ask(by);
+        }
+        if let Ok(started) = timeout(ASK, start.as_mut()).await {
+            return started;
+        }
+    }
+}
+
+/// How much more time to ask for; none once the bound is over.
+fn extension(waited: Duration, bound: Duration) -> Option<Duration> {
+    let left = bound.checked_sub(waited)?;
+    Some(left.saturating_add(LAST_WORDS).min(MORE))
+}
+
 /// STOPPING=1.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
@@ -56,5 +95,53 @@ pub fn alive() {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "cannot tell systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// When more time was asked for, and until when it reached.
+    async fn asked(start: impl Future<Output = ()>, bound: Duration) -> Vec<(Duration, Duration)> {
+        let (began, mut asked) = (Instant::now(), Vec::new());
+        let waiting = extended(start, bound, |by| {
+            asked.push((began.elapsed(), began.elapsed() + by));
+        });
+        // Longer than any bound here: what goes on after it would be seen.
+        drop(timeout(SECOND * 10_000, waiting).await);
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_asks_at_once_and_again_well_before_its_time_is_over() {
+        let asked = asked(sleep(SECOND * 200), SECOND * 1000).await;
+        assert_eq!(asked.len(), 10);
+        assert_eq!(asked.first(), Some(&(Duration::ZERO, SECOND * 60)));
+        for pair in asked.windows(2) {
+            let margin = pair[0].1.saturating_sub(pair[1].0);
+            assert!(margin >= SECOND * 30, "{pair:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_never_ends_is_given_up_a_little_after_its_bound() {
+        for bound in [0, 1, 19, 20, 21, 60, 61, 3600].map(|seconds| SECOND * seconds) {
+            let asked = asked(pending(), bound).await;
+            assert!(asked.iter().all(|(at, _)| *at <= bound), "{bound:?}: {asked:?}");
+            let last = asked.iter().map(|(_, until)| *until).max();
+            assert_eq!(last, Some(bound + LAST_WORDS), "{bound:?}: {asked:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_start_gave_is_handed_on() {
+        assert_eq!(with_more_time(ready(7), SECOND).await, 7);
     }
 }

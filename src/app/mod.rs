@@ -255,9 +255,10 @@ async fn open_queue(
         },
         handlers: config.handlers.iter().map(|(name, h)| (name.clone(), h.start_at)).collect(),
     };
+    let patience = SledQueue::patience(&options);
     let (clock, metrics) = (clock.clone(), metrics.clone());
-    let open = move || SledQueue::open(options, clock, metrics);
-    tokio::task::spawn_blocking(open).await?.context("cannot open the store")
+    let opening = tokio::task::spawn_blocking(move || SledQueue::open(options, clock, metrics));
+    systemd::with_more_time(opening, patience).await?.context("cannot open the store")
 }
 
 async fn watchdog(stop: CancellationToken) -> anyhow::Result<()> {

@@ -2,7 +2,10 @@
 
 use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 
 use crate::{
     app::{App, reload::Reload},
@@ -24,26 +27,62 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
-    // Caught from now on: a signal during the start must end it well, too.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = App::start(config, Clock::System).await?;
+    let mut end = End::caught()?;
+    let Some(app) = start(config, &mut end).await? else { return Ok(()) };
     for address in &app.addresses {
         tracing::info!(listening = %address, "hooks are answered");
     }
     systemd::ready();
     let reload = app.reload();
     let stop = async {
-        let hangups = hangups(reload);
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            () = hangups => {}
+            signal = end.came() => tracing::info!("{signal}: stopping"),
+            () = hangups(reload) => {}
         }
     };
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts everything; nothing if it is to end before that.
+///
+/// The start runs in a task of its own, for it reads files, and a disk that hangs must not keep the
+/// signal from being heard. A start that is left alone has written nothing that a crash at the same
+/// moment would not have left.
+async fn start(config: Config, end: &mut End) -> anyhow::Result<Option<App>> {
+    let mut starting = JoinSet::new();
+    starting.spawn(App::start(config, Clock::System));
+    tokio::select! {
+        signal = end.came() => {
+            tracing::info!("{signal} before the start was complete: stopping");
+            systemd::stopping();
+            Ok(None)
+        }
+        Some(started) = starting.join_next() => Ok(Some(started??)),
+    }
+}
+
+/// The signals that end the daemon.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    /// From now on they are caught.
+    fn caught() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one, and names it.
+    async fn came(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Reads anew at each SIGHUP; ends only if signals cannot be had.

@@ -3,11 +3,15 @@
 use std::{
     net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
     process::Command,
     time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 use serde_json::Value;
 
 use crate::support::{
@@ -129,6 +133,22 @@ async fn sighup_takes_in_a_new_certificate_and_new_secrets() {
     assert!(daemon.stop().await.success());
 }
 
+/// The first words of a start to systemd, before the store is opened.
+const MORE_TIME: &str = "EXTEND_TIMEOUT_USEC=60000000";
+
+/// The next message to systemd.
+fn next(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let read = socket.recv(&mut buffer).expect("a message to systemd");
+    String::from_utf8_lossy(&buffer[..read]).trim().to_owned()
+}
+
+/// A pipe with this name.
+fn fifo(path: &Path) {
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, path, FileType::Fifo, mode, 0).expect("a named pipe");
+}
+
 #[tokio::test]
 async fn systemd_is_told_of_readiness_the_watchdog_and_the_end_in_this_order() {
     let world = World::new().await;
@@ -138,21 +158,54 @@ async fn systemd_is_told_of_readiness_the_watchdog_and_the_end_in_this_order() {
     let mut command = Command::new(BINARY);
     command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "200000");
     let daemon = Daemon::spawn_with(command, &world.config, world.folder.path());
-    let next = || {
-        let mut buffer = [0; 256];
-        let read = socket.recv(&mut buffer).expect("a message to systemd");
-        String::from_utf8_lossy(&buffer[..read]).trim().to_owned()
-    };
-    let mut told = vec![next()];
+    let mut told = vec![next(&socket)];
     while told.last().unwrap() != "WATCHDOG=1" {
-        told.push(next());
+        told.push(next(&socket));
     }
     daemon.signal(Signal::TERM);
     while told.last().unwrap() != "STOPPING=1" {
-        told.push(next());
+        told.push(next(&socket));
     }
     told.dedup();
-    assert_eq!(told, ["READY=1", "WATCHDOG=1", "STOPPING=1"]);
+    assert_eq!(told, [MORE_TIME, "READY=1", "WATCHDOG=1", "STOPPING=1"]);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_the_store_asks_systemd_for_time_and_ends_with_0_at_a_signal() {
+    let world = World::new().await;
+    let queue = world.folder.path().join("data/queue");
+    std::fs::create_dir_all(&queue).unwrap();
+    // Whoever opens it for writing waits for a reader, which never comes.
+    let lock = queue.join("lock");
+    fifo(&lock);
+    let notify = world.folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut command = Command::new(BINARY);
+        command.env("NOTIFY_SOCKET", &notify);
+        let daemon = Daemon::spawn_with(command, &world.config, world.folder.path());
+        assert_eq!(next(&socket), MORE_TIME);
+        daemon.signal(signal);
+        assert_eq!(next(&socket), "STOPPING=1");
+        assert!(daemon.ended().await.success());
+    }
+    std::fs::remove_file(&lock).unwrap();
+    assert!(world.daemon().await.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_does_not_keep_a_start_from_ending_at_a_signal() {
+    let world = World::new().await;
+    let secrets = world.folder.path().join("data/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    fifo(&secrets.join("innboks"));
+    let daemon = Daemon::spawn(&world.config, world.folder.path());
+    let socket = world.folder.path().join("admin.sock");
+    // Bound before the secrets are read.
+    eventually("a start", || async { socket.exists().then_some(()) }).await;
+    daemon.signal(Signal::TERM);
     assert!(daemon.ended().await.success());
 }
 
