@@ -27,6 +27,7 @@ pub mod secret;
 pub mod server;
 pub mod simulator;
 pub mod source;
+pub mod store;
 pub mod supervisor;
 pub mod systemd;
 pub mod telemetry;

@@ -1,20 +1,21 @@
-//! Keys of the one tree: a letter, then what sorts it. `docs/STORE.md` lists them.
+//! The keys of the queue: a letter, then what sorts it. `docs/STORE.md` lists them.
 //!
 //! Numbers are big-endian, so that keys sort as numbers do; all that is written often is written
 //! in ascending order, which is what sled is good at.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use crate::{
     name::HandlerName,
     queue::{BookmarkName, DeadLetterId},
+    store::{Layout, chunked::part_of, trees::PARTS},
 };
 
 /// Prefix of group records.
 pub(super) const EVENTS: u8 = b'e';
 /// Prefix of packed ids.
 pub(super) const IDS: u8 = b'd';
-/// Prefix of handlers' places.
+/// Prefix of handlers' cursors.
 pub(super) const CURSORS: u8 = b'c';
 /// Prefix of waiting retries.
 pub(super) const RETRIES: u8 = b'r';
@@ -22,25 +23,25 @@ pub(super) const RETRIES: u8 = b'r';
 pub(super) const DEAD: u8 = b'x';
 /// Prefix of undecodable pushes.
 pub(super) const RAW: u8 = b'y';
-/// Prefix of parts of long values.
-pub(super) const PARTS: u8 = b'p';
+/// Which tree of the store a key is in: the large records of the log, the ids, and the small things
+/// that change all the time are kept apart.
+pub(super) const LAYOUT: Layout = Layout {
+    ids: &[IDS],
+    state: &[CURSORS, RETRIES, DEAD, RAW, META],
+    chunked: &[EVENTS, RETRIES, DEAD, RAW],
+};
 
-/// The store's id, format and dedup key.
-pub(super) const STORE: &[u8] = b"m|store";
-/// The first number that no event has had.
-pub(super) const NEXT: &[u8] = b"m|next";
-/// The first number in the log, or that will be in it.
-pub(super) const OLDEST: &[u8] = b"m|oldest";
-/// How far the ids of the log's events are packed, and the bytes of its records up to there.
+const META: u8 = b'm';
+/// The dedup key.
+pub(super) const DEDUP: &[u8] = b"m|dedup";
+/// The bounds of the log and of the dedup window.
 pub(super) const LOG: &[u8] = b"m|log";
 /// The first number that no undecodable push has had.
 pub(super) const NEXT_RAW: &[u8] = b"m|next-raw";
 /// The hooks that an event came by that could be told only by its hook.
 pub(super) const HOOKS: &[u8] = b"m|hooks";
-/// Written at each start, to see that a write is synced.
-pub(super) const STARTED: &[u8] = b"m|started";
-/// The generation of the journal that the store was in when this was written.
-pub(super) const JOURNAL: &[u8] = b"m|journal";
+/// A counter that the high-water file has as well, to see that the last changes are there.
+pub(super) const NOTED: &[u8] = b"m|noted";
 
 /// Prefix of what others keep here beside the log.
 pub(super) const BOOKMARK: &[u8] = b"m|bookmark|";
@@ -74,7 +75,7 @@ pub(super) fn raw(number: u64) -> Vec<u8> {
     numbered(RAW, number)
 }
 
-/// A handler's place.
+/// A handler's cursor.
 pub(super) fn cursor(handler: &HandlerName) -> Vec<u8> {
     [&[CURSORS, b'|'], handler.as_str().as_bytes()].concat()
 }
@@ -88,22 +89,6 @@ pub(super) fn retry(due: u64, handler: &HandlerName, seq: u64) -> Vec<u8> {
 /// A dead letter.
 pub(super) fn dead(handler: &HandlerName, seq: u64) -> Vec<u8> {
     [&[DEAD, b'|'], handler.as_str().as_bytes(), &[END], &seq.to_be_bytes()].concat()
-}
-
-/// A part of the long value with this key.
-pub(super) fn part(of: &[u8], index: u32) -> Vec<u8> {
-    [&[PARTS, b'|'], of, &index.to_be_bytes()].concat()
-}
-
-/// The parts of the long value with this key.
-pub(super) fn parts(of: &[u8]) -> RangeInclusive<Vec<u8>> {
-    part(of, 0)..=part(of, u32::MAX)
-}
-
-/// The key of the long value, and which part of it this is.
-pub(super) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
-    let (of, index) = key.get(2..)?.split_last_chunk()?;
-    Some((of, u32::from_be_bytes(*index)))
 }
 
 /// A bookmark.
@@ -148,6 +133,14 @@ fn named(rest: &[u8]) -> Option<(HandlerName, u64)> {
     Some((name.parse().ok()?, u64::from_be_bytes(*seq)))
 }
 
+/// Whether the queue, or the store for it, writes entries with such a key.
+pub(super) fn is_known(key: &[u8]) -> bool {
+    let kinds = [EVENTS, IDS, CURSORS, RETRIES, DEAD, RAW, PARTS];
+    let has_kind = matches!(key, [kind, b'|', ..] if kinds.contains(kind));
+    let notes = [DEDUP, LOG, NEXT_RAW, HOOKS, NOTED];
+    has_kind || notes.contains(&key) || key.starts_with(BOOKMARK)
+}
+
 /// A key in words.
 pub(super) fn name(key: &[u8]) -> String {
     let number = || number_of(key).unwrap_or_default();
@@ -156,7 +149,7 @@ pub(super) fn name(key: &[u8]) -> String {
         Some(IDS) => format!("the ids of the events from {} on", number()),
         Some(RAW) => format!("the undecodable push raw:{}", number()),
         Some(CURSORS) => match handler_of(key) {
-            Some(handler) => format!("the place of handler {handler}"),
+            Some(handler) => format!("the cursor of handler {handler}"),
             None => format!("the entry {}", key.escape_ascii()),
         },
         Some(RETRIES) => match retry_of(key) {

@@ -1,158 +1,122 @@
-//! The queue on sled: packed records, one writer, one sync a group.
+//! The queue on the local store: packed records, cursors, one writer.
 //!
-//! Owns the store's directory. `docs/STORE.md` describes what is in it, and what a crash leaves.
+//! Owns what handlers, retries, dead letters and ids mean; the files are the store's
+//! ([`crate::store`]). `docs/STORE.md` describes both, and what a crash leaves.
 
-mod ballast;
-mod database;
+mod ack_window;
+mod codec;
 mod dedup;
-mod disk;
-mod durable_flush;
-mod effect;
-mod entry;
-mod error;
-mod forget;
 mod fuzzing;
-mod group;
-mod id_set;
-mod ids;
-mod journal;
 mod keys;
-mod listing;
 mod load;
-mod log;
-mod long;
-mod mark;
-mod op;
-mod operator;
-mod packing;
-mod reader;
-mod record;
-mod recovery;
-mod room;
-mod segments;
+mod options;
+mod read;
+mod shared;
 mod state;
-mod tail;
-mod upkeep;
 pub mod verify;
-mod watchdog;
-mod window;
-mod wire;
-mod writer;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 #[doc(hidden)]
-pub use self::fuzzing::{fuzz_frame, fuzz_mark, fuzz_value};
-pub use self::{error::OpenError, reader::Receipt};
+pub use self::fuzzing::{fuzz_frame, fuzz_high_water, fuzz_value};
+pub use self::{
+    options::{DeadLetterBounds, Options},
+    read::take::Receipt,
+};
 use self::{
-    op::{Op, Order},
-    reader::Shared,
-    watchdog::{PATIENCE, Watchdog},
-    writer::Writer,
+    read::{census, listing, take},
+    shared::Shared,
+    write::{
+        command::{Command, Operation},
+        writer::{self, Life},
+    },
 };
 use super::{
     Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
-    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
+    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StoredEvent, Verdict,
 };
-use crate::{clock::Clock, event::Arrival, metrics::Metrics, name::HandlerName};
+pub use crate::store::Error as OpenError;
+use crate::{
+    clock::Clock,
+    event::Arrival,
+    metrics::Metrics,
+    name::HandlerName,
+    store::{Disk, directory},
+};
 
 /// Calls that wait for the writer, and bytes that they hold in memory.
 const MAILBOX: usize = 4096;
 const MAILBOX_KIB: u32 = 32 * 1024;
 
-/// How a store is kept.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where; made if it is not there. One process at a time.
-    pub directory: PathBuf,
-    /// With so many live bytes it is full.
-    pub max_bytes: u64,
-    /// With less free disk it is full.
-    pub min_free_disk: u64,
-    /// So long an event is known by its id.
-    pub dedup_window: Duration,
-    /// At most so many ids are known; the oldest are forgotten.
-    pub dedup_max: usize,
-    /// So long an event stays in the log, even if all handlers have it.
-    pub retain: Duration,
-    /// Bounds of the dead letters; the oldest make room.
-    pub dead_letters: DeadLetterBounds,
-    /// The configured handlers, and where a new one begins.
-    pub handlers: Vec<(HandlerName, StartAt)>,
-}
-
-/// How many dead letters are kept, undecodable pushes among them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeadLetterBounds {
-    /// So many.
-    pub max: usize,
-    /// So many bytes of them.
-    pub bytes: u64,
-    /// So long.
-    pub age: Duration,
-}
-
-impl Default for DeadLetterBounds {
-    fn default() -> Self {
-        Self { max: 100_000, bytes: 1 << 30, age: Duration::from_secs(365 * 24 * 3600) }
-    }
-}
-
 /// A queue kept by sled. Clones are the same queue; with the last one the store ends, too.
 #[derive(Debug, Clone)]
 pub struct SledQueue {
     shared: Arc<Shared>,
-    mailbox: mpsc::Sender<Op>,
+    mailbox: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
+    life: watch::Receiver<Life>,
 }
 
 impl SledQueue {
     /// Opens the store and starts its writer. Reads much of it: not for an async thread.
     pub fn open(options: Options, clock: Clock, metrics: Metrics) -> Result<Self, OpenError> {
-        Self::start(Shared::new(options, clock, metrics, Watchdog::new(PATIENCE)))
+        Self::start(Shared::new(options, clock, metrics, Disk::default()))
     }
 
     /// How long [`SledQueue::open`] may take before it is [`OpenError::Stuck`].
     pub fn patience(options: &Options) -> Duration {
-        disk::patience(&options.directory)
+        directory::patience(&options.directory)
     }
 
     fn start(shared: Shared) -> Result<Self, OpenError> {
         let shared = Arc::new(shared);
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
-        Writer::start(Arc::clone(&shared), receiver)?;
+        let life = writer::start(Arc::clone(&shared), receiver)?;
         let permits = usize::try_from(MAILBOX_KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)) })
+        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)), life })
+    }
+
+    /// Waits until the store's thread has ended. `Err` says why, if nobody had closed the queue: it
+    /// takes nothing any more, and the process is to end.
+    pub async fn ended(&self) -> Result<(), QueueError> {
+        let mut life = self.life.clone();
+        let ended = life.wait_for(|life| *life != Life::Runs).await;
+        match ended.as_deref() {
+            Ok(Life::Died(why)) => Err(QueueError::Unavailable(why.clone())),
+            Ok(Life::Closed | Life::Runs) | Err(_) => Ok(()),
+        }
     }
 
     /// Leave to hold so many bytes in the mailbox.
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueueError> {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(MAILBOX_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib);
-        self.shared.watchdog.within(async { room.await.map_err(|_| QueueError::Closed) }).await
+        self.shared.within(async { room.await.map_err(|_| QueueError::Closed) }).await
     }
 
+    /// Errs while calls cannot be answered.
     fn works(&self) -> Result<(), QueueError> {
-        let state = self.shared.state();
-        let why = match &state.health {
-            _ if state.closed => return Err(QueueError::Closed),
-            Health::Writable | Health::Full(_) | Health::Damaged(_) => {
-                self.shared.watchdog.complaint()
+        let failing = {
+            let state = self.shared.state();
+            if state.closed {
+                return Err(QueueError::Closed);
             }
-            Health::Failing(why) => Some(why.clone()),
+            state.failing.clone()
         };
+        let why = failing.or_else(|| self.shared.disk.complaint());
         why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
     }
 
     async fn ask<T>(
         &self,
-        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Op,
+        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
     ) -> Result<T, QueueError> {
         self.works()?;
         let (answer, answered) = oneshot::channel();
@@ -161,7 +125,7 @@ impl SledQueue {
             // Without an answer the writer ended between its last look at the mailbox and now.
             answered.await.unwrap_or(Err(QueueError::Closed))
         };
-        self.shared.watchdog.within(asked).await
+        self.shared.within(asked).await
     }
 
     /// It is settled at once; the writer writes it down soon.
@@ -173,11 +137,11 @@ impl SledQueue {
             return Err(QueueError::Closed);
         }
         state.settled(&lease.handler, lease.seq, lease.due);
-        if let Some(place) = state.places.get_mut(&lease.handler) {
+        if let Some(handler) = state.handlers.get_mut(&lease.handler) {
             if let Some(due) = lease.due {
-                place.succeeded.insert(lease.seq, due);
+                handler.succeeded.insert(lease.seq, due);
             }
-            if place.unwritten == 1 || place.unwritten == writer::MANY {
+            if handler.unwritten == 1 || handler.unwritten == writer::MANY {
                 self.shared.wake_writer.notify_one();
             }
         }
@@ -201,7 +165,7 @@ impl Queue for SledQueue {
         }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Op::Append { arrivals, bookmark, answer, room }).await
+        self.ask(|answer| Command::Append { arrivals, bookmark, answer, room }).await
     }
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
@@ -211,11 +175,11 @@ impl Queue for SledQueue {
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
         self.works()?;
         let room = self.room(push.body.len()).await?;
-        self.ask(|answer| Op::BuryRaw { push, failure, answer, room }).await
+        self.ask(|answer| Command::BuryRaw { push, failure, answer, room }).await
     }
 
     async fn take(&self, handler: &HandlerName) -> Result<Delivery<Receipt>, QueueError> {
-        reader::take(&self.shared, handler).await
+        take::take(&self.shared, handler).await
     }
 
     async fn settle(&self, receipt: Receipt, verdict: Verdict) -> Result<(), QueueError> {
@@ -223,7 +187,7 @@ impl Queue for SledQueue {
             return self.done(receipt);
         }
         let receipt = Box::new(receipt);
-        self.ask(|answer| Op::Settle { receipt, verdict, answer }).await
+        self.ask(|answer| Command::Settle { receipt, verdict, answer }).await
     }
 
     async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {
@@ -248,51 +212,54 @@ impl Queue for SledQueue {
 
     async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Op::Operate(Order::Revive { id, answer })).await
+        self.ask(|answer| Command::Operate(Operation::Revive { id, answer })).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Op::Operate(Order::Discard { id, answer })).await
+        self.ask(|answer| Command::Operate(Operation::Discard { id, answer })).await
     }
 
     async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
         let handler = handler.clone();
-        self.ask(|answer| Op::Operate(Order::Replay { handler, from, answer })).await
+        self.ask(|answer| Command::Operate(Operation::Replay { handler, from, answer })).await
     }
 
     async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
         let handler = handler.clone();
-        self.ask(|answer| Op::Operate(Order::Pause { handler, paused, answer })).await
+        self.ask(|answer| Command::Operate(Operation::Pause { handler, paused, answer })).await
     }
 
     async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
         let handler = handler.clone();
-        self.ask(|answer| Op::Operate(Order::Forget { handler, answer })).await
+        self.ask(|answer| Command::Forget { handler, answer }).await
     }
 
     async fn census(&self) -> Result<Census, QueueError> {
-        listing::census(&self.shared).await
+        census::census(&self.shared).await
     }
 
     fn health(&self) -> Health {
         let state = self.shared.state();
-        match &state.health {
-            _ if state.closed => Health::Failing("it is closed".into()),
-            Health::Writable => {
-                self.shared.watchdog.complaint().map_or(Health::Writable, Health::Failing)
-            }
-            other @ (Health::Full(_) | Health::Damaged(_) | Health::Failing(_)) => other.clone(),
+        if state.closed {
+            return Health::Failing("it is closed".into());
+        }
+        let failing = state.failing.clone().or_else(|| self.shared.disk.complaint());
+        match (failing, &state.damaged, state.full) {
+            (Some(why), ..) => Health::Failing(why),
+            (None, Some(why), _) => Health::Damaged(why.clone()),
+            (None, None, Some(limit)) => Health::Full(limit),
+            (None, None, None) => Health::Writable,
         }
     }
 
     async fn close(&self) -> Result<(), QueueError> {
         let (answer, answered) = oneshot::channel();
         let closed = async {
-            let sent = self.mailbox.send(Op::Close { answer }).await;
+            let sent = self.mailbox.send(Command::Close { answer }).await;
             sent.map_err(|_| QueueError::Closed)?;
             answered.await.unwrap_or(Err(QueueError::Closed))
         };
-        self.shared.watchdog.within(closed).await
+        self.shared.within(closed).await
     }
 }

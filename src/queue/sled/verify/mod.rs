@@ -2,156 +2,77 @@
 //!
 //! Works on a copy: sled changes files when it opens them, and what it does to damaged ones can
 //! make them worse. Nothing of the store itself is changed by a verification, and a repair keeps
-//! the old database aside.
+//! the old store aside.
 
-mod carry;
-mod check;
-mod copy;
-mod identities;
+mod rebuild;
+mod report;
 mod salvage;
 mod scan;
-mod telling;
 
 use std::{
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use serde::Serialize;
-
-use self::check::Found;
+pub use self::report::{HandlerCursor, Holds, Report};
 use super::{
-    OpenError,
-    database::Db,
-    disk::{Place, open_when_free, remove_snapshots, words},
-    entry::Identity,
-    journal::{self, Contents, Owner},
     keys,
-    mark::{Mark, MarkFile},
-    segments,
+    load::{Collected, Depth, Survey, walk},
+    write::high_water::{self, HighWater},
 };
-use crate::{clock::Timestamp, name::HandlerName};
-
-/// Faults that are told one by one.
-const TOLD: usize = 1000;
-
-/// What a store holds, and what is wrong with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Nothing is wrong.
-    pub whole: bool,
-    /// sled finds something in the database; otherwise its file was searched for what is whole.
-    pub opens: bool,
-    /// What is whole.
-    pub holds: Holds,
-    /// What is wrong, in words.
-    pub faults: Vec<String>,
-    /// So many more things are wrong than `faults` tells.
-    pub more_faults: u64,
-    /// What a repair would do, or did.
-    pub repair: Vec<String>,
-    /// Where the damaged database is kept, after a repair.
-    pub kept_aside: Option<PathBuf>,
-}
-
-/// Counts of what is whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Holds {
-    /// Events in the log.
-    pub events: u64,
-    /// Of them, those that are kept in parts.
-    pub large_events: u64,
-    /// Numbers whose events a former repair could not find.
-    pub lost_before: u64,
-    /// The number of the first event in the log, or that will be in it.
-    pub oldest: u64,
-    /// The number that the next event gets.
-    pub next: u64,
-    /// Identities remembered.
-    pub dedup_ids: u64,
-    /// Places of handlers.
-    pub handlers: Vec<HandlerPlace>,
-    /// Waiting retries.
-    pub retries: u64,
-    /// Dead letters of handlers.
-    pub dead_letters: u64,
-    /// Undecodable pushes.
-    pub undecodable: u64,
-}
-
-/// A handler's place in the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HandlerPlace {
-    /// Which.
-    pub name: String,
-    /// Events in the log that it has not settled.
-    pub pending: u64,
-}
-
-impl Report {
-    fn fault(&mut self, fault: String) {
-        if self.faults.len() < TOLD {
-            self.faults.push(fault);
-        } else {
-            self.more_faults += 1;
-        }
-    }
-}
+use crate::{
+    clock::Timestamp,
+    name::HandlerName,
+    store::{Directory, Error, View, directory, disk::words, inspect::Copy},
+};
 
 /// A store that is being looked at: locked, and copied.
 struct Case {
-    place: Place,
-    mark: Option<Mark>,
+    directory: Directory,
+    mark: Option<HighWater>,
     report: Report,
     evidence: Evidence,
-    /// What a search of the file finds, for what sled does not.
+    /// What a search of the files finds, for what sled does not.
     spare: Option<scan::Pieces>,
+    copy: Copy,
 }
 
 /// Where what is whole can be had from.
 enum Evidence {
     /// sled reads the copy.
-    Database(Db, Box<Found>),
-    /// It cannot; its file was searched.
-    File(Box<scan::Pieces>),
+    Database(View, Box<Survey>, Collected),
+    /// It cannot; its files were searched.
+    Files(Box<scan::Pieces>),
 }
 
 /// Reads and judges the store in `directory`, and says what a repair would do.
-pub fn verify(directory: &Path, handlers: &[HandlerName]) -> Result<Report, OpenError> {
-    let case = Case::open(directory, handlers)?;
-    let directory = case.place.directory().to_owned();
-    let report = case.report.clone();
-    drop(case);
-    copy::remove(&directory)?;
+pub fn verify(directory: &Path, handlers: &[HandlerName]) -> Result<Report, Error> {
+    let Case { copy, report, evidence, .. } = Case::open(directory, handlers)?;
+    drop(evidence);
+    copy.remove()?;
     Ok(report)
 }
 
 /// The same, and if something is wrong, makes a good store of what is whole.
-pub fn repair(
-    directory: &Path,
-    handlers: &[HandlerName],
-    now: Timestamp,
-) -> Result<Report, OpenError> {
-    let case = Case::open(directory, handlers)?;
-    let mut report = case.report.clone();
-    if !report.whole {
-        report.kept_aside = Some(carry::carry(&case, handlers, now)?);
+pub fn repair(directory: &Path, handlers: &[HandlerName], now: Timestamp) -> Result<Report, Error> {
+    let mut case = Case::open(directory, handlers)?;
+    if !case.report.whole {
+        case.report.kept_aside = Some(rebuild::rebuild(&case, handlers, now)?);
     }
-    let directory = case.place.directory().to_owned();
-    drop(case);
-    copy::remove(&directory)?;
+    let Case { copy, report, evidence, .. } = case;
+    drop(evidence);
+    copy.remove()?;
     Ok(report)
 }
 
 impl Case {
-    fn open(directory: &Path, handlers: &[HandlerName]) -> Result<Self, OpenError> {
-        let place = Place::claim_existing(directory)?;
+    fn open(path: &Path, handlers: &[HandlerName]) -> Result<Self, Error> {
+        let directory = Directory::claim_existing(path)?;
         let mut report = Report::default();
-        let mark = match MarkFile::open(place.directory())?.read()? {
+        let mark = match high_water::read(directory.path())? {
             Some(Ok(mark)) => Some(mark),
             Some(Err(error)) => {
                 report.fault(format!("the high-water file cannot be read: {error}"));
@@ -159,121 +80,97 @@ impl Case {
             }
             None => None,
         };
-        let evidence = Self::evidence(&place, mark.as_ref(), &mut report)?;
+        let copy = Copy::make(&directory)?;
+        copy.faults.iter().for_each(|fault| report.fault(fault.clone()));
+        let evidence = Self::evidence(&directory, &copy, mark.as_ref(), &mut report)?;
         let spare = match &evidence {
-            Evidence::Database(_, found) => {
-                found.tell(mark.as_ref(), &mut report);
-                let searched = (!report.faults.is_empty()).then(|| search(&place, mark.as_ref()));
-                let spare = searched.transpose()?;
+            Evidence::Database(_, survey, faults) => {
+                report::tell(survey, faults, mark.as_ref(), &mut report);
+                let searched = !report.faults.is_empty();
+                let spare = searched.then(|| search(&directory, mark.as_ref())).transpose()?;
                 if let Some(pieces) = &spare {
-                    found.plan(pieces, mark.as_ref(), &mut report);
+                    let found = |first, end| pieces.count_between(first, end);
+                    report::plan((survey, faults), found, mark.as_ref(), &mut report);
                 }
                 spare
             }
-            Evidence::File(pieces) => {
+            Evidence::Files(pieces) => {
                 pieces.tell(mark.as_ref(), handlers, &mut report);
                 None
             }
         };
         report.whole = report.faults.is_empty();
-        Ok(Self { place, mark, report, evidence, spare })
+        Ok(Self { directory, mark, report, evidence, spare, copy })
     }
 
     fn evidence(
-        place: &Place,
-        mark: Option<&Mark>,
+        directory: &Directory,
+        copy: &Copy,
+        mark: Option<&HighWater>,
         report: &mut Report,
-    ) -> Result<Evidence, OpenError> {
-        let copied = copy::copy(place)?;
-        if let Some(blob) = &copied.blob {
-            report.fault(format!("{} should not be there: sled does not sync it", blob.display()));
-        }
-        if segments::is_lost(&place.database())? {
-            report.fault("sled's file conf is missing or cannot be read".to_owned());
-            copy::remove_conf(&copied)?;
-        }
-        let look = || look(&copied.database, place.directory(), place.patience());
-        let mut opened = look();
-        if opened.is_err() {
+    ) -> Result<Evidence, Error> {
+        let was_used = directory.store().were_used() || mark.is_some();
+        let limit = directory::patience(directory.path());
+        let mut looked = look(copy, limit);
+        if looked.is_err() {
             // A snapshot only spares reading the log; without it sled reads all of that.
-            remove_snapshots(&copied.database)?;
-            opened = look();
+            copy.remove_snapshots()?;
+            looked = look(copy, limit);
         }
-        match opened {
-            Ok((_, found)) if found.is_empty() && place.was_opened_before() => {
+        match looked {
+            Ok((_, survey, _)) if was_used && report::is_empty(&survey) => {
                 report.fault("sled finds nothing in the database".to_owned());
-                Ok(Evidence::File(Box::new(search(place, mark)?)))
+                Ok(Evidence::Files(Box::new(search(directory, mark)?)))
             }
-            Ok((db, found)) => {
+            Ok((view, survey, faults)) => {
                 report.opens = true;
-                Ok(Evidence::Database(db, Box::new(found)))
+                if mark.zip(view.store_id()?).is_some_and(|(mark, id)| mark.store != id) {
+                    let words = "the high-water file is of another store than the database";
+                    report.fault(words.to_owned());
+                }
+                Ok(Evidence::Database(view, Box::new(survey), faults))
             }
-            Err(why) if why.is_curable() || matches!(why, OpenError::Version(_)) => Err(why),
+            Err(why) if why.is_curable() || matches!(why, Error::Version(_)) => Err(why),
             Err(why) => {
                 report.fault(format!("sled cannot open the database: {}", short(&why)));
-                Ok(Evidence::File(Box::new(search(place, mark)?)))
+                Ok(Evidence::Files(Box::new(search(directory, mark)?)))
             }
         }
     }
 }
 
 /// Searches the files themselves, which sled has not touched.
-fn search(place: &Place, mark: Option<&Mark>) -> io::Result<scan::Pieces> {
-    scan::scan(&[place.database().join("db"), journal::path(place.directory())], mark)
+fn search(directory: &Directory, mark: Option<&HighWater>) -> Result<scan::Pieces, Error> {
+    let files = directory.store();
+    Ok(scan::scan(&[files.database().join("db"), files.wal()], mark)?)
 }
 
-fn short(why: &OpenError) -> String {
+fn short(why: &Error) -> String {
     match why {
-        OpenError::Damaged(why) => why.clone(),
-        other @ (OpenError::Locked(_)
-        | OpenError::Io(_)
-        | OpenError::Version(_)
-        | OpenError::Stuck(_)
-        | OpenError::NotDurable) => other.to_string(),
+        Error::Damaged(why) => why.clone(),
+        other @ (Error::Locked(_)
+        | Error::Io(_)
+        | Error::Version(_)
+        | Error::Stuck(_)
+        | Error::NotDurable
+        | Error::Panicked(_)) => other.to_string(),
     }
 }
 
-/// Opens the copy, gives it what the journal has, and reads it, on a thread of its own: sled can
-/// panic or hang on damaged files.
-fn look(database: &Path, directory: &Path, limit: Duration) -> Result<(Db, Found), OpenError> {
+/// Opens the copy and reads it, on a thread of its own: sled can panic or hang on damaged files.
+fn look(copy: &Copy, limit: Duration) -> Result<(View, Survey, Collected), Error> {
     let (tell, hear) = mpsc::sync_channel(1);
-    let (database, directory) = (database.to_owned(), directory.to_owned());
+    let copy = copy.opener();
     thread::Builder::new().name("store-verify".into()).spawn(move || {
-        let read = || -> Result<(Db, Found), OpenError> {
-            let db = open_when_free(&database)?;
-            let faults = with_the_journal(&db, &directory)?;
-            let segment = segments::noted(&database)?.unwrap_or(segments::SEGMENT_SIZE);
-            let mut found = check::check(&db, segments::largest_entry(segment))?;
-            for fault in faults {
-                found.faults.fault(fault);
-            }
-            Ok((db, found))
+        let read = || -> Result<(View, Survey, Collected), Error> {
+            let (view, words) = copy.open(keys::LAYOUT)?;
+            let mut faults = Collected { words, ..Collected::default() };
+            let survey = walk(&view, Depth::All, &mut faults)?;
+            Ok((view, survey, faults))
         };
-        let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-            Err(OpenError::Damaged(format!("sled panicked: {}", words(&*panic))))
-        });
+        let result = catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|panic| Err(Error::Panicked(words(&*panic))));
         drop(tell.send(result));
     })?;
-    hear.recv_timeout(limit).unwrap_or(Err(OpenError::Stuck(limit.as_secs())))
-}
-
-/// Gives sled what the journal has, as far as it belongs to it; what is wrong with the journal.
-fn with_the_journal(db: &Db, directory: &Path) -> Result<Vec<String>, OpenError> {
-    let Some(Ok(identity)) = db.get(keys::STORE)?.map(|value| Identity::decode(&value)) else {
-        return Ok(Vec::new());
-    };
-    let Ok(noted) = journal::noted(db) else {
-        return Ok(vec!["what the database notes of its journal cannot be read".into()]);
-    };
-    let contents = Contents::read(directory, Owner { store: identity.store, noted })?;
-    if contents.is_ours() {
-        for entries in &contents.commits {
-            db.apply(entries)?;
-        }
-    }
-    Ok(contents.faults)
-}
-
-fn other(words: String) -> OpenError {
-    OpenError::Io(io::Error::other(words))
+    hear.recv_timeout(limit).unwrap_or(Err(Error::Stuck(limit.as_secs())))
 }

@@ -1,33 +1,32 @@
 //! What a search of the file brought, made into what a store holds.
 
 use super::{
-    HandlerPlace, Report,
+    report::{HandlerCursor, Report},
     scan::{Pieces, Spot},
-    telling::numbers,
 };
 use crate::{
     name::HandlerName,
     queue::{
         StoredEvent,
         sled::{
-            OpenError, long,
-            mark::Mark,
-            record::{Head, decode_group},
-            wire::Stub,
+            codec::record::{Head, decode_group},
+            load::numbers,
+            write::high_water::HighWater,
         },
     },
+    store::{Error, chunked, codec::Stub},
 };
 
 impl Pieces {
     /// The whole value that begins there, its parts included.
-    pub(super) fn whole(&self, spot: Spot) -> Result<Option<Vec<u8>>, OpenError> {
+    pub(super) fn whole(&self, spot: Spot) -> Result<Option<Vec<u8>>, Error> {
         let value = self.read(spot)?;
         let Some(stub) = Stub::of(&value) else { return Ok(Some(value)) };
         let part = |index| {
             let spot = self.parts.get(&(stub.crc, index));
             spot.map(|spot| self.read(*spot)).transpose()
         };
-        Ok(long::join(&stub, part)?.ok())
+        Ok(chunked::join(&stub, part)?.ok())
     }
 
     /// Groups that are whole and do not overlap, in the order of their numbers.
@@ -49,7 +48,7 @@ impl Pieces {
         })
     }
 
-    /// So many events are to be found between these numbers.
+    /// The number of events that are found between these numbers.
     pub(super) fn count_between(&self, mut from: u64, end: u64) -> u64 {
         let mut count = 0;
         while let Some((head, events)) = self.between(from, end) {
@@ -60,7 +59,12 @@ impl Pieces {
     }
 
     /// Says it.
-    pub(super) fn tell(&self, mark: Option<&Mark>, handlers: &[HandlerName], report: &mut Report) {
+    pub(super) fn tell(
+        &self,
+        mark: Option<&HighWater>,
+        handlers: &[HandlerName],
+        report: &mut Report,
+    ) {
         let (mut holes, mut end) = (Vec::new(), None);
         for (head, events) in self.log() {
             let begin = *end.get_or_insert(head.first);
@@ -83,7 +87,7 @@ impl Pieces {
         report.holds.retries = u64::try_from(self.retries.len()).unwrap_or(0);
         for name in handlers {
             let (name, pending) = (name.to_string(), report.holds.events);
-            report.holds.handlers.push(HandlerPlace { name, pending });
+            report.holds.handlers.push(HandlerCursor { name, pending });
         }
         for (first, end) in &holes {
             report.fault(format!("{} not to be found", numbers(*first, *end)));
@@ -91,7 +95,7 @@ impl Pieces {
         report.repair = self.plan(report.holds.events, mark);
     }
 
-    fn plan(&self, events: u64, mark: Option<&Mark>) -> Vec<String> {
+    fn plan(&self, events: u64, mark: Option<&HighWater>) -> Vec<String> {
         let since = mark.map_or_else(
             || "that are still to be found".to_owned(),
             |mark| format!("from number {} on, where the slowest handler was", mark.low),
@@ -111,7 +115,7 @@ impl Pieces {
                 self.dead
             ));
         }
-        if self.identity.is_none() {
+        if self.key.is_none() {
             plan.push("forget the identities: an event that is sent again is stored again".into());
         }
         plan

@@ -2,7 +2,7 @@
 //!
 //! Every value tells its kind, its length and its checksum, so it can be found without sled. What
 //! cannot be found so is its key; and what was deleted is found as well, as long as sled has not
-//! written over it. So events below the lowest place of any handler (the high-water file has it)
+//! written over it. So events below the lowest cursor of any handler (the high-water file has it)
 //! are left alone, and everything else is rather delivered again than lost.
 
 use std::{
@@ -16,14 +16,25 @@ use std::{
 use crate::{
     clock::Timestamp,
     queue::sled::{
-        entry::{Identity, Tried},
-        long::{CHUNK, FIRST_CHUNK},
-        mark::Mark,
-        record::Head,
-        segments::LARGEST,
-        wire::{FRAME, Get, Kind, LONG, Malformed, STUB, Stub, VERSION},
+        codec::{
+            DEAD, GAP, GROUP, IDS, KEY, RAW, RETRY,
+            record::Head,
+            run::Run,
+            values::{DedupKey, Tried, decode_key},
+        },
+        write::high_water::HighWater,
+    },
+    store::{
+        StoreId,
+        chunked::CHUNK,
+        codec::{CHUNKED, Decoder, FRAME, Kind, Malformed, STUB, Stub, VERSION},
+        trees::{self, NOTE, PART},
     },
 };
+
+/// Bytes that are looked through at once: no value goes over the end of a segment of sled's file or
+/// of the write-ahead log, and this is not the middle of one.
+const STRETCH: usize = 8 * 1024 * 1024;
 
 /// Where a value stands: in which file, and where there.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +48,8 @@ pub(super) struct Spot {
 #[derive(Debug)]
 pub(super) struct Pieces {
     files: Vec<File>,
-    pub(super) identity: Option<Identity>,
+    pub(super) key: Option<DedupKey>,
+    pub(super) store: Option<StoreId>,
     /// By first number: when it was stored, and where.
     pub(super) groups: BTreeMap<u64, (Head, Spot)>,
     pub(super) ids: BTreeMap<u64, (Head, Spot)>,
@@ -51,10 +63,11 @@ pub(super) struct Pieces {
 }
 
 /// Searches these files, as far as they are there.
-pub(super) fn scan(paths: &[PathBuf], mark: Option<&Mark>) -> io::Result<Pieces> {
+pub(super) fn scan(paths: &[PathBuf], mark: Option<&HighWater>) -> io::Result<Pieces> {
     let mut pieces = Pieces {
         files: Vec::new(),
-        identity: None,
+        key: None,
+        store: None,
         groups: BTreeMap::new(),
         ids: BTreeMap::new(),
         parts: HashMap::new(),
@@ -93,11 +106,9 @@ impl Pieces {
         Ok(value)
     }
 
-    fn scan(&mut self, file: File, mark: Option<&Mark>) -> io::Result<()> {
-        let (mut stretch, mut at) = (vec![0; LARGEST], 0);
+    fn scan(&mut self, file: File, mark: Option<&HighWater>) -> io::Result<()> {
+        let (mut stretch, mut at) = (vec![0; STRETCH], 0);
         loop {
-            // A value does not go over the end of a segment, or of a half of the journal, and this
-            // is not either's middle.
             let len = read_up_to(&file, &mut stretch, at)?;
             if len == 0 {
                 self.files.push(file);
@@ -108,7 +119,7 @@ impl Pieces {
         }
     }
 
-    fn search(&mut self, stretch: &[u8], base: u64, mark: Option<&Mark>) {
+    fn search(&mut self, stretch: &[u8], base: u64, mark: Option<&HighWater>) {
         let mut at = 0;
         while let Some(rest) = stretch.get(at..).filter(|rest| rest.len() > FRAME) {
             let Some(skip) = rest.iter().position(|byte| *byte == VERSION) else { return };
@@ -124,42 +135,49 @@ impl Pieces {
     }
 
     /// Errs on whatever is no whole value.
-    fn take(&mut self, value: &[u8], spot: Spot, mark: Option<&Mark>) -> Result<(), Malformed> {
+    fn take(
+        &mut self,
+        value: &[u8],
+        spot: Spot,
+        mark: Option<&HighWater>,
+    ) -> Result<(), Malformed> {
         let kind = value.get(1).copied().unwrap_or_default();
-        let is = |of: Kind| kind & !LONG == of.byte();
+        let is = |of: Kind| kind & !CHUNKED == of.byte();
         let low = mark.map_or(0, |mark| mark.low);
-        if is(Kind::Group) || is(Kind::Gap) {
+        if is(GROUP) || is(GAP) {
             let head = Head::decode(value)?;
             let better =
                 |(old, _): &(Head, Spot)| (old.received, old.count) < (head.received, head.count);
             if head.end() > low && self.groups.get(&head.first).is_none_or(better) {
                 self.groups.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
             }
-        } else if is(Kind::Ids) {
-            let head = Head::decode_ids(value)?;
+        } else if is(IDS) {
+            let head = Run::decode(value)?.head;
             if self.ids.get(&head.first).is_none_or(|(old, _)| old.count <= head.count) {
                 self.ids.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
             }
-        } else if is(Kind::Part) {
-            let mut get = Get::open(Kind::Part, value)?;
+        } else if is(PART) {
+            let mut get = Decoder::open(PART, value)?;
             self.parts.insert((get.array()?, get.u32()?), spot);
-        } else if is(Kind::Raw) {
-            let at = Timestamp::from_millis(Get::peek(Kind::Raw, value)?.u64()?);
+        } else if is(RAW) {
+            let at = Timestamp::from_millis(Decoder::peek(RAW, value)?.u64()?);
             let crc = value.get(2..FRAME).and_then(|crc| crc.try_into().ok()).unwrap_or_default();
             self.undecodable.insert((at, crc), spot);
-        } else if is(Kind::Retry) && kind & LONG == 0 {
-            let tried = Tried::decode(Kind::Retry, value)?;
+        } else if is(RETRY) && kind & CHUNKED == 0 {
+            let tried = Tried::decode(RETRY, value)?;
             let newer = |(old, _): &(Timestamp, Spot)| *old < tried.at;
             if self.retries.get(&tried.stored.seq.0).is_none_or(newer) {
                 self.retries.insert(tried.stored.seq.0, (tried.at, spot));
             }
-        } else if is(Kind::Dead) {
-            Get::peek(Kind::Dead, value)?;
+        } else if is(DEAD) {
+            Decoder::peek(DEAD, value)?;
             self.dead += 1;
-        } else if is(Kind::Meta) {
-            let identity = Identity::decode(value)?;
-            if mark.is_none_or(|mark| mark.store == identity.store) {
-                self.identity = Some(identity);
+        } else if is(KEY) {
+            self.key = Some(decode_key(value)?);
+        } else if is(NOTE) {
+            let id = trees::decode_store_id(value)?;
+            if mark.is_none_or(|mark| mark.store == id) {
+                self.store = Some(id);
             }
         } else {
             return Err(Malformed("another kind of value"));
@@ -168,71 +186,74 @@ impl Pieces {
     }
 }
 
-/// How long the value is that begins here, if one does.
+/// The length of the value that begins here, if one does.
 fn length(bytes: &[u8]) -> Option<usize> {
     let kind = *bytes.get(1)?;
-    if kind & LONG != 0 {
-        let ends = [CHUNK, FIRST_CHUNK].map(|chunk| FRAME + STUB + chunk);
-        return ends.into_iter().find(|end| bytes.get(..*end).is_some_and(is_stub));
+    if kind & CHUNKED != 0 {
+        let end = FRAME + STUB + CHUNK;
+        return bytes.get(..end).is_some_and(is_stub).then_some(end);
     }
-    let mut get = Get::unframed(bytes).ok()?;
+    let mut get = Decoder::unframed(bytes).ok()?;
     let before = get.left();
     skip(kind, &mut get).ok()?;
     Some(FRAME + before - get.left())
 }
 
 fn is_stub(value: &[u8]) -> bool {
-    let whole = |kind| Get::peek(kind, value).is_ok();
-    Stub::of(value).is_some()
-        && [Kind::Group, Kind::Raw, Kind::Retry, Kind::Dead].into_iter().any(whole)
+    let whole = |kind| Decoder::peek(kind, value).is_ok();
+    Stub::of(value).is_some() && [GROUP, RAW, RETRY, DEAD].into_iter().any(whole)
 }
 
 /// Reads over a value's payload.
-fn skip(kind: u8, get: &mut Get<'_>) -> Result<(), Malformed> {
+fn skip(kind: u8, get: &mut Decoder<'_>) -> Result<(), Malformed> {
     let is = |of: Kind| kind == of.byte();
-    if is(Kind::Group) {
+    if is(GROUP) {
         let head = Head::get(get)?;
         (0..head.count).try_for_each(|_| event(get))
-    } else if is(Kind::Ids) || is(Kind::Gap) {
+    } else if is(GAP) {
         Head::get(get).map(drop)
-    } else if is(Kind::Part) {
+    } else if is(IDS) {
+        Head::get(get)?;
+        get.u64().map(drop)
+    } else if is(PART) {
         get.u64()?;
         texts::<1>(get)
-    } else if is(Kind::Raw) {
+    } else if is(RAW) {
         get.u64()?;
         failure(get)?;
         texts::<3>(get)
-    } else if is(Kind::Retry) || is(Kind::Dead) {
+    } else if is(RETRY) || is(DEAD) {
         get.array::<20>()?;
         failure(get)?;
         get.array::<16>()?;
         event(get)
-    } else if is(Kind::Meta) {
-        // Numbers are shorter, and of no use here.
-        get.array::<48>().map(drop)
+    } else if is(KEY) {
+        get.array::<32>().map(drop)
+    } else if is(NOTE) {
+        get.array::<16>().map(drop)
     } else {
         Err(Malformed("another kind of value"))
     }
 }
 
-fn texts<const N: usize>(get: &mut Get<'_>) -> Result<(), Malformed> {
+fn texts<const N: usize>(get: &mut Decoder<'_>) -> Result<(), Malformed> {
     (0..N).try_for_each(|_| get.bytes().map(drop))
 }
 
-fn failure(get: &mut Get<'_>) -> Result<(), Malformed> {
+fn failure(get: &mut Decoder<'_>) -> Result<(), Malformed> {
     get.bytes()?;
     get.u32()?;
     get.bytes().map(drop)
 }
 
-fn event(get: &mut Get<'_>) -> Result<(), Malformed> {
+fn event(get: &mut Decoder<'_>) -> Result<(), Malformed> {
     get.bytes()?;
     names(get)?;
     names(get)?;
     get.bytes().map(drop)
 }
 
-fn names(get: &mut Get<'_>) -> Result<(), Malformed> {
+fn names(get: &mut Decoder<'_>) -> Result<(), Malformed> {
     for _ in 0..get.count(4)? {
         get.bytes()?;
     }

@@ -1,0 +1,262 @@
+//! Which ids are in which run, and when those of the groups stored last get into one.
+//!
+//! The log has two parts. Up to the end of the last run the ids of all events are in runs; from
+//! there on they stand only with their events. So a start reads the runs and the end of the log,
+//! however long that is. Ids get into runs when sled is about to be written anyway, and when their
+//! events are deleted. The last run is written anew until it is full.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{
+    clock::Timestamp,
+    queue::sled::codec::{
+        record::{Head, Id},
+        run::{Run, RunHead},
+    },
+};
+
+/// The most ids in a run, which fits into 8 KiB of sled's memory so.
+const MOST: usize = 500;
+/// The most bytes of records in a run: a start reads the records of a run that was deleted in part.
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What bounds a run, so that ids leave the window little by little.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    most: usize,
+    span: Duration,
+}
+
+impl Bounds {
+    /// Small parts of a window of so much time and so many ids.
+    pub(crate) fn of_window(window: Duration, max: usize) -> Self {
+        Self { most: (max / 64).clamp(1, MOST), span: window / 64 }
+    }
+
+    /// Only groups that follow each other, so that a run speaks of no number in between, and not
+    /// more than can be counted.
+    fn allow(self, run: &Run, group: &Head, bytes: u64) -> bool {
+        run.head.end() == group.first
+            && run.head.count.checked_add(group.count).is_some()
+            && run.head.ids.len() + group.ids.len() <= self.most
+            && run.bytes.saturating_add(bytes) <= MOST_BYTES
+            && group.received.since(run.head.received) <= self.span
+    }
+}
+
+/// The runs, and the groups behind them.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    /// Oldest first, without a hole.
+    packed: VecDeque<RunHead>,
+    /// The last of them with its ids, while it may grow.
+    last: Option<Run>,
+    /// Groups whose ids are in no run, oldest first, and the bytes of their records.
+    groups: VecDeque<(Head, u64)>,
+    /// Ids of events below have left the window.
+    ids_from: u64,
+}
+
+/// What has the oldest ids in the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Oldest {
+    /// A run; its ids are on disk, or here.
+    Run(RunHead, Option<Vec<Id>>),
+    /// A group that is in no run.
+    Group(Timestamp),
+}
+
+impl Runs {
+    /// Ids of events below have left the window.
+    pub(crate) fn ids_from(&self) -> u64 {
+        self.ids_from
+    }
+
+    /// A group was stored.
+    pub(crate) fn push(&mut self, head: Head, bytes: u64) {
+        self.groups.push_back((head, bytes));
+    }
+
+    /// The next run, as a start finds them.
+    pub(crate) fn push_run(&mut self, run: Run) {
+        self.packed.push_back(run.head());
+        self.last = Some(run);
+    }
+
+    /// The runs, oldest first.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = RunHead> {
+        self.packed.iter().copied()
+    }
+
+    /// Ids of events below are out of the window, as a start finds.
+    pub(crate) fn begin_at(&mut self, ids_from: u64) {
+        self.ids_from = self.ids_from.max(ids_from);
+    }
+
+    /// Packs the groups that end here or before; the runs to write, as they are now.
+    pub(crate) fn pack(&mut self, end: u64, bounds: Bounds) -> Vec<Run> {
+        let mut written = Vec::new();
+        let grows = |run: &Run| run.head.first >= self.ids_from;
+        let mut last = self.last.take().filter(grows);
+        let mut changed = false;
+        while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
+            && let Some((group, bytes)) = self.groups.pop_front()
+        {
+            match &mut last {
+                Some(run) if bounds.allow(run, &group, bytes) => {
+                    run.head.count += group.count;
+                    run.head.received = run.head.received.max(group.received);
+                    run.head.ids.extend(group.ids);
+                    run.bytes += bytes;
+                    self.packed.pop_back();
+                }
+                _ => {
+                    written.extend(last.take().filter(|_| changed));
+                    last = Some(Run { head: group, bytes });
+                }
+            }
+            changed = true;
+            self.packed.extend(last.as_ref().map(Run::head));
+        }
+        written.extend(last.clone().filter(|_| changed));
+        self.last = last;
+        written
+    }
+
+    /// What has the oldest ids in the window.
+    pub(crate) fn oldest(&self) -> Option<Oldest> {
+        let index = self.packed.partition_point(|run| run.first < self.ids_from);
+        if let Some(run) = self.packed.get(index) {
+            let last = self.last.as_ref().filter(|last| last.head.first == run.first);
+            return Some(Oldest::Run(*run, last.map(|last| last.head.ids.clone())));
+        }
+        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
+        self.groups.get(index).map(|(group, _)| Oldest::Group(group.received))
+    }
+
+    /// The oldest ids leave the window; those of a group, if they stand in one.
+    pub(crate) fn pass_oldest(&mut self) -> Vec<Id> {
+        let index = self.packed.partition_point(|run| run.first < self.ids_from);
+        if let Some(run) = self.packed.get(index) {
+            self.ids_from = run.end;
+            return Vec::new();
+        }
+        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
+        let Some((group, _)) = self.groups.get_mut(index) else { return Vec::new() };
+        self.ids_from = group.end();
+        std::mem::take(&mut group.ids)
+    }
+
+    /// Runs that neither the window nor the log needs any more leave; the first number of each.
+    pub(crate) fn release(&mut self, oldest_event: u64) -> Vec<u64> {
+        let mut released = Vec::new();
+        let end = self.ids_from.min(oldest_event);
+        while let Some(run) = self.packed.front().filter(|run| run.end <= end) {
+            released.push(run.first);
+            self.packed.pop_front();
+        }
+        if self.packed.is_empty() {
+            self.last = None;
+        }
+        released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn group(first: u64, count: u32, ids: usize, at: u64) -> Head {
+        let received = Timestamp::from_millis(at);
+        Head { first, count, received, ids: vec![[first, 7]; ids] }
+    }
+
+    /// Groups of so many ids, bytes, and milliseconds after the one before.
+    fn of(groups: &[(usize, u64, u64)]) -> Runs {
+        let (mut runs, mut first, mut at) = (Runs::default(), 1, 0);
+        for (ids, bytes, later) in groups {
+            let count = u32::try_from(*ids).unwrap().max(1);
+            at += later;
+            runs.push(group(first, count, *ids, at), *bytes);
+            first += u64::from(count);
+        }
+        runs
+    }
+
+    fn bounds(most: usize) -> Bounds {
+        Bounds::of_window(Duration::from_secs(64), 64 * most)
+    }
+
+    fn ends(runs: &[Run]) -> Vec<(u64, u64)> {
+        runs.iter().map(|run| (run.head.first, run.head.end())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn all_ids_get_into_few_runs_in_order_and_within_their_bounds(
+            groups in vec((0usize..9, 1u64..1000, 0u64..20), 1..200),
+            steps in vec(1u64..60, 1..20),
+        ) {
+            let (mut runs, bounds) = (of(&groups), bounds(40));
+            let all: Vec<Id> = runs.groups.iter().flat_map(|(head, _)| head.ids.clone()).collect();
+            let bytes: u64 = groups.iter().map(|(_, bytes, _)| bytes).sum();
+            let end = runs.groups.back().unwrap().0.end();
+            let mut disk = std::collections::BTreeMap::new();
+            let mut at = 1;
+            for step in steps.into_iter().chain([end]) {
+                at = end.min(at + step);
+                for run in runs.pack(at, bounds) {
+                    disk.insert(run.head.first, run);
+                }
+            }
+            let there: Vec<RunHead> = disk.values().map(Run::head).collect();
+            prop_assert_eq!(&there, &runs.packed.iter().copied().collect::<Vec<_>>());
+            let ids: Vec<Id> = disk.values().flat_map(|run| run.head.ids.clone()).collect();
+            prop_assert_eq!(ids, all);
+            prop_assert_eq!(disk.values().map(|run| run.bytes).sum::<u64>(), bytes);
+            let mut next = 1;
+            for run in disk.values() {
+                prop_assert_eq!(run.head.first, next);
+                prop_assert!(run.head.ids.len() <= 40);
+                next = run.head.end();
+            }
+            prop_assert_eq!(next, end);
+            prop_assert!(disk.len() <= 1 + groups.len() / 4, "{} runs", disk.len());
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_full_or_old_is_not_written_again() {
+        let mut runs = of(&[(4, 1, 0); 3]);
+        assert_eq!(ends(&runs.pack(13, bounds(10))), [(1, 9), (9, 13)]);
+        assert_eq!(ends(&runs.pack(13, bounds(10))), []);
+        runs.push(group(13, 4, 4, 0), 1);
+        assert_eq!(ends(&runs.pack(17, bounds(10))), [(9, 17)]);
+        // A part of the window later.
+        runs.push(group(17, 1, 1, 1001), 1);
+        assert_eq!(ends(&runs.pack(18, bounds(10))), [(17, 18)]);
+        let mut large = of(&[(1, MOST_BYTES, 0), (1, 1, 0)]);
+        assert_eq!(ends(&large.pack(3, bounds(10))), [(1, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn a_run_stays_as_long_as_the_window_has_its_ids_or_the_log_its_events() {
+        let mut runs = of(&[(10, 1, 0), (10, 1, 0), (3, 1, 5)]);
+        runs.pack(21, bounds(10));
+        assert_eq!(runs.release(21), []);
+        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, None)) if run.first == 1));
+        assert_eq!(runs.pass_oldest(), []);
+        assert_eq!((runs.release(1), runs.ids_from()), (vec![], 11));
+        assert_eq!(runs.release(11), [1]);
+        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, Some(_))) if run.first == 11));
+        runs.pass_oldest();
+        assert_eq!(runs.oldest(), Some(Oldest::Group(Timestamp::from_millis(5))));
+        assert_eq!(runs.pass_oldest(), [[21, 7]; 3]);
+        assert_eq!((runs.oldest(), runs.ids_from()), (None, 24));
+        // A run that left the window does not grow.
+        assert_eq!(ends(&runs.pack(24, bounds(100))), [(21, 24)]);
+        assert_eq!(runs.release(24), [11, 21]);
+    }
+}

@@ -1,0 +1,192 @@
+//! What the writer and all callers share: the state in memory, and the store to read from.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{keys, options::Options, state::State};
+use crate::{
+    clock::Clock,
+    metrics::Metrics,
+    queue::QueueError,
+    store::{
+        Disk, Error, View,
+        chunked::{self, Unwhole},
+        codec::Malformed,
+    },
+};
+
+/// A start reads a log whole, and so finds any damage at once, while it is small enough to be read in
+/// a moment. A larger one is checked as it is read, and by `brevdue verify`.
+const READ_WHOLE: u64 = 64 * 1024 * 1024;
+
+/// What writer and callers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) disk: Disk,
+    pub(super) wake_writer: Notify,
+    /// A read failed as only a broken store fails: the writer is to reopen it.
+    broken: AtomicBool,
+    /// A log whose packed part has at most so many bytes is read whole at start.
+    pub(super) read_whole: u64,
+    state: Mutex<State>,
+    view: RwLock<Option<View>>,
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error("a value is damaged: {0}")]
+    Damaged(#[from] Malformed),
+    #[error("{what}: {error}", what = keys::name(.0), error = .1)]
+    Entry(Vec<u8>, Malformed),
+}
+
+impl ReadError {
+    /// Names the entry that is damaged.
+    pub(super) fn of(self, key: &[u8]) -> Self {
+        match self {
+            Self::Damaged(error) => Self::Entry(key.to_vec(), error),
+            other @ (Self::Store(_) | Self::Entry(..)) => other,
+        }
+    }
+}
+
+/// The whole value. `None` if it was deleted meanwhile.
+pub(super) fn whole<'a>(
+    view: &View,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
+    chunked::whole(view, key, value).map_err(|error| match error {
+        Unwhole::Store(error) => error.into(),
+        Unwhole::Malformed(error) => error.into(),
+    })
+}
+
+impl Shared {
+    pub(super) fn new(options: Options, clock: Clock, metrics: Metrics, disk: Disk) -> Self {
+        Self {
+            options,
+            clock,
+            metrics,
+            disk,
+            wake_writer: Notify::new(),
+            broken: AtomicBool::new(false),
+            read_whole: READ_WHOLE,
+            state: Mutex::new(State::new()),
+            view: RwLock::new(None),
+        }
+    }
+
+    /// The state; a holder that panicked cannot have left it half changed in a way that matters.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another view in place, or none; waits for reads under way.
+    pub(super) fn set_view(&self, view: Option<View>) {
+        let old = {
+            let mut place = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *place, view)
+        };
+        drop(old);
+    }
+
+    /// Whether a read failed as only a broken store fails, since the last reopening.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// The store was opened anew.
+    pub(super) fn is_mended(&self) {
+        self.broken.store(false, Ordering::Relaxed);
+    }
+
+    /// Reads from the store, on a thread that may block; for as long as the disk may take.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&View) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let shared = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
+            match view.as_ref() {
+                Some(view) => read(view).map_err(|error| shared.failed(&error)),
+                None => Err(shared.absent()),
+            }
+        });
+        self.within(async {
+            task.await.unwrap_or_else(|panic| Err(QueueError::Unavailable(panic.to_string())))
+        })
+        .await
+    }
+
+    /// Waits for an answer, but not for ever.
+    pub(super) async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<T, QueueError> {
+        let patience = self.disk.patience();
+        let late = || QueueError::Unavailable(format!("no answer within {patience:.0?}"));
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// What a failed read is to its caller. Damage stays where it is; everything else has the store
+    /// reopened.
+    fn failed(&self, error: &ReadError) -> QueueError {
+        match error {
+            ReadError::Store(Error::Damaged(why)) => self.tell(why),
+            ReadError::Store(_) => {
+                self.broken.store(true, Ordering::Relaxed);
+                self.wake_writer.notify_one();
+                QueueError::Unavailable(error.to_string())
+            }
+            ReadError::Damaged(_) | ReadError::Entry(..) => self.tell(&error.to_string()),
+        }
+    }
+
+    /// An entry is not as it was written. The queue goes on with what is whole: it takes events, and
+    /// delivers up to there. Only a repair can go on behind it without passing by in silence.
+    pub(super) fn damaged(&self, key: &[u8], error: Malformed) -> QueueError {
+        self.tell(&ReadError::Entry(key.to_vec(), error).to_string())
+    }
+
+    /// The same, in words. The first damage is logged, and told by the health from then on.
+    pub(super) fn tell(&self, why: &str) -> QueueError {
+        let told = self.state().damaged.replace(why.to_owned());
+        if told.is_none() {
+            self.metrics.store_damaged.set(1);
+            tracing::error!(
+                %why,
+                "the store is damaged, and what is damaged is not delivered: stop brevdue; \
+                 `brevdue verify` says what is whole, `brevdue verify --repair` goes on with that"
+            );
+        }
+        QueueError::Unavailable(format!("it is damaged, see `brevdue verify`: {why}"))
+    }
+
+    /// Errs once the queue is closed.
+    pub(super) fn is_open(&self) -> Result<(), QueueError> {
+        if self.state().closed { Err(QueueError::Closed) } else { Ok(()) }
+    }
+
+    fn absent(&self) -> QueueError {
+        if self.state().closed {
+            QueueError::Closed
+        } else {
+            QueueError::Unavailable("it is being reopened".into())
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether events may come in: live bytes, and room on the disk before sled meets its end.
+//!
+//! Room inside the store's own file counts as room: sled uses it again, but gives back only the end
+//! of the file. So what is delivered makes room, whatever the file's size.
+
+use std::{path::Path, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    queue::sled::shared::Shared,
+    store::{
+        Disk,
+        room::{self, Ballast, GROWTH},
+    },
+};
+
+/// The disk is asked at most this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Memory and disk that an id takes.
+const ID: u64 = 16;
+
+/// What was found last.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    over_max: bool,
+    looked: Option<Instant>,
+    low: bool,
+    ballast: Ballast,
+}
+
+impl Admission {
+    /// Of the store in this directory.
+    pub(crate) fn of(directory: &Path, max_bytes: u64, disk: &Disk) -> Self {
+        let ballast = Ballast::of(directory, max_bytes, disk);
+        Self { over_max: false, looked: None, low: false, ballast }
+    }
+
+    /// Why no events may come in, if none may.
+    pub(crate) fn look(&mut self, shared: &Shared, file: impl FnOnce() -> u64) {
+        let full = self.find(shared, file);
+        shared.metrics.queue_full.set(i64::from(full.is_some()));
+        let mut state = shared.state();
+        if full != state.full {
+            match full {
+                Some(why) => tracing::warn!(%why, "the queue is full: new events are refused"),
+                None => tracing::info!("the queue has room again"),
+            }
+            state.full = full;
+        }
+    }
+
+    fn find(&mut self, shared: &Shared, file: impl FnOnce() -> u64) -> Option<&'static str> {
+        let options = &shared.options;
+        let (live, ids) = {
+            let state = shared.state();
+            (state.live_bytes, state.dedup_ids)
+        };
+        // Full at the limit, and until there is some room again, so that it does not flutter.
+        let max = options.max_bytes;
+        let limit = if self.over_max { max - max / 20 } else { max };
+        self.over_max = live >= limit;
+        if self.over_max {
+            return Some("max_bytes is reached");
+        }
+        let now = Instant::now();
+        if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
+            let free = room::free(&options.directory, &shared.disk);
+            self.ballast.restore(free, options.min_free_disk);
+            let free = free.saturating_add(spare(file(), live.saturating_add(ids * ID)));
+            (self.looked, self.low) = (Some(now), free < options.min_free_disk);
+        }
+        if self.low {
+            Some("the disk has less than min_free_disk")
+        } else if self.ballast.is_given_up() {
+            Some("the disk was full, and has too little room yet")
+        } else {
+            None
+        }
+    }
+
+    /// sled's file may grow now: if there is no room for that, the ballast makes some, before sled
+    /// meets the end of the disk.
+    pub(crate) fn reserve(&mut self, shared: &Shared) {
+        let free = room::free(&shared.options.directory, &shared.disk);
+        if free < self.ballast.size().min(GROWTH) {
+            self.give_way();
+        }
+    }
+
+    /// The store failed for want of room, or is to be opened on a disk that has none.
+    pub(crate) fn give_way(&mut self) {
+        self.ballast.give_up();
+        self.looked = None;
+    }
+
+    /// Before the store is opened: opening it must not fail for want of room.
+    pub(crate) fn before_opening(&mut self, shared: &Shared, failed_for_room: bool) {
+        let free = room::free(&shared.options.directory, &shared.disk);
+        if failed_for_room || free < self.ballast.size() / 2 {
+            self.give_way();
+        }
+        self.looked = None;
+    }
+}
+
+/// Bytes that sled's file of this length can take in before it grows, about: sled needs up to two and
+/// a half times what it holds, and some more.
+fn spare(file: u64, held: u64) -> u64 {
+    file.saturating_sub(held.saturating_mul(5) / 2).saturating_sub(GROWTH)
+}
+
+/// Whether sled's file is so much larger than what it holds that it is worth writing anew, and that
+/// takes a moment only.
+pub(crate) fn is_worth_compacting(file: u64, held: u64) -> bool {
+    const SMALL: u64 = 64 << 20;
+    held <= SMALL && file >= 256 << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn room_within_the_file_is_what_it_does_not_need_for_what_it_holds() {
+        assert_eq!(spare(100 * MIB, 100 * MIB), 0);
+        assert_eq!(spare(1032 * MIB, 0), 1000 * MIB);
+        assert_eq!(spare(1032 * MIB, 400 * MIB), 0);
+        assert!(is_worth_compacting(256 * MIB, 64 * MIB));
+        assert!(!is_worth_compacting(255 * MIB, 0) && !is_worth_compacting(1 << 40, 65 * MIB));
+    }
+}

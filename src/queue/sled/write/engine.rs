@@ -1,0 +1,265 @@
+//! The store as the writer has it: opening it, committing to it, and letting go of it.
+//!
+//! Owns the order of things: nothing is made known before it is durable, and after an error nothing
+//! is written again; the store is closed and opened anew instead.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    admission::{Admission, is_worth_compacting},
+    commit::Commit,
+    high_water::{HighWater, HighWaterFile},
+};
+use crate::{
+    clock::Timestamp,
+    queue::{
+        QueueError,
+        sled::{
+            codec::values::{decode_number, encode_number},
+            dedup::{Dedup, runs::Bounds},
+            keys, load,
+            shared::Shared,
+        },
+    },
+    store::{Batch, Directory, Error, Store, View, inspect},
+};
+
+/// The writer's own things.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) dedup: Dedup,
+    pub(crate) directory: Directory,
+    store: Option<Store>,
+    pub(crate) admission: Admission,
+    high_water: HighWaterFile,
+    /// There is more to tidy up than one commit takes.
+    pub(crate) more: bool,
+    /// sled gets something soon: what is of no more use goes before that.
+    pub(crate) tidy_due: bool,
+    /// The last failure was for want of room.
+    disk_full: bool,
+    /// The last time that the clock was vouched for.
+    vouched: Timestamp,
+}
+
+/// Why the writer stops writing: the store is to be opened anew.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Engine {
+    /// Claims the directory. Nothing is opened yet.
+    pub(crate) fn claim(shared: Arc<Shared>) -> Result<Self, Error> {
+        let options = &shared.options;
+        let directory = Directory::claim(&options.directory)?;
+        let high_water = HighWaterFile::open(directory.path(), &shared.disk)?;
+        let admission = Admission::of(&options.directory, options.max_bytes, &shared.disk);
+        Ok(Self {
+            dedup: Dedup::new(&[0; 32]),
+            directory,
+            store: None,
+            admission,
+            high_water,
+            more: false,
+            tidy_due: false,
+            disk_full: false,
+            vouched: shared.clock.now(),
+            shared,
+        })
+    }
+
+    /// Opens the store and reads what is in it.
+    pub(crate) fn open(&mut self) -> Result<(), Error> {
+        let disk = self.shared.disk.clone();
+        self.admission.before_opening(&self.shared, std::mem::take(&mut self.disk_full));
+        self.directory.next().remove()?;
+        inspect::clear(self.directory.path())?;
+        self.store = Some(Store::open(&self.directory.store(), keys::LAYOUT, &disk)?);
+        self.install().inspect_err(|error| {
+            self.disk_full |= error.is_full();
+        })
+    }
+
+    fn install(&mut self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let store = self.store.as_mut().ok_or_else(closed)?;
+        let (view, id) = (store.view().clone(), store.id());
+        let load::Loaded { contents, dedup, new_key } =
+            load::load(&view, &shared.options, shared.read_whole)?;
+        let count = noted(&view)?;
+        let (next, low) = (contents.bounds.next, 0);
+        let now = HighWater { store: id, next, low, count, at: shared.clock.now() };
+        if let Some(before) = self.high_water.check(&now)? {
+            shared.clock.seen(before.at);
+            self.vouched = before.at;
+        }
+        if let Some(key) = new_key {
+            let mut batch = Batch::new();
+            batch.put(keys::DEDUP, key);
+            store.commit(batch)?;
+        }
+        self.dedup = dedup;
+        let mut state = shared.state();
+        state.install(contents, &shared.options, &shared.clock);
+        state.damaged = None;
+        drop(state);
+        shared.metrics.store_damaged.set(0);
+        shared.is_mended();
+        shared.set_view(Some(view));
+        Ok(())
+    }
+
+    /// The store works: calls are taken.
+    pub(crate) fn ready(&mut self) {
+        self.shared.state().failing = None;
+        self.shared.metrics.store_writable.set(1);
+    }
+
+    /// The store, to read from.
+    pub(crate) fn view(&self) -> Result<&View, Broken> {
+        self.store.as_ref().map(Store::view).ok_or_else(|| closed().into())
+    }
+
+    /// Makes a batch durable. After an error it is not known what is on disk.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Broken> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let store = self.store.as_mut().ok_or_else(|| Broken::from(closed()))?;
+        if store.grows_next() {
+            self.admission.reserve(&self.shared);
+        }
+        self.high_water.unnoted = true;
+        let began = Instant::now();
+        if let Err(error) = store.commit(batch) {
+            self.disk_full |= error.is_full();
+            return Err(error.into());
+        }
+        self.tidy_due |= store.wants_tidy();
+        self.shared.metrics.commits.inc();
+        self.shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Commits what was put together, makes it known, and answers.
+    pub(crate) fn write(&mut self, commit: Commit) -> Result<(), Broken> {
+        let (batch, mut written) = commit.seal(&self.dedup);
+        if let Err(broken) = self.commit(batch) {
+            written.refuse(&QueueError::Unavailable(broken.0.clone()));
+            return Err(broken);
+        }
+        for (head, bytes) in std::mem::take(&mut written.heads) {
+            self.dedup.remember(head, bytes);
+        }
+        self.dedup.hooks.append(&mut written.hooks);
+        written.make_known(&self.shared, self.dedup.known.len());
+        self.gauge();
+        Ok(())
+    }
+
+    /// Hears whether sled took what it was given.
+    pub(crate) fn tend(&mut self) -> Result<(), Broken> {
+        self.store.as_mut().map_or(Ok(()), Store::tend).map_err(Broken::from)
+    }
+
+    /// Has sled make durable all that was committed.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), Broken> {
+        self.store.as_mut().map_or(Ok(()), Store::checkpoint).map_err(Broken::from)
+    }
+
+    /// Looks whether events may come in.
+    pub(crate) fn look_for_room(&mut self) {
+        let store = self.store.as_ref();
+        self.admission.look(&self.shared, || store.map_or(0, Store::database_len));
+    }
+
+    /// Small parts of the window, which bound the runs of its ids.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let options = &self.shared.options;
+        Bounds::of_window(options.dedup_window, options.dedup_max)
+    }
+
+    /// Says outside of the store how far it is: at most once a second, or if it must.
+    pub(crate) fn note(&mut self, must: bool) -> Result<(), Broken> {
+        let Some(store) = self.store.as_ref().map(Store::id) else { return Ok(()) };
+        let (next, low) = {
+            let state = self.shared.state();
+            (state.next, state.settled_by_all())
+        };
+        if !self.high_water.is_due(next, low, must) {
+            return Ok(());
+        }
+        let count = noted(self.view()?)?.saturating_add(1);
+        let mut batch = Batch::new();
+        batch.put(keys::NOTED, encode_number(count));
+        self.commit(batch)?;
+        // A wrong time must not become a good one by a restart.
+        self.vouched = self.shared.clock.vouched_now().unwrap_or(self.vouched);
+        let at = self.vouched;
+        Ok(self.high_water.write(HighWater { store, next, low, count, at })?)
+    }
+
+    /// Writes sled's file anew if it is far larger than what it holds.
+    pub(crate) fn compact(&mut self) -> Result<(), Broken> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let held = {
+            let state = self.shared.state();
+            state.live_bytes.saturating_add(state.dedup_ids * 16)
+        };
+        let file = store.database_len();
+        if !is_worth_compacting(file, held) {
+            return Ok(());
+        }
+        let next = self.directory.next();
+        store.copy_to(&next)?;
+        self.let_go();
+        self.directory.swap(&next)?;
+        self.open()?;
+        let now = self.store.as_ref().map_or(0, Store::database_len);
+        tracing::info!(before = file, now, "gave room in the database's file back");
+        Ok(())
+    }
+
+    /// Sets the gauges.
+    pub(crate) fn gauge(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let state = self.shared.state();
+        self.shared.metrics.queue_bytes.set(gauge(state.live_bytes));
+        self.shared.metrics.dedup_ids.set(gauge(state.dedup_ids));
+        self.shared.metrics.queue_events.set(gauge(state.next.saturating_sub(state.oldest)));
+    }
+
+    /// From here on nothing is written until the store was opened anew.
+    pub(crate) fn fail(&mut self, why: &str) {
+        tracing::error!(%why, "the store does not work; it is being reopened");
+        self.shared.state().failing = Some(why.to_owned());
+        self.shared.metrics.store_writable.set(0);
+        // What the system has in memory of its files may not be on the disk.
+        self.directory.store().distrust_cache();
+        self.let_go();
+    }
+
+    /// Closes the store; waits for reads under way.
+    pub(crate) fn let_go(&mut self) {
+        self.shared.set_view(None);
+        if let Some(Err(error)) = self.store.take().map(Store::close) {
+            tracing::warn!(%error, "the store did not close well");
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::other("it is not open")
+}
+
+/// Raised with each writing of the high-water file.
+fn noted(view: &View) -> Result<u64, Error> {
+    let number = view.get(keys::NOTED)?.map_or(Ok(0), |value| decode_number(&value));
+    number.map_err(|error| Error::malformed("m|noted", error))
+}

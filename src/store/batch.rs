@@ -1,0 +1,65 @@
+//! What one commit changes: entries that are set and entries that are removed, in order.
+
+/// A key, and its new value or its end.
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// The changes of one commit. A later change of a key replaces an earlier one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Batch(Vec<Change>);
+
+impl Batch {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets an entry.
+    pub(crate) fn put(&mut self, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        self.0.push((key.into(), Some(value)));
+    }
+
+    /// Removes an entry.
+    pub(crate) fn remove(&mut self, key: impl Into<Vec<u8>>) {
+        self.0.push((key.into(), None));
+    }
+
+    /// Adds the changes of another batch behind its own.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Adds one change.
+    pub(super) fn push(&mut self, change: Change) {
+        self.0.push(change);
+    }
+
+    /// Whether nothing changes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of changes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The changes, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Change> for Batch {
+    fn from_iter<T: IntoIterator<Item = Change>>(changes: T) -> Self {
+        Self(changes.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Change;
+    type IntoIter = std::vec::IntoIter<Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

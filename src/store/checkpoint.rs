@@ -1,0 +1,180 @@
+//! Gives sled what was committed, while the writer goes on.
+//!
+//! Owns when a memtable is frozen and when sled gets it, and what makes it durable there.
+
+use std::thread::{self, JoinHandle};
+
+use super::{
+    base::Base,
+    disk::{Class, words},
+    durable_flush,
+    error::Error,
+    memtable::Memtable,
+    trees::Position,
+    view::View,
+};
+
+/// Bytes of commits in a memtable when it is frozen. sled gets it when half as many have come after
+/// it: by then most of it is deleted again. Twice as many are in memory at most.
+const MEMTABLE: u64 = 4 * 1024 * 1024;
+/// With so many bytes in the active memtable, what is of no more use is to be deleted: before sled
+/// gets the frozen one, and before this one is frozen.
+const TIDY: [u64; 2] = [MEMTABLE / 8 * 3, MEMTABLE / 8 * 7];
+/// Bytes that sled is given before they are to be durable: the less, the shorter a commit waits for
+/// the disk while sled writes.
+const STEP: usize = 1024 * 1024;
+/// sled's memory is held down after so many changes.
+const TRIM: usize = 8;
+/// Bytes that sled's file can grow by while it gets a memtable and the next one fills.
+pub(crate) const GROWTH: u64 = 8 * MEMTABLE;
+
+/// A moment in the write-ahead log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Point {
+    /// Bytes of commits since it was opened.
+    pub(super) written: u64,
+    pub(super) position: Position,
+}
+
+/// One checkpoint at a time.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    view: View,
+    /// Everything up to here is in the frozen memtable.
+    frozen: Option<Point>,
+    under_way: Option<JoinHandle<Result<(), Error>>>,
+    /// Up to here sled has made all durable, and has noted that.
+    durable: Point,
+    /// How often [`Self::wants_tidy`] was true of the active memtable.
+    told: usize,
+}
+
+impl Checkpointer {
+    /// Of a store that has `durable` in sled, and all since then in its memtable.
+    pub(super) fn new(view: View, durable: Position) -> Self {
+        let durable = Point { written: 0, position: durable };
+        Self { view, frozen: None, under_way: None, durable, told: 0 }
+    }
+
+    /// Before a commit: begins what is due. If sled is slow, the commit waits for it here.
+    pub(super) fn make_way(&mut self, now: Point) -> Result<(), Error> {
+        self.hear()?;
+        if self.active(now) >= MEMTABLE {
+            let before = self.reaches().written;
+            self.wait(now, |durable| durable.written >= before)?;
+            self.freeze(now);
+        }
+        if self.active(now) >= MEMTABLE / 2 {
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    /// Hears of a checkpoint that has ended.
+    pub(super) fn hear(&mut self) -> Result<(), Error> {
+        let ended = self.under_way.as_ref().is_some_and(JoinHandle::is_finished);
+        if ended { self.join() } else { Ok(()) }
+    }
+
+    /// Whether it is time to delete what is of no more use. True twice of each memtable.
+    pub(super) fn wants_tidy(&mut self, now: Point) -> bool {
+        let before = self.told;
+        self.told = TIDY.iter().filter(|bytes| self.active(now) >= **bytes).count();
+        self.told > before
+    }
+
+    /// Whether the next commit begins to give sled something.
+    pub(super) fn is_due(&self, now: Point) -> bool {
+        self.active(now) >= MEMTABLE / 2 && self.frozen.is_some() && self.under_way.is_none()
+    }
+
+    /// Waits until sled has made enough durable.
+    pub(super) fn wait(&mut self, now: Point, enough: impl Fn(Point) -> bool) -> Result<(), Error> {
+        while !enough(self.durable) {
+            self.freeze(now);
+            self.begin()?;
+            self.join()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of commits in the active memtable.
+    fn active(&self, now: Point) -> u64 {
+        now.written - self.reaches().written
+    }
+
+    /// Up to here sled has everything, or gets it next.
+    fn reaches(&self) -> Point {
+        self.frozen.unwrap_or(self.durable)
+    }
+
+    /// All that was committed is what sled gets next, unless a frozen memtable is there.
+    fn freeze(&mut self, now: Point) {
+        if self.frozen.is_none() {
+            self.view.memtable.freeze();
+            self.frozen = Some(now);
+        }
+    }
+
+    /// Begins to give sled the frozen memtable, if that was not begun.
+    ///
+    /// On a thread of its own each time: a large buffer that sled is done with is freed when the
+    /// thread that let go of it has let go of many more things, or ends.
+    fn begin(&mut self) -> Result<(), Error> {
+        if let (Some(Point { position, .. }), None) = (self.frozen, &self.under_way) {
+            let view = self.view.clone();
+            let thread = thread::Builder::new().name("store-checkpoint".into());
+            let write = move || {
+                write(&view.memtable, &view.trees)?;
+                // Behind all of it in sled's log: who finds the note finds the rest.
+                view.trees.set_checkpoint(position)?;
+                flush(&view)?;
+                view.memtable.retire();
+                Ok(())
+            };
+            self.under_way = Some(thread.spawn(write)?);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<(), Error> {
+        if let Some(checkpoint) = self.under_way.take() {
+            // The writer waits for the disk here, too.
+            self.view.trees.disk().call(Class::Checkpoint, || {
+                checkpoint.join().unwrap_or_else(|panic| Err(Error::Panicked(words(&*panic))))
+            })?;
+            self.durable = self.frozen.take().unwrap_or(self.durable);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the frozen memtable to the base, and makes all but the last step of it durable.
+pub(super) fn write<B: Base>(memtable: &Memtable, base: &B) -> Result<(), B::Error> {
+    let changes = memtable.frozen().unwrap_or_default();
+    let (mut count, mut bytes) = (0, 0);
+    for (key, change) in &*changes {
+        if memtable.is_active(key) {
+            continue;
+        }
+        let value = change.clone().value();
+        count += 1;
+        bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+        base.change(key, value)?;
+        if count % TRIM == 0 {
+            base.trim(key)?;
+        }
+        if bytes >= STEP {
+            base.flush()?;
+            bytes = 0;
+        }
+    }
+    Ok(())
+}
+
+/// Flushes sled, and proves that this synced its file: something was written just before.
+pub(super) fn flush(view: &View) -> Result<(), Error> {
+    let before = durable_flush::syncs();
+    view.trees.flush()?;
+    if durable_flush::syncs() == before { Err(Error::NotDurable) } else { Ok(()) }
+}

@@ -1,0 +1,137 @@
+//! Values that are larger than an entry: a stub in their place, and the rest in parts.
+//!
+//! Owns taking them apart and putting them together. A commit takes whole values and writes stub
+//! and parts at once, and deletes them so, so that there are all of them or none.
+//! [`Decoder::peek`](super::codec::Decoder::peek) reads the beginning of a value from its stub.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use super::{
+    batch::Batch,
+    codec::{FRAME, Malformed, Stub, decode_part, encode_part},
+    error::Error,
+    trees::PARTS,
+    view::View,
+};
+
+/// Largest entry that is written: sled moves a leaf (17 values and a few changes to them) that is
+/// larger than a quarter of a segment to a file that it never syncs.
+pub(crate) const MAX_ENTRY: usize = 20 * 1024;
+const _: () = assert!(MAX_ENTRY < super::directory::SEGMENT_SIZE / 4 / 24);
+
+/// Bytes of a value in its stub, and in each of its parts.
+pub(crate) const CHUNK: usize = 16 * 1024;
+const _: () = assert!(CHUNK + 64 < MAX_ENTRY, "a part is an entry, too");
+
+/// The largest value. A body of 1 MiB is at most six times as long once it is JSON.
+pub(crate) const MAX_VALUE: usize = 8 * 1024 * 1024;
+
+/// A part of the chunked value with this key.
+pub(super) fn part(of: &[u8], index: u32) -> Vec<u8> {
+    [&[PARTS, b'|'], of, &index.to_be_bytes()].concat()
+}
+
+/// The key of the chunked value, and which part of it this is.
+pub(crate) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
+    let (of, index) = key.strip_prefix(&[PARTS, b'|'])?.split_last_chunk()?;
+    Some((of, u32::from_be_bytes(*index)))
+}
+
+/// A batch as it is written: large values taken apart, and removed ones with their parts.
+/// `any` is whether there are parts in the store, so that their absence costs nothing.
+pub(super) fn expand(view: &View, batch: Batch, any: &mut bool) -> Result<Batch, Error> {
+    let large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
+    let comes = batch.iter().any(|(_, value)| value.as_ref().is_some_and(large));
+    if !comes && !*any {
+        return Ok(batch);
+    }
+    *any |= comes;
+    let mut expanded = Batch::new();
+    // What this commit itself writes is not to be looked for in the store.
+    let mut written = HashSet::new();
+    for (key, value) in batch {
+        let mut old = Batch::new();
+        if view.may_be_chunked(&key) && !written.contains(&key) {
+            for entry in view.range(part(&key, 0)..=part(&key, u32::MAX)) {
+                old.remove(entry?.0.to_vec());
+            }
+        }
+        match value {
+            Some(value) if large(&value) => {
+                written.insert(key.clone());
+                expanded.append(old);
+                split(key, &value, &mut expanded);
+            }
+            // Who reads meanwhile misses the whole of it, not a part.
+            value => {
+                expanded.push((key, value));
+                expanded.append(old);
+            }
+        }
+    }
+    Ok(expanded)
+}
+
+fn split(key: Vec<u8>, value: &[u8], into: &mut Batch) {
+    let payload = value.get(FRAME..).unwrap_or_default();
+    let (first, rest) = payload.split_at_checked(CHUNK).unwrap_or((payload, &[]));
+    for (index, chunk) in (1..).zip(rest.chunks(CHUNK)) {
+        into.put(part(&key, index), encode_part(value, index, chunk));
+    }
+    into.put(key, Stub::encode(value, first));
+}
+
+/// Bytes that an entry takes, its parts included.
+pub(crate) fn size(key: &[u8], value: &[u8]) -> u64 {
+    let len = Stub::of(value).map_or(value.len(), |stub| FRAME + stub.len);
+    u64::try_from(key.len() + len).unwrap_or(u64::MAX)
+}
+
+/// Why a whole value cannot be had.
+#[derive(Debug)]
+pub(crate) enum Unwhole {
+    /// The store cannot be read.
+    Store(Error),
+    /// A part is damaged or missing.
+    Malformed(Malformed),
+}
+
+/// The whole value. `None` if it was deleted between the reading of `value` and of its parts.
+pub(crate) fn whole<'a>(
+    view: &View,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<Option<Cow<'a, [u8]>>, Unwhole> {
+    let Some(stub) = Stub::of(value) else { return Ok(Some(Cow::Borrowed(value))) };
+    let joined = join(&stub, |index| view.get(&part(key, index))).map_err(Unwhole::Store)?;
+    match joined {
+        Ok(whole) => Ok(Some(Cow::Owned(whole))),
+        Err(error) => match view.get(key).map_err(Unwhole::Store)? {
+            Some(now) if *now == *value => Err(Unwhole::Malformed(error)),
+            Some(_) | None => Ok(None),
+        },
+    }
+}
+
+/// Checks the parts. The whole value's own checksum is checked by who opens it.
+pub(crate) fn join<T: AsRef<[u8]>, E>(
+    stub: &Stub<'_>,
+    mut part: impl FnMut(u32) -> Result<Option<T>, E>,
+) -> Result<Result<Vec<u8>, Malformed>, E> {
+    const MISSING: Malformed = Malformed("a part of it is missing");
+    if stub.len > MAX_VALUE {
+        return Ok(Err(Malformed("a length")));
+    }
+    let mut whole = stub.beginning();
+    let mut index = 0;
+    while whole.len() < FRAME + stub.len {
+        index += 1;
+        let Some(part) = part(index)? else { return Ok(Err(MISSING)) };
+        match decode_part(part.as_ref(), stub.crc, index) {
+            Ok(chunk) if !chunk.is_empty() => whole.extend_from_slice(chunk),
+            Ok(_) => return Ok(Err(MISSING)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(whole))
+}

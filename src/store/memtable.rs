@@ -1,0 +1,132 @@
+//! What the write-ahead log has and sled does not have yet.
+//!
+//! Owns two memtables. The active one takes what is committed; from time to time it is frozen, and
+//! a checkpoint gives sled the frozen one as a whole. Most events are delivered and deleted before
+//! that, and sled never hears of them. Both overlay sled: what stands here counts.
+
+use std::{collections::BTreeMap, mem};
+
+use super::{
+    base::{Bounds, Slice},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Overlay {
+    Set(Slice),
+    Removed,
+}
+
+/// Changes by their keys.
+pub(super) type Changes = BTreeMap<Slice, Overlay>;
+
+/// Which end of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Front,
+    Back,
+}
+
+/// The memtables.
+#[derive(Debug, Default)]
+pub(super) struct Memtable(RwLock<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    active: Changes,
+    frozen: Option<Arc<Changes>>,
+    /// The number of memtables that sled has got. Whoever read sled before one of them reads anew.
+    retired: u64,
+}
+
+impl Overlay {
+    /// The value that the key has now, if it has one.
+    pub(super) fn value(self) -> Option<Slice> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Removed => None,
+        }
+    }
+}
+
+impl Memtable {
+    /// Takes these changes, in their order.
+    pub(super) fn apply(&self, changes: impl IntoIterator<Item = (Slice, Option<Slice>)>) {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in changes {
+            tables.active.insert(key, value.map_or(Overlay::Removed, Overlay::Set));
+        }
+    }
+
+    /// The overlay's entry; `None` defers to sled.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Overlay> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let frozen = || tables.frozen.as_ref().and_then(|frozen| frozen.get(key));
+        tables.active.get(key).or_else(frozen).cloned()
+    }
+
+    /// All values in it; those of the active one count.
+    pub(super) fn all(&self) -> Vec<(Slice, Slice)> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = tables.frozen.as_deref().cloned().unwrap_or_default();
+        all.extend(tables.active.clone());
+        all.into_iter().filter_map(|(key, change)| Some((key, change.value()?))).collect()
+    }
+
+    /// The number of memtables that sled has got by now, and the first change at this end of the
+    /// bounds.
+    pub(super) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(Slice, Overlay)>) {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let active = edge(&tables.active, bounds, end);
+        let frozen = tables.frozen.as_ref().and_then(|frozen| edge(frozen, bounds, end));
+        let first = match (active, frozen) {
+            (Some(active), Some(frozen)) => {
+                let frozen_is_nearer =
+                    if end == End::Front { frozen.0 < active.0 } else { frozen.0 > active.0 };
+                Some(if frozen_is_nearer { frozen } else { active })
+            }
+            (active, frozen) => active.or(frozen),
+        };
+        (tables.retired, first.map(|(key, change)| (key.clone(), change.clone())))
+    }
+
+    /// The active memtable becomes the frozen one, if there is none.
+    pub(super) fn freeze(&self) {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.frozen.is_none() {
+            tables.frozen = Some(Arc::new(mem::take(&mut tables.active)));
+        }
+    }
+
+    /// The memtable that sled is to get now.
+    pub(super) fn frozen(&self) -> Option<Arc<Changes>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).frozen.clone()
+    }
+
+    /// Whether this key was changed again after the freeze. Then sled need not hear of the frozen
+    /// change: the write-ahead log has the later one, and a later checkpoint brings it.
+    pub(super) fn is_active(&self, key: &[u8]) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).active.contains_key(key)
+    }
+
+    /// Sled has the frozen memtable.
+    pub(super) fn retire(&self) {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        tables.retired += 1;
+        let frozen = tables.frozen.take();
+        drop(tables);
+        // It can be large: not while others wait.
+        drop(frozen);
+    }
+}
+
+fn edge<'a>(
+    table: &'a Changes,
+    (low, high): &Bounds,
+    end: End,
+) -> Option<(&'a Slice, &'a Overlay)> {
+    let bounds = (low.as_ref().map(|key| &**key), high.as_ref().map(|key| &**key));
+    let mut within = table.range::<[u8], _>(bounds);
+    if end == End::Front { within.next() } else { within.next_back() }
+}
