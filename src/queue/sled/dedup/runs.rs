@@ -96,14 +96,16 @@ impl Runs {
     /// Packs the groups that end here or before; the runs to write, as they are now.
     pub(crate) fn pack(&mut self, end: u64, bounds: Bounds) -> Vec<Run> {
         let mut written = Vec::new();
-        let grows = |run: &Run| run.head.first >= self.ids_from;
-        let mut last = self.last.take().filter(grows);
+        let mut last = self.last.take();
         let mut changed = false;
         while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
             && let Some((group, bytes)) = self.groups.pop_front()
         {
             match &mut last {
-                Some(run) if bounds.allow(run, &group, bytes) => {
+                Some(run)
+                    if bounds.allow(run, &group, bytes)
+                        && self.has_left(&run.head) == self.has_left(&group) =>
+                {
                     run.head.count += group.count;
                     run.head.received = run.head.received.max(group.received);
                     run.head.ids.extend(group.ids);
@@ -121,6 +123,11 @@ impl Runs {
         written.extend(last.clone().filter(|_| changed));
         self.last = last;
         written
+    }
+
+    /// Whether the ids of this head have left the window. A run has left it as a whole, or not.
+    fn has_left(&self, head: &Head) -> bool {
+        head.first < self.ids_from
     }
 
     /// What has the oldest ids in the window.
@@ -242,12 +249,27 @@ mod tests {
     }
 
     #[test]
+    fn ids_in_the_window_are_not_packed_with_those_that_left_it() {
+        let mut runs = of(&[(1, 1, 0); 4]);
+        for _ in 0..2 {
+            assert_eq!(runs.pass_oldest().len(), 1);
+        }
+        let packed = runs.pack(5, bounds(10));
+        assert_eq!(ends(&packed), [(1, 3), (3, 5)]);
+        assert_eq!((packed[0].head.ids.len(), packed[1].head.ids.len()), (0, 2));
+        // Nor does a run that has left it grow.
+        runs.pass_oldest();
+        runs.push(group(5, 1, 1, 0), 1);
+        assert_eq!(ends(&runs.pack(6, bounds(10))), [(5, 6)]);
+    }
+
+    #[test]
     fn a_run_stays_as_long_as_the_window_has_its_ids_or_the_log_its_events() {
         let mut runs = of(&[(10, 1, 0), (10, 1, 0), (3, 1, 5)]);
         runs.pack(21, bounds(10));
-        assert_eq!(runs.release(21), []);
+        assert!(runs.release(21).is_empty());
         assert!(matches!(runs.oldest(), Some(Oldest::Run(run, None)) if run.first == 1));
-        assert_eq!(runs.pass_oldest(), []);
+        assert!(runs.pass_oldest().is_empty());
         assert_eq!((runs.release(1), runs.ids_from()), (vec![], 11));
         assert_eq!(runs.release(11), [1]);
         assert!(matches!(runs.oldest(), Some(Oldest::Run(run, Some(_))) if run.first == 11));

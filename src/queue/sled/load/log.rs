@@ -208,7 +208,8 @@ fn record(
         survey.dedup.runs.push(head, bytes);
         return Ok(());
     }
-    if walk.is_deep() {
+    // Ids that left the window before they were packed are in no run.
+    if walk.is_deep() && head.first >= survey.contents.bounds.ids_from {
         beside_its_run(walk, reading, &head)?;
     }
     reading.bytes += bytes;

@@ -149,11 +149,12 @@ fn tidy(engine: &mut Engine) -> Result<(), Broken> {
     let deleted = passed(engine)?;
     let end = if std::mem::take(&mut engine.tidy_due) { u64::MAX } else { deleted.end };
     let runs = engine.dedup.runs.pack(end, engine.bounds());
-    if deleted.count > 0 {
-        bounds(engine, deleted.end, &mut batch);
-    }
     for run in runs {
         batch.put(keys::ids(run.head.first), run.encode());
+    }
+    // Behind the runs: one that was just packed may be of no more use.
+    if deleted.count > 0 {
+        bounds(engine, deleted.end, &mut batch);
     }
     let dead = surplus(&engine.shared, &mut batch);
     // Behind the bounds: whoever finds a record gone finds that it was to go.
