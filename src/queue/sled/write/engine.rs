@@ -107,6 +107,7 @@ impl Engine {
         self.dedup = dedup;
         let mut state = shared.state();
         state.install(contents, &shared.options, &shared.clock);
+        state.dedup_ids = u64::try_from(self.dedup.known.len()).unwrap_or(u64::MAX);
         state.damaged = None;
         drop(state);
         shared.metrics.store_damaged.set(0);
