@@ -95,7 +95,9 @@ impl Engine {
         let count = noted(&view)?;
         let (next, low) = (contents.bounds.next, 0);
         let now = HighWater { store: id, next, low, count, at: shared.clock.now() };
-        if let Some(before) = self.high_water.check(&now)? {
+        if let Some(before) = self.high_water.check(&now)?
+            && !self.high_water.is_ours()
+        {
             shared.clock.seen(before.at);
             self.vouched = before.at;
         }

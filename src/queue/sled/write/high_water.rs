@@ -134,6 +134,12 @@ impl HighWaterFile {
         Ok(Some(before))
     }
 
+    /// Whether this process wrote it. Then its time says nothing about the clock: a store that is
+    /// idle does not write it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// Whether it is time, and there is something new.
     pub(crate) fn is_due(&self, next: u64, low: u64, must: bool) -> bool {
         self.written.as_ref().is_none_or(|(at, written)| {
