@@ -165,8 +165,13 @@ impl Shared {
 
     /// The same, in words. The first damage is logged, and told by the health from then on.
     pub(super) fn tell(&self, why: &str) -> QueueError {
-        let told = self.state().damaged.replace(why.to_owned());
-        if told.is_none() {
+        let is_first = {
+            let told = &mut self.state().damaged;
+            let is_first = told.is_none();
+            told.get_or_insert_with(|| why.to_owned());
+            is_first
+        };
+        if is_first {
             self.metrics.store_damaged.set(1);
             tracing::error!(
                 %why,
