@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) read_whole: u64,
     state: Mutex<State>,
     view: RwLock<Option<View>>,
+    #[cfg(test)]
+    panic: Mutex<Option<panics::Moment>>,
 }
 
 /// Why a read failed.
@@ -87,6 +89,8 @@ impl Shared {
             read_whole: READ_WHOLE,
             state: Mutex::new(State::new()),
             view: RwLock::new(None),
+            #[cfg(test)]
+            panic: Mutex::default(),
         }
     }
 
@@ -192,6 +196,40 @@ impl Shared {
             QueueError::Closed
         } else {
             QueueError::Unavailable("it is being reopened".into())
+        }
+    }
+}
+
+/// Panics of the writer outside of any call to the disk, for tests of what becomes of it.
+#[cfg(test)]
+pub(super) mod panics {
+    use super::{PoisonError, Shared};
+
+    /// What the writer is doing.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(in crate::queue::sled) enum Moment {
+        /// What it was asked for, or what is due.
+        Step,
+        /// It looks what is next.
+        Between,
+    }
+
+    impl Shared {
+        /// The next time that the writer does this, it panics.
+        pub(in crate::queue::sled) fn put_panic_in_the_way(&self, moment: Moment) {
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(moment);
+            self.wake_writer.notify_one();
+        }
+
+        pub(in crate::queue::sled) fn meet_panic(&self, moment: Moment) {
+            let met = self
+                .panic
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take_if(|due| *due == moment);
+            if met.is_some() {
+                std::panic::resume_unwind(Box::new("a test"));
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
+//! Taking and settling: retries, dead letters, handlers that come and go.
+
 use futures_util::FutureExt;
 
 use super::*;
-use crate::queue::{DeadLetterId, Letter, QueueError, RawPush, Verdict};
+use crate::queue::{DeadLetterId, Letter, RawPush};
 
 fn retry(after: Duration) -> Verdict {
     Verdict::RetryAfter(after, failure("500"))
@@ -218,6 +220,12 @@ async fn a_handler_that_left_the_configuration_keeps_its_place_and_holds_nothing
     bench.options.handlers.truncate(1);
     let queue = bench.reopen(queue).await;
     bench.clock.advance(31 * DAY);
+    let gone = async {
+        while queue.census().await.unwrap().handlers.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.unwrap();
     let queue = bench.reopen(queue).await;
     assert_eq!(queue.census().await.unwrap().handlers.len(), 1);
     assert_eq!(queue.dead_letters(None, OLDEST).await.unwrap(), []);

@@ -1,15 +1,26 @@
+//! The values of the queue read back as they were written, and nothing else is read.
+
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::queue::{
-    RawPush, StoredEvent,
-    sled::{
-        entry::{Cursor, Identity, Tried, Undecodable, decided_at, decode_number},
-        keys,
-        record::{Head, Packing, decode_group, encode_event},
-        window::Window,
-        wire::{FRAME, Get, Kind, Put},
+use crate::{
+    queue::{
+        RawPush, StoredEvent,
+        sled::{
+            ack_window::AckWindow,
+            codec::{
+                CURSOR, DEAD, GROUP, IDS, KEY, META, RAW, RETRY,
+                record::{Head, Packing, decode_group, encode_event},
+                run::Run,
+                values::{
+                    Cursor, LogBounds, Tried, Undecodable, decided_at, decode_bookmark,
+                    decode_hooks, decode_key, decode_number,
+                },
+            },
+            write::high_water::HighWater,
+        },
     },
+    store::codec::{Decoder, Encoder, FRAME, Kind},
 };
 
 fn names() -> impl Strategy<Value = Vec<crate::name::HookName>> {
@@ -32,7 +43,7 @@ fn stored_event() -> impl Strategy<Value = StoredEvent> {
 }
 
 fn sealed(kind: Kind, payload: &[u8]) -> Vec<u8> {
-    let mut put = Put::new(kind);
+    let mut put = Encoder::new(kind);
     put.raw(payload);
     put.seal()
 }
@@ -40,14 +51,17 @@ fn sealed(kind: Kind, payload: &[u8]) -> Vec<u8> {
 fn decode_all(value: &[u8]) {
     drop(decode_group(value));
     drop(Head::decode(value));
-    drop(Head::decode_ids(value));
+    drop(Run::decode(value));
     drop(Cursor::decode(value));
-    drop(Tried::decode(Kind::Retry, value));
-    drop(Tried::decode(Kind::Dead, value));
+    drop(Tried::decode(RETRY, value));
+    drop(Tried::decode(DEAD, value));
     drop(Undecodable::decode(value));
-    drop(Identity::decode(value));
+    drop(HighWater::decode(value));
+    drop((decode_bookmark(value), decode_hooks(value)));
+    decode_key(value).ok();
+    LogBounds::decode(value).ok();
     decode_number(value).ok();
-    decided_at(Kind::Dead, value).ok();
+    decided_at(DEAD, value).ok();
     drop((keys::retry_of(value), keys::dead_of(value), keys::handler_of(value)));
 }
 
@@ -71,7 +85,8 @@ proptest! {
         let (head, value) = packing.seal();
         prop_assert_eq!(&head.ids, &ids);
         prop_assert_eq!(&Head::decode(&value).unwrap(), &head);
-        prop_assert_eq!(&Head::decode_ids(&head.encode_ids()).unwrap(), &head);
+        let run = Run { head: head.clone(), bytes: at };
+        prop_assert_eq!(&Run::decode(&run.encode()).unwrap(), &run);
         prop_assert_eq!(decode_group(&value).unwrap(), (head, expected));
     }
 
@@ -90,10 +105,10 @@ proptest! {
             failure: Failure { reason, answer },
             stored,
         };
-        let value = tried.encode(Kind::Retry);
-        prop_assert!(Tried::decode(Kind::Dead, &value).is_err());
-        prop_assert_eq!(decided_at(Kind::Retry, &value).unwrap(), tried.at);
-        prop_assert_eq!(Tried::decode(Kind::Retry, &value).unwrap(), tried);
+        let value = tried.encode(RETRY);
+        prop_assert!(Tried::decode(DEAD, &value).is_err());
+        prop_assert_eq!(decided_at(RETRY, &value).unwrap(), tried.at);
+        prop_assert_eq!(Tried::decode(RETRY, &value).unwrap(), tried);
     }
 
     #[test]
@@ -116,9 +131,9 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..400)) {
         decode_all(&bytes);
-        for kind in [Kind::Group, Kind::Ids, Kind::Cursor, Kind::Retry, Kind::Dead, Kind::Raw, Kind::Meta] {
+        for kind in [GROUP, IDS, CURSOR, RETRY, DEAD, RAW, META, KEY] {
             let value = sealed(kind, &bytes);
-            prop_assert!(Get::open(kind, &value).is_ok());
+            prop_assert!(Decoder::open(kind, &value).is_ok());
             decode_all(&value);
         }
     }
@@ -129,21 +144,20 @@ proptest! {
         packing.push(&encode_event(&stored), &[[1, 2]]);
         let (_, value) = packing.seal();
         let payload = &value[FRAME..];
-        let short = sealed(Kind::Group, &payload[..cut.index(payload.len())]);
+        let short = sealed(GROUP, &payload[..cut.index(payload.len())]);
         prop_assert!(decode_group(&short).is_err());
     }
 }
 
 #[test]
 fn a_cursor_reads_back_and_a_claimed_length_allocates_nothing() {
-    let mut window = Window::starting_at(100);
+    let mut window = AckWindow::starting_at(100);
     window.settle(101);
     let cursor = Cursor { window, seen: Timestamp::from_millis(5), paused: false };
     assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
     let paused = Cursor { paused: true, ..cursor.clone() };
     assert_eq!(Cursor::decode(&paused.encode()).unwrap(), paused);
-    assert!(paused.encode().len() > cursor.encode().len(), "others are as they always were");
-    let mut put = Put::new(Kind::Group);
+    let mut put = Encoder::new(GROUP);
     put.u64(1).u32(u32::MAX).u64(0).u32(u32::MAX);
     assert!(decode_group(&put.seal()).is_err());
 }

@@ -1,24 +1,36 @@
 //! Stores that version 1 of the format wrote: every later version opens them and finds everything.
+//!
+//! `BREVDUE_WRITE_GOLDEN=1 cargo test --lib golden` writes them anew, which is right only before a
+//! version is released.
 
 use std::{env, os::unix::fs::FileExt, path::Path, process::Command};
 
 use super::*;
-use crate::queue::{
-    Bookmark, DeadLetterId, Letter, RawPush, Verdict,
-    sled::{
-        keys,
-        segments::{LARGEST, SEGMENT_SIZE, noted},
-        verify::{Report, repair, verify},
+use crate::{
+    queue::{
+        Bookmark, DeadLetterId, Letter, RawPush,
+        sled::{
+            codec::{
+                DEAD, RETRY,
+                record::{Packing, decode_group, encode_event},
+                run::Run,
+                values::{
+                    Cursor, LogBounds, Tried, Undecodable, decode_bookmark, decode_hooks,
+                    decode_key, decode_number, encode_bookmark, encode_hooks, encode_key,
+                    encode_number,
+                },
+            },
+            shared::whole,
+            write::high_water::HighWater,
+        },
     },
+    store::{Files, Store},
 };
 
-/// Without a journal, and all in one tree.
-const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.tar.gz");
-/// As it was left by a kill: the journal has all of it.
-const JOURNAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1-journal.tar.gz");
-/// The same, with small segments and small parts.
-const SEGMENTS: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1-segments.tar.gz");
+/// It was closed: sled has all of it.
+const CLOSED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.tar.gz");
+/// It was killed: the write-ahead log has all of it.
+const KILLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1-wal.tar.gz");
 
 fn tar(arguments: &[&str], directory: &Path) {
     let status = Command::new("tar").args(arguments).current_dir(directory).status().unwrap();
@@ -70,20 +82,15 @@ async fn write(bench: &Bench) -> SledQueue {
     queue
 }
 
-async fn report(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    spawn_blocking(move || verify(&directory, &[])).await.unwrap().unwrap()
-}
-
 /// What [`write`] wrote is there, and goes on.
 async fn read(bench: &Bench) {
-    let holds = report(bench).await;
+    let holds = bench.verified().await;
     assert!(holds.whole, "{holds:?}");
     let (holds, pending) = (holds.holds.clone(), holds.holds.handlers.clone());
     assert_eq!((holds.oldest, holds.next, holds.events, holds.large_events), (2, 8, 6, 1));
     assert_eq!((holds.retries, holds.dead_letters, holds.undecodable), (1, 2, 1));
     assert_eq!(holds.dedup_ids, 7);
-    assert_eq!(pending.iter().map(|place| place.pending).collect::<Vec<_>>(), [2, 6]);
+    assert_eq!(pending.iter().map(|of| of.pending).collect::<Vec<_>>(), [2, 6]);
 
     let queue = bench.open().await;
     assert_eq!(ids_in_log(&queue).await, ["2", "3", "4", "2", "6", "7"]);
@@ -119,21 +126,24 @@ async fn read(bench: &Bench) {
     queue.close().await.unwrap();
 }
 
+fn unpack(golden: &str) -> Bench {
+    let bench = bench();
+    fs::create_dir_all(&bench.options.directory).unwrap();
+    tar(&["xzf", golden], &bench.options.directory);
+    bench
+}
+
 #[tokio::test]
 async fn the_stores_of_format_version_1_are_read_whole() {
-    for golden in [FIRST, JOURNAL, SEGMENTS] {
-        let bench = bench();
-        fs::create_dir_all(&bench.options.directory).unwrap();
-        tar(&["xzf", golden], &bench.options.directory);
+    for golden in [CLOSED, KILLED] {
+        let bench = unpack(golden);
         read(&bench).await;
         goes_on(&bench).await;
     }
 }
 
-/// The first store's log has no note of packed ids; it gets one, and is whole with it.
+/// All is delivered, and what was known is known.
 async fn goes_on(bench: &Bench) {
-    let holds = report(bench).await;
-    assert!(holds.whole, "{holds:?}");
     let queue = bench.open().await;
     while queue.census().await.unwrap().handlers.iter().any(|a| a.pending > 0) {
         for name in ["a", "b"] {
@@ -143,21 +153,62 @@ async fn goes_on(bench: &Bench) {
         }
     }
     queue.close().await.unwrap();
-    trouble::tamper(bench, |db| assert!(db.get(keys::LOG).unwrap().is_some())).await;
-    let holds = report(bench).await;
+    let holds = bench.verified().await;
     assert!(holds.whole && holds.holds.events == 0 && holds.holds.dedup_ids == 8, "{holds:?}");
     assert_eq!(append(&bench.open().await, &["1", "7", "8"]).await, [Appended::Duplicate; 3]);
 }
 
-/// A repair finds what sled cannot open, in parts of whatever size; and what it can open it carries
-/// into segments that are as large, or if that is not known, as large as any.
+/// A value as it is written when it was read.
+fn again(key: &[u8], value: &[u8]) -> Vec<u8> {
+    match (key[0], key) {
+        (keys::EVENTS, _) => {
+            let (head, events) = decode_group(value).unwrap();
+            let mut packing = Packing::new(head.first, head.received).with_ids(head.ids);
+            events.iter().for_each(|stored| packing.push(&encode_event(stored), &[]));
+            packing.seal().1
+        }
+        (keys::IDS, _) => Run::decode(value).unwrap().encode(),
+        (keys::CURSORS, _) => Cursor::decode(value).unwrap().encode(),
+        (keys::RETRIES, _) => Tried::decode(RETRY, value).unwrap().encode(RETRY),
+        (keys::DEAD, _) => Tried::decode(DEAD, value).unwrap().encode(DEAD),
+        (keys::RAW, _) => Undecodable::decode(value).unwrap().encode(),
+        (_, keys::DEDUP) => encode_key(&decode_key(value).unwrap()),
+        (_, keys::LOG) => LogBounds::decode(value).unwrap().encode(),
+        (_, keys::HOOKS) => encode_hooks(decode_hooks(value).unwrap().iter()),
+        (_, keys::NEXT_RAW | keys::NOTED) => encode_number(decode_number(value).unwrap()),
+        _ if key.starts_with(keys::BOOKMARK) => encode_bookmark(&decode_bookmark(value).unwrap()),
+        _ => panic!("{}", key.escape_ascii()),
+    }
+}
+
+#[test]
+fn each_value_is_written_today_as_it_was_then() {
+    for golden in [CLOSED, KILLED] {
+        let bench = unpack(golden);
+        let high_water = fs::read(bench.options.directory.join("high-water")).unwrap();
+        assert_eq!(HighWater::decode(&high_water).unwrap().encode(), high_water);
+        let files = Files(bench.options.directory.join("store"));
+        let store = Store::open(&files, keys::LAYOUT, &Disk::default()).unwrap();
+        let mut kinds = std::collections::BTreeSet::new();
+        for entry in store.view().entries() {
+            let (key, value) = entry.unwrap();
+            if key[0] == PARTS {
+                continue;
+            }
+            let value = whole(store.view(), &key, &value).unwrap().unwrap();
+            assert_eq!(again(&key, &value), *value, "{}", key.escape_ascii());
+            kinds.insert(if key[0] == b'm' { key.to_vec() } else { vec![key[0]] });
+        }
+        assert_eq!(kinds.len(), 12, "something of everything: {kinds:?}");
+    }
+}
+
+/// A repair finds what sled cannot open, in either file.
 #[tokio::test]
 async fn the_stores_of_format_version_1_can_be_repaired() {
-    for (golden, segments) in [(FIRST, LARGEST), (JOURNAL, LARGEST), (SEGMENTS, SEGMENT_SIZE)] {
-        for damaged in ["sled/db", "sled/conf", "high-water"] {
-            let bench = bench();
-            fs::create_dir_all(&bench.options.directory).unwrap();
-            tar(&["xzf", golden], &bench.options.directory);
+    for golden in [CLOSED, KILLED] {
+        for damaged in ["store/sled/db", "store/sled/conf", "high-water"] {
+            let bench = unpack(golden);
             let file = bench.options.directory.join(damaged);
             let file = fs::OpenOptions::new().write(true).open(file).unwrap();
             file.write_all_at(&[0xA5; 16], 0).unwrap();
@@ -165,7 +216,7 @@ async fn the_stores_of_format_version_1_can_be_repaired() {
             let handlers = [handler("a"), handler("b")];
             let repaired = spawn_blocking(move || repair(&directory, &handlers, now));
             let report = repaired.await.unwrap().unwrap();
-            let opens = damaged != "sled/db";
+            let opens = damaged != "store/sled/db";
             assert!(report.kept_aside.is_some() && report.opens == opens, "{report:?}");
             let queue = bench.open().await;
             let large = queue.event(Seq(4)).await.unwrap();
@@ -173,23 +224,24 @@ async fn the_stores_of_format_version_1_can_be_repaired() {
             let letters = queue.dead_letters(None, OLDEST).await.unwrap().len();
             assert_eq!(letters, if opens { 3 } else { 1 }, "only undecodable pushes tell whose");
             queue.close().await.unwrap();
-            let expected = if damaged == "sled/conf" { LARGEST } else { segments };
-            assert_eq!(noted(&bench.sled()).unwrap(), Some(expected));
-            assert!(self::report(&bench).await.whole);
+            assert!(bench.verified().await.whole);
         }
     }
 }
 
-/// What this version writes is the same, killed or stopped; with `BREVDUE_WRITE_GOLDEN=1` the last
-/// golden one is made of it, which is right only before a version is released.
+/// What this version writes is the same, killed or closed.
 #[tokio::test]
 async fn what_is_written_today_reads_as_the_golden_stores_do() {
+    let write_golden = |bench: &Bench, golden| {
+        if env::var_os("BREVDUE_WRITE_GOLDEN").is_some() {
+            let files = ["czf", golden, "--sparse", "lock", "high-water", "store"];
+            tar(&files, &bench.options.directory);
+        }
+    };
     let bench = bench();
     let queue = write(&bench).await;
-    if env::var_os("BREVDUE_WRITE_GOLDEN").is_some() {
-        let files = ["czf", SEGMENTS, "--sparse", "lock", "high-water", "journal", "sled"];
-        tar(&files, &bench.options.directory);
-    }
+    write_golden(&bench, KILLED);
     queue.close().await.unwrap();
+    write_golden(&bench, CLOSED);
     read(&bench).await;
 }

@@ -1,17 +1,10 @@
-use super::*;
-use crate::queue::{
-    DeadLetterId, Health, QueueError, RawPush, Verdict,
-    sled::{Shared, durable_flush::fault, watchdog::Watchdog},
-};
+//! What bounds the queue: dead letters, bytes, room on the disk, and the disk's patience.
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}");
-}
+use super::*;
+use crate::{
+    queue::{DeadLetterId, RawPush},
+    store::{Class, disk::fault::Fault, fault},
+};
 
 /// Dead letters by id, once there are so many.
 async fn dead(queue: &SledQueue, count: usize) -> Vec<String> {
@@ -92,54 +85,66 @@ async fn dead_letters_go_when_they_are_too_old_and_not_before() {
 #[tokio::test]
 async fn on_a_full_disk_the_ballast_is_given_up_and_delivery_goes_on() {
     let mut bench = Bench::one();
-    (bench.options.max_bytes, bench.options.min_free_disk) = (1 << 30, 0);
+    bench.options.max_bytes = 1 << 30;
     let ballast = bench.options.directory.join("ballast");
     let queue = bench.open().await;
     append(&queue, &["1", "2"]).await;
     assert_eq!(fs::metadata(&ballast).unwrap().len(), 16 << 20);
+    bench.options.min_free_disk = u64::MAX;
+    let queue = bench.reopen(queue).await;
+    assert!(ballast.exists());
     fault::fills(bench.directory.path(), &ballast);
-    assert!(matches!(queue.append(vec![arrival("3")]).await, Err(QueueError::Unavailable(_))));
-    until("it heals", || queue.health() == Health::Writable && !ballast.exists()).await;
+    let delivery = take(&queue, "a").await;
+    let verdict = Verdict::RetryAfter(DAY, failure("500"));
+    let refused = queue.settle(delivery.receipt, verdict.clone()).await;
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
+    let full = || matches!(queue.health(), Health::Full(_));
+    until("it heals", || full() && !ballast.exists()).await;
     // Delivering goes on, and is written down.
     let delivery = take(&queue, "a").await;
-    let verdict = Verdict::RetryAfter(Duration::ZERO, failure("500"));
     queue.settle(delivery.receipt, verdict).await.unwrap();
-    assert_eq!(take(&queue, "a").await.attempt, 2);
+    assert!(matches!(queue.append(vec![arrival("3")]).await, Err(QueueError::Full(_))));
     fault::mends(bench.directory.path());
     // The disk of this test has room, so the ballast is made again, and events come in.
-    let stored = async {
-        while queue.append(vec![arrival("3")]).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(60), stored).await.unwrap();
-    assert!(ballast.exists());
-    let ids = ids_in_log(&queue).await;
-    assert_eq!(ids.last().map(String::as_str), Some("3"));
+    bench.options.min_free_disk = 0;
+    let queue = bench.reopen(queue).await;
+    assert!(ballast.exists() && queue.health() == Health::Writable);
+    assert_eq!(append(&queue, &["3"]).await, [stored(3)]);
+}
+
+/// Nobody pushes: what is found is found by the writer itself.
+#[tokio::test]
+async fn a_store_without_room_says_so_and_when_it_has_some_by_itself() {
+    const LOW: Health = Health::Full("the disk has less than min_free_disk");
+    let mut bench = Bench::one();
+    bench.options.min_free_disk = u64::MAX / 2;
+    let disk = Disk::default();
+    let queue = bench.start(disk.clone(), u64::MAX).await.unwrap();
+    assert_eq!((queue.health(), queue.shared.metrics.queue_full.get()), (LOW, 1));
+    // A disk that cannot say what it has counts as having room.
+    disk.put_in_the_way(Class::Room, Fault::Fails(libc::EIO), 1_000_000);
+    healed(&queue).await;
+    assert_eq!(queue.shared.metrics.queue_full.get(), 0);
+    append(&queue, &["1"]).await;
+    disk.mend();
+    until("it says so again", || queue.health() == LOW).await;
 }
 
 #[tokio::test]
-async fn without_its_ballast_a_store_is_full_until_there_is_room_for_it() {
+async fn a_store_above_max_bytes_says_so_and_when_it_was_drained_by_itself() {
+    const OVER: Health = Health::Full("max_bytes is reached");
     let mut bench = Bench::one();
-    bench.options.max_bytes = 1 << 30;
-    let mut room = super::super::room::Room::of(bench.directory.path(), 1 << 30);
-    bench.options.directory = bench.directory.path().to_owned();
-    let new = |min_free_disk| {
-        let options = Options { min_free_disk, ..bench.options.clone() };
-        let watchdog = Watchdog::new(Duration::from_secs(20));
-        Shared::new(options, bench.clock.clone(), Metrics::default(), watchdog)
-    };
-    assert_eq!(room.look(&new(0)), Ok(()));
-    room.disk_full = true;
-    room.make(bench.directory.path());
-    let needs_more = new(u64::MAX);
-    assert!(matches!(room.look(&needs_more), Err(QueueError::Full(_))));
-    assert_eq!(needs_more.metrics.queue_full.get(), 1);
-    assert!(!bench.directory.path().join("ballast").exists());
-    room.make(bench.directory.path());
-    let enough = new(0);
-    assert_eq!((room.look(&enough), enough.metrics.queue_full.get()), (Ok(()), 0));
-    assert!(bench.directory.path().join("ballast").exists());
+    let queue = bench.open().await;
+    for id in ["1", "2", "3"] {
+        queue.append(vec![large(id, 10_000)]).await.unwrap();
+    }
+    bench.options.max_bytes = 20_000;
+    let queue = bench.reopen(queue).await;
+    assert_eq!(queue.health(), OVER);
+    done(&queue, 1).await;
+    assert_eq!(queue.health(), OVER);
+    done(&queue, 2).await;
+    healed(&queue).await;
 }
 
 #[tokio::test]
@@ -153,12 +158,8 @@ async fn a_small_store_has_no_ballast() {
 #[tokio::test]
 async fn a_sync_that_hangs_is_told_within_a_bound_and_ends_well_when_it_returns() {
     let bench = Bench::one();
-    let (options, clock) = (bench.options.clone(), bench.clock.clone());
-    let start = move || {
-        let watchdog = Watchdog::new(Duration::from_secs(5));
-        SledQueue::start(Shared::new(options, clock, Metrics::default(), watchdog))
-    };
-    let queue = spawn_blocking(start).await.unwrap().unwrap();
+    let disk = Disk::with_patience(Duration::from_secs(5));
+    let queue = bench.start(disk, u64::MAX).await.unwrap();
     append(&queue, &["1"]).await;
     fault::hangs(bench.directory.path());
     let answered = timeout(Duration::from_secs(60), queue.append(vec![arrival("2")])).await;

@@ -1,31 +1,40 @@
-//! The store on a real disk.
+//! The queue on a real disk.
 
+mod chunked;
+mod compacting;
 mod damage;
 mod delivering;
+mod faults;
+mod forgetting;
 mod formats;
 mod golden;
 mod limits;
-mod long;
 mod operating;
 mod packing;
 mod starting;
 mod storing;
 mod trouble;
 mod verifying;
+mod wall_clock;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, ops::Range, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{DeadLetterBounds, OpenError, Options, Receipt, SledQueue, database::Db};
+use super::{
+    DeadLetterBounds, OpenError, Options, Receipt, SledQueue, keys,
+    shared::Shared,
+    verify::{Report, repair, verify},
+};
 use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event, Origin},
     metrics::Metrics,
     name::HandlerName,
-    queue::{Appended, Delivery, Failure, Page, Queue, Seq, StartAt},
+    queue::{Appended, Delivery, Failure, Health, Page, Queue, QueueError, Seq, StartAt, Verdict},
+    store::{Disk, trees::PARTS},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -74,8 +83,53 @@ impl Bench {
         self.open().await
     }
 
+    /// Opens it as if its log were too large to be read whole at start.
+    async fn try_open_end(&self) -> Result<SledQueue, OpenError> {
+        self.start(Disk::default(), 0).await
+    }
+
+    async fn open_end(&self) -> SledQueue {
+        self.try_open_end().await.unwrap()
+    }
+
+    /// Opens it on this disk; a log with more packed bytes than this is not read whole.
+    async fn start(&self, disk: Disk, read_whole: u64) -> Result<SledQueue, OpenError> {
+        let (options, clock) = (self.options.clone(), self.clock.clone());
+        let start = move || {
+            let mut shared = Shared::new(options, clock, Metrics::default(), disk);
+            shared.read_whole = read_whole;
+            SledQueue::start(shared)
+        };
+        spawn_blocking(start).await.unwrap()
+    }
+
+    async fn verified(&self) -> Report {
+        let directory = self.options.directory.clone();
+        spawn_blocking(move || verify(&directory, &[handler("a")])).await.unwrap().unwrap()
+    }
+
+    async fn repaired(&self) -> Report {
+        let (directory, now) = (self.options.directory.clone(), self.clock.now());
+        spawn_blocking(move || repair(&directory, &[handler("a")], now)).await.unwrap().unwrap()
+    }
+
+    /// Changes the closed store behind its back.
+    async fn tamper(&self, change: impl FnOnce(&Db) + Send + 'static) {
+        let path = self.sled();
+        let tamper = move || {
+            let db = Db::open(path);
+            change(&db);
+            db.sled.flush().unwrap();
+        };
+        spawn_blocking(tamper).await.unwrap();
+    }
+
     fn sled(&self) -> PathBuf {
-        self.options.directory.join("sled")
+        self.options.directory.join("store").join("sled")
+    }
+
+    fn wal(&self) -> PathBuf {
+        self.options.directory.join("store").join("wal")
     }
 }
 
@@ -86,6 +140,85 @@ impl Drop for Bench {
             assert!(files.next().is_none(), "sled made a blob, which it never syncs");
         }
     }
+}
+
+/// sled itself, as a closed store has it: what is done to it, no write-ahead log knows of.
+struct Db {
+    sled: sled::Db,
+    ids: sled::Tree,
+    state: sled::Tree,
+    notes: sled::Tree,
+}
+
+impl Db {
+    fn open(path: PathBuf) -> Self {
+        let config = sled::Config::new().path(path).segment_size(2 * 1024 * 1024);
+        // Threads of a handle that was just dropped may hold sled's lock a moment longer.
+        let sled = (0..10_000_000).find_map(|_| match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::yield_now();
+                None
+            }
+            opened => Some(opened.unwrap()),
+        });
+        let sled = sled.unwrap();
+        let tree = |name: &str| sled.open_tree(name).unwrap();
+        Self { ids: tree("ids"), state: tree("state"), notes: tree("store"), sled }
+    }
+
+    fn tree(&self, key: &[u8]) -> &sled::Tree {
+        match key[0] {
+            of if keys::LAYOUT.ids.contains(&of) => &self.ids,
+            of if keys::LAYOUT.state.contains(&of) => &self.state,
+            _ => &self.sled,
+        }
+    }
+
+    fn get(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let key = key.as_ref();
+        self.tree(key).get(key).unwrap().map(|value| value.to_vec())
+    }
+
+    fn insert(&self, key: impl AsRef<[u8]>, value: Vec<u8>) {
+        let key = key.as_ref();
+        self.tree(key).insert(key, value).unwrap();
+    }
+
+    /// Removes an entry that must be there.
+    fn remove(&self, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        assert!(self.tree(key).remove(key).unwrap().is_some(), "{}", key.escape_ascii());
+    }
+
+    /// Flips a bit in the middle of a value.
+    fn flip(&self, key: impl AsRef<[u8]>) {
+        let mut value = self.get(&key).unwrap();
+        let middle = value.len() / 2;
+        value[middle] ^= 1;
+        self.insert(key, value);
+    }
+
+    /// The entries with such keys.
+    fn range(&self, range: Range<Vec<u8>>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let entries = self.tree(&range.start).range(range.clone());
+        entries.map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect()
+    }
+
+    /// The key of the first entry of a kind.
+    fn first(&self, prefix: u8) -> Vec<u8> {
+        self.range(keys::all(prefix)).swap_remove(0).0
+    }
+
+    /// The values of all entries.
+    fn values(&self) -> Vec<Vec<u8>> {
+        let trees = [&self.sled, &self.ids, &self.state, &self.notes];
+        trees.into_iter().flat_map(|tree| tree.iter()).map(|e| e.unwrap().1.to_vec()).collect()
+    }
+}
+
+/// The key of a part of a chunked value.
+fn part(of: &[u8], index: u32) -> Vec<u8> {
+    [&[PARTS, b'|'], of, &index.to_be_bytes()].concat()
 }
 
 fn handler(name: &str) -> HandlerName {
@@ -118,6 +251,51 @@ async fn take(queue: &SledQueue, name: &str) -> Delivery<Receipt> {
 
 fn id(delivery: &Delivery<Receipt>) -> &str {
     &delivery.stored.event.attributes().id
+}
+
+/// Takes and settles so many deliveries; their ids.
+async fn done(queue: &SledQueue, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let delivery = take(queue, "a").await;
+        ids.push(id(&delivery).to_owned());
+        queue.settle(delivery.receipt, Verdict::Done).await.unwrap();
+    }
+    ids
+}
+
+async fn settle(queue: &SledQueue, name: &str, expected: &str, verdict: Verdict) {
+    let delivery = take(queue, name).await;
+    assert_eq!(id(&delivery), expected);
+    queue.settle(delivery.receipt, verdict).await.unwrap();
+}
+
+/// Waits until it is so.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}");
+}
+
+async fn healed(queue: &SledQueue) {
+    until("it heals", || queue.health() == Health::Writable).await;
+}
+
+async fn failing(queue: &SledQueue) {
+    until("it fails", || matches!(queue.health(), Health::Failing(_))).await;
+}
+
+/// Appends an event once the queue takes it.
+async fn append_at_last(queue: &SledQueue, id: &str) {
+    let stored = async {
+        while queue.append(vec![arrival(id)]).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), stored).await.unwrap();
 }
 
 async fn ids_in_log(queue: &SledQueue) -> Vec<String> {

@@ -3,39 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use super::{trouble::tamper, *};
-use crate::queue::{
-    DeadLetterId, Health, QueueError, ReplayFrom, Verdict,
-    sled::{
-        durable_flush::fault,
-        entry::Cursor,
-        keys,
-        state::{Job, State},
-        verify::{Report, verify},
-        window::{WIDTH, Window},
+use super::*;
+use crate::{
+    queue::{
+        DeadLetterId, ReplayFrom,
+        sled::{
+            ack_window::{AckWindow, WIDTH},
+            codec::values::Cursor,
+            state::{State, handler::Job, retries::Retry},
+        },
     },
+    store::{View, fault},
 };
 
-async fn verified(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    spawn_blocking(move || verify(&directory, &[])).await.unwrap().unwrap()
-}
-
-async fn settle(queue: &SledQueue, name: &str, expected: &str, verdict: Verdict) {
-    let delivery = take(queue, name).await;
-    assert_eq!(id(&delivery), expected);
-    queue.settle(delivery.receipt, verdict).await.unwrap();
-}
-
-/// A handler whose place is set back from far beyond the window's reach.
+/// A handler whose cursor is set back from far beyond the window's reach.
 #[test]
-fn what_is_out_of_reach_of_a_place_that_is_set_back_is_not_given_out_again() {
-    let (name, now) = (handler("a"), Timestamp::from_millis(1));
+fn what_is_out_of_reach_of_a_cursor_that_is_set_back_is_not_given_out_again() {
+    let (name, now) = (handler("a"), Duration::from_millis(1));
     let (far, end) = (WIDTH + 1_000, WIDTH + 1_010);
     let mut state = State::new();
     state.next = end;
-    let place = state.places.entry(name.clone()).or_default();
-    (place.configured, place.window) = (true, Window::starting_at(far));
+    let of = state.handlers.entry(name.clone()).or_default();
+    (of.configured, of.window) = (true, AckWindow::starting_at(far));
     let event = |state: &mut State| match state.job(&name, now).unwrap() {
         Job::Event(seq) => Some(seq),
         Job::Retry(..) | Job::Wait(_) => None,
@@ -46,11 +35,12 @@ fn what_is_out_of_reach_of_a_place_that_is_set_back_is_not_given_out_again() {
     for seq in [far + 1, far + 2] {
         state.settled(&name, seq, None);
     }
-    state.retries(&name, far + 1, 100, 10);
-    let place = state.places.get_mut(&name).unwrap();
-    assert_eq!(place.pending(1, end), 8);
-    assert_eq!(place.replay(1), far, "all below, and the one that is done");
-    assert_eq!(place.pending(1, end), far + 8);
+    let ready = Duration::from_millis(100);
+    state.retries(&name, far + 1, Retry { due: 100, ready, bytes: 10 });
+    let of = state.handlers.get_mut(&name).unwrap();
+    assert_eq!(of.pending(1, end), 8);
+    assert_eq!(of.replay(1), far, "all below, and the one that is done");
+    assert_eq!(of.pending(1, end), far + 8);
 
     let mut came = Vec::new();
     while let Some(seq) = event(&mut state) {
@@ -59,11 +49,10 @@ fn what_is_out_of_reach_of_a_place_that_is_set_back_is_not_given_out_again() {
         match seq {
             // Given back, it waits for its turn; done and buried, it does not come; nor does the
             // retry that succeeds meanwhile.
-            10 => state.places.get_mut(&name).unwrap().release(far + 3, None),
+            10 => state.handlers.get_mut(&name).unwrap().release(far + 3, None),
             20 => state.settled(&name, far + 4, None),
             30 => {
-                let later = Timestamp::from_millis(100);
-                assert_eq!(state.job(&name, later), Ok(Job::Retry(far + 1, 100)));
+                assert_eq!(state.job(&name, ready), Ok(Job::Retry(far + 1, 100)));
                 state.settled(&name, far + 1, Some(100));
             }
             _ => {}
@@ -72,15 +61,15 @@ fn what_is_out_of_reach_of_a_place_that_is_set_back_is_not_given_out_again() {
     let not_again = BTreeSet::from([far, far + 1, far + 4, far + 5]);
     let expected: Vec<_> = (1..end).filter(|seq| !not_again.contains(seq)).collect();
     assert_eq!(came, expected, "in order, each once");
-    // What is still in flight holds the place, and comes if it is given back.
-    let place = state.places.get_mut(&name).unwrap();
-    assert_eq!((place.window.low(), place.pending(1, end)), (far, 2));
-    place.release(far, None);
+    // What is still in flight holds the cursor, and comes if it is given back.
+    let of = state.handlers.get_mut(&name).unwrap();
+    assert_eq!((of.window.low(), of.pending(1, end)), (far, 2));
+    of.release(far, None);
     state.settled(&name, far + 5, None);
     assert_eq!(event(&mut state), Some(far));
     state.settled(&name, far, None);
     assert_eq!(event(&mut state), None);
-    assert_eq!(state.places[&name].pending(1, end), 0);
+    assert_eq!(state.handlers[&name].pending(1, end), 0);
 }
 
 #[tokio::test]
@@ -100,7 +89,7 @@ async fn a_retry_out_of_reach_does_not_come_as_an_event_after_a_restart() {
     };
     assert_eq!(numbers(&queue).await, (WIDTH + 10, 1));
     queue.close().await.unwrap();
-    let report = verified(&bench).await;
+    let report = bench.verified().await;
     assert!(report.whole, "{report:?}");
     let queue = bench.open().await;
     assert_eq!(numbers(&queue).await, (WIDTH + 10, 1));
@@ -108,7 +97,7 @@ async fn a_retry_out_of_reach_does_not_come_as_an_event_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_set_back_holds_the_log_again() {
+async fn a_cursor_that_is_set_back_holds_the_log_again() {
     let mut bench = Bench::one();
     bench.options.retain = DAY;
     let queue = bench.open().await;
@@ -149,7 +138,7 @@ async fn a_dead_letter_in_parts_is_replaced_with_all_of_them() {
     assert_eq!((census.live_bytes, census.handlers[0].dead_letters), (bytes, 1));
     queue.replay(&name, ReplayFrom::Oldest).await.unwrap();
     queue.close().await.unwrap();
-    let report = verified(&bench).await;
+    let report = bench.verified().await;
     assert!(report.whole, "a dead letter whose event comes again is no fault: {report:?}");
     let queue = bench.open().await;
     settle(&queue, "a", "1", Verdict::Done).await;
@@ -158,7 +147,7 @@ async fn a_dead_letter_in_parts_is_replaced_with_all_of_them() {
     let queue = bench.reopen(queue).await;
     assert_eq!(queue.census().await.unwrap().live_bytes, 0);
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
+    assert!(bench.verified().await.whole);
 }
 
 #[tokio::test]
@@ -173,19 +162,9 @@ async fn a_replay_that_cannot_be_written_loses_nothing_and_doubles_nothing() {
     fault::breaks(bench.directory.path());
     let refused = queue.replay(&handler("a"), ReplayFrom::Oldest).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
-    let failing = async {
-        while queue.health() == Health::Writable {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(30), failing).await.unwrap();
+    failing(&queue).await;
     fault::mends(bench.directory.path());
-    let healed = async {
-        while queue.health() != Health::Writable {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(60), healed).await.unwrap();
+    healed(&queue).await;
     let mut came = Vec::new();
     while queue.census().await.unwrap().handlers[0].pending > 1 {
         let delivery = take(&queue, "a").await;
@@ -200,7 +179,7 @@ async fn a_replay_that_cannot_be_written_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_place_without_a_word_of_pausing_is_read_and_one_with_it_is_kept() {
+async fn a_handler_is_paused_until_its_cursor_says_otherwise() {
     let bench = Bench::one();
     let queue = bench.open().await;
     queue.pause(&handler("a"), true).await.unwrap();
@@ -208,14 +187,14 @@ async fn a_place_without_a_word_of_pausing_is_read_and_one_with_it_is_kept() {
     let queue = bench.reopen(queue).await;
     assert!(queue.census().await.unwrap().handlers[0].paused);
     queue.close().await.unwrap();
-    tamper(&bench, |db| {
-        let key = keys::cursor(&handler("a"));
-        let paused = Cursor::decode(&db.get(&key).unwrap().unwrap()).unwrap();
-        assert!(paused.paused);
-        let as_once = Cursor { paused: false, ..paused };
-        db.insert(key, as_once.encode()).unwrap();
-    })
-    .await;
+    bench
+        .tamper(|db| {
+            let key = keys::cursor(&handler("a"));
+            let paused = Cursor::decode(&db.get(&key).unwrap()).unwrap();
+            assert!(paused.paused);
+            db.insert(key, Cursor { paused: false, ..paused }.encode());
+        })
+        .await;
     let queue = bench.open().await;
     assert_eq!(id(&take(&queue, "a").await), "1");
 }
@@ -244,14 +223,15 @@ async fn a_forgotten_handler_leaves_nothing_behind() {
     let census = queue.census().await.unwrap();
     assert_eq!((census.live_bytes, census.handlers.len()), (0, 1));
     queue.close().await.unwrap();
-    tamper(&bench, |db| {
-        for prefix in [keys::RETRIES, keys::DEAD, keys::PARTS] {
-            assert_eq!(db.range(keys::all(prefix)).count(), 0);
-        }
-        assert_eq!(db.range(keys::all(keys::CURSORS)).count(), 1);
-    })
-    .await;
-    assert!(verified(&bench).await.whole);
+    bench
+        .tamper(|db| {
+            for prefix in [keys::RETRIES, keys::DEAD, PARTS] {
+                assert_eq!(db.range(keys::all(prefix)).len(), 0);
+            }
+            assert_eq!(db.range(keys::all(keys::CURSORS)).len(), 1);
+        })
+        .await;
+    assert!(bench.verified().await.whole);
 }
 
 /// A letter is buried anew at the moment at which it is retried: in whichever order, one remains.
@@ -269,7 +249,7 @@ async fn an_operators_call_is_not_mixed_with_what_is_settled_at_the_same_time() 
         assert_eq!(id(&delivery), "1");
         let another = format!("other {round}");
         let more = vec![arrival(&another)];
-        // While the first is written, the others wait for the same group.
+        // While the first is written, the others wait for the same commit.
         let (stored, buried, revived) = tokio::join!(
             queue.append(more),
             queue.settle(delivery.receipt, Verdict::Bury(failure("again"))),
@@ -298,7 +278,7 @@ async fn a_retry_that_just_succeeded_is_deleted_with_a_replay_of_its_event() {
         settle(&queue, "a", "1", Verdict::RetryAfter(Duration::ZERO, failure("500"))).await;
         settle(&queue, "a", "1", Verdict::Done).await;
         queue.replay(&handler("a"), ReplayFrom::Oldest).await.unwrap();
-        let waiting = |db: &Db| Ok(db.range(keys::all(keys::RETRIES)).count());
+        let waiting = |view: &View| Ok(view.range(keys::all(keys::RETRIES)).count());
         assert_eq!(queue.shared.read(waiting).await, Ok(0), "{round}");
     }
 }

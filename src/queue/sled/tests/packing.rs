@@ -1,55 +1,25 @@
-//! Logs whose ids are packed: what is read of them at start, and what is not.
+//! Logs whose ids are packed in runs: what is read of them at start, and what is not.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::queue::{
-    Health, Verdict,
-    sled::{
+use crate::{
+    queue::sled::{
+        codec::{
+            run::Run,
+            values::{LogBounds, decode_key},
+        },
         dedup::Dedup,
-        disk::open_when_free,
-        durable_flush::fault,
-        entry::{Identity, encode_number},
-        keys,
-        load::load,
-        packing::Note,
-        reader::Shared,
-        verify::{Report, repair, verify},
-        watchdog::{PATIENCE, Watchdog},
+        load::{Loaded, load},
     },
+    store::{Files, Store, fault},
 };
 
-/// With records of ten ids.
+/// With runs of ten ids.
 pub(super) fn bench() -> Bench {
     let mut bench = Bench::one();
     bench.options.dedup_max = 64 * 10;
     bench
-}
-
-/// As if the log were too large to be read whole at start.
-pub(super) async fn try_open_end(bench: &Bench) -> Result<SledQueue, OpenError> {
-    let (options, clock) = (bench.options.clone(), bench.clock.clone());
-    let start = move || {
-        let mut shared = Shared::new(options, clock, Metrics::default(), Watchdog::new(PATIENCE));
-        shared.read_whole = 0;
-        SledQueue::start(shared)
-    };
-    spawn_blocking(start).await.unwrap()
-}
-
-pub(super) async fn open_end(bench: &Bench) -> SledQueue {
-    try_open_end(bench).await.unwrap()
-}
-
-pub(super) async fn verified(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    spawn_blocking(move || verify(&directory, &[handler("a")])).await.unwrap().unwrap()
-}
-
-pub(super) async fn repaired(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    let now = bench.clock.now();
-    spawn_blocking(move || repair(&directory, &[handler("a")], now)).await.unwrap().unwrap()
 }
 
 /// The events `from` to `to`, three to a record.
@@ -58,16 +28,6 @@ pub(super) async fn fill(queue: &SledQueue, from: u32, to: u32) {
         let batch = (first..=to.min(first + 2)).map(|n| arrival(&n.to_string())).collect();
         queue.append(batch).await.unwrap();
     }
-}
-
-pub(super) async fn done(queue: &SledQueue, count: usize) -> Vec<String> {
-    let mut ids = Vec::new();
-    for _ in 0..count {
-        let delivery = take(queue, "a").await;
-        ids.push(id(&delivery).to_owned());
-        queue.settle(delivery.receipt, Verdict::Done).await.unwrap();
-    }
-    ids
 }
 
 pub(super) fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
@@ -93,36 +53,42 @@ pub(super) async fn ninety(bench: &Bench) -> u64 {
     bytes
 }
 
-pub(super) fn note(db: &Db) -> Note {
-    Note::decode(&db.get(keys::LOG).unwrap().unwrap()).unwrap()
+pub(super) fn bounds(db: &Db) -> LogBounds {
+    LogBounds::decode(&db.get(keys::LOG).unwrap()).unwrap()
 }
 
-pub(super) fn set_note(db: &Db, change: impl Fn(&mut Note)) {
-    let mut note = note(db);
-    change(&mut note);
-    db.insert(keys::LOG, note.encode()).unwrap();
+pub(super) fn set_bounds(db: &Db, change: impl Fn(&mut LogBounds)) {
+    let mut bounds = bounds(db);
+    change(&mut bounds);
+    db.insert(keys::LOG, bounds.encode());
+}
+
+/// The number after the last event whose ids are in a run.
+pub(super) fn packed_to(db: &Db) -> u64 {
+    let runs = db.range(keys::all(keys::IDS));
+    runs.last().map_or(1, |(_, run)| Run::decode(run).unwrap().head.end())
 }
 
 #[tokio::test]
-async fn a_log_of_several_packings_goes_on_from_its_end_as_from_the_whole() {
+async fn a_log_of_several_runs_goes_on_from_its_end_as_from_the_whole() {
     let bench = bench();
     let bytes = ninety(&bench).await;
-    trouble::tamper(&bench, |db| {
-        let (note, oldest) = (note(db), db.get(keys::OLDEST).unwrap().unwrap());
-        assert!(note.until > 80 && note.until < 91 && note.bytes > 1000, "{note:?}");
-        assert_eq!(oldest, encode_number(19));
-        assert!(db.range(keys::all(keys::IDS)).count() >= 8);
-    })
-    .await;
+    bench
+        .tamper(|db| {
+            assert_eq!(bounds(db), LogBounds { oldest: 19, next: 91, ids_from: 1 });
+            assert!(packed_to(db) > 80, "{}", packed_to(db));
+            assert!(db.range(keys::all(keys::IDS)).len() >= 8);
+        })
+        .await;
     for whole in [false, true] {
-        let queue = if whole { bench.open().await } else { open_end(&bench).await };
+        let queue = if whole { bench.open().await } else { bench.open_end().await };
         let census = queue.census().await.unwrap();
         assert_eq!((census.live_bytes, census.events, census.dedup_ids), (bytes, 72, 90));
         assert_eq!(census.handlers[0].pending, 70);
         are_duplicates(&queue, 1..=90).await;
         queue.close().await.unwrap();
     }
-    let queue = open_end(&bench).await;
+    let queue = bench.open_end().await;
     fill(&queue, 91, 120).await;
     assert_eq!(done(&queue, 100).await, numbers(21..=120));
     let queue = bench.reopen(queue).await;
@@ -130,24 +96,25 @@ async fn a_log_of_several_packings_goes_on_from_its_end_as_from_the_whole() {
     assert_eq!((census.live_bytes, census.events, census.dedup_ids), (0, 0, 120));
     are_duplicates(&queue, 1..=120).await;
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
+    assert!(bench.verified().await.whole);
 }
 
 #[tokio::test]
 async fn deleting_events_whose_ids_are_packed_rewrites_none() {
     let bench = bench();
     ninety(&bench).await;
-    let ids = |db: &Db| db.range(keys::all(keys::IDS)).map(Result::unwrap).collect::<Vec<_>>();
+    let ids = |db: &Db| db.range(keys::all(keys::IDS));
     let (send, before) = std::sync::mpsc::channel();
-    trouble::tamper(&bench, move |db| send.send(ids(db)).unwrap()).await;
+    bench.tamper(move |db| send.send(ids(db)).unwrap()).await;
     let queue = bench.open().await;
     done(&queue, 40).await;
     queue.close().await.unwrap();
-    trouble::tamper(&bench, move |db| {
-        assert_eq!(db.get(keys::OLDEST).unwrap().unwrap(), encode_number(61));
-        assert_eq!(ids(db), before.recv().unwrap());
-    })
-    .await;
+    bench
+        .tamper(move |db| {
+            assert_eq!(bounds(db).oldest, 61);
+            assert_eq!(ids(db), before.recv().unwrap());
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -158,8 +125,8 @@ async fn ids_that_leave_the_window_before_their_events_leave_the_log_are_not_mis
     let queue = bench.open().await;
     fill(&queue, 1, 300).await;
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
-    let queue = open_end(&bench).await;
+    assert!(bench.verified().await.whole);
+    let queue = bench.open_end().await;
     let census = queue.census().await.unwrap();
     assert!(census.events == 300 && (60..=64).contains(&census.dedup_ids), "{census:?}");
     are_duplicates(&queue, 241..=300).await;
@@ -167,14 +134,19 @@ async fn ids_that_leave_the_window_before_their_events_leave_the_log_are_not_mis
     bench.clock.advance(11 * DAY);
     assert_eq!(append(&queue, &["300"]).await, [stored(302)]);
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
+    assert!(bench.verified().await.whole);
+    let queue = bench.open_end().await;
     bench.clock.advance(11 * DAY);
-    let queue = open_end(&bench).await;
-    assert_eq!(queue.census().await.unwrap().dedup_ids, 0);
+    let left = async {
+        while queue.census().await.unwrap().dedup_ids > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), left).await.unwrap();
     assert_eq!(done(&queue, 302).await.len(), 302);
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
-    assert_eq!(open_end(&bench).await.census().await.unwrap().live_bytes, 0);
+    assert!(bench.verified().await.whole);
+    assert_eq!(bench.open_end().await.census().await.unwrap().live_bytes, 0);
 }
 
 #[tokio::test]
@@ -191,9 +163,13 @@ async fn ids_that_are_deleted_are_not_missed_by_the_next_start() {
             bench.clock.advance(6 * DAY);
             queue
         } else {
+            // It does not know how long it was stopped before it has seen a day go by.
             queue.close().await.unwrap();
-            bench.clock.advance(6 * DAY);
-            open_end(&bench).await
+            bench.clock.advance(5 * DAY);
+            let queue = bench.open_end().await;
+            assert_eq!(queue.census().await.unwrap().dedup_ids, 60);
+            bench.clock.advance(DAY);
+            queue
         };
         let left = async {
             while queue.census().await.unwrap().dedup_ids != 30 {
@@ -202,8 +178,8 @@ async fn ids_that_are_deleted_are_not_missed_by_the_next_start() {
         };
         timeout(Duration::from_secs(60), left).await.unwrap();
         queue.close().await.unwrap();
-        assert!(verified(&bench).await.whole, "{running}");
-        let queue = bench.reopen(open_end(&bench).await).await;
+        assert!(bench.verified().await.whole, "{running}");
+        let queue = bench.reopen(bench.open_end().await).await;
         are_duplicates(&queue, 31..=60).await;
         assert_eq!(append(&queue, &["30"]).await, [stored(61)]);
     }
@@ -212,21 +188,16 @@ async fn ids_that_are_deleted_are_not_missed_by_the_next_start() {
 #[tokio::test]
 async fn after_a_failure_what_is_packed_and_what_is_not_is_known_again() {
     let bench = bench();
-    let queue = open_end(&bench).await;
+    let queue = bench.open_end().await;
     fill(&queue, 1, 45).await;
     done(&queue, 10).await;
     for round in 1..4 {
         let first = 46 + 20 * (round - 1);
-        let until = async |healthy: bool| {
-            while (queue.health() == Health::Writable) != healthy {
-                tokio::task::yield_now().await;
-            }
-        };
         fault::breaks(bench.directory.path());
         assert!(queue.append(vec![arrival(&first.to_string())]).await.is_err());
-        timeout(Duration::from_secs(60), until(false)).await.unwrap();
+        failing(&queue).await;
         fault::mends(bench.directory.path());
-        timeout(Duration::from_secs(60), until(true)).await.unwrap();
+        healed(&queue).await;
         // The refused one was written, or was not.
         append(&queue, &[&first.to_string()]).await;
         fill(&queue, first + 1, first + 19).await;
@@ -236,11 +207,11 @@ async fn after_a_failure_what_is_packed_and_what_is_not_is_known_again() {
     let census = queue.census().await.unwrap();
     assert_eq!((census.dedup_ids, census.handlers[0].pending), (105, 95));
     queue.close().await.unwrap();
-    let queue = open_end(&bench).await;
+    let queue = bench.open_end().await;
     assert_eq!(queue.census().await.unwrap().live_bytes, census.live_bytes);
     assert_eq!(done(&queue, 95).await, numbers(11..=105));
     queue.close().await.unwrap();
-    assert!(verified(&bench).await.whole);
+    assert!(bench.verified().await.whole);
 }
 
 /// What happens to a store.
@@ -307,7 +278,7 @@ impl Twin {
                 self.queue.close().await.unwrap();
                 self.compare();
                 self.queue =
-                    if whole { self.bench.open().await } else { open_end(&self.bench).await };
+                    if whole { self.bench.open().await } else { self.bench.open_end().await };
             }
         }
     }
@@ -315,30 +286,33 @@ impl Twin {
     /// What the closed store holds: the same whether its end is read or the whole, and what was
     /// given to it.
     fn compare(&self) {
-        let db = open_when_free(&self.bench.sled()).unwrap();
-        let (options, now) = (&self.bench.options, self.bench.clock.now());
+        let files = Files(self.bench.options.directory.join("store"));
+        let store = Store::open(&files, keys::LAYOUT, &Disk::default()).unwrap();
+        let (view, options, now) = (store.view(), &self.bench.options, self.bench.clock.now());
         let (end, whole) =
-            (load(&db, options, now, 0).unwrap(), load(&db, options, now, u64::MAX).unwrap());
-        assert_eq!(end.dedup.known.sorted(), whole.dedup.known.sorted());
+            (load(view, options, 0).unwrap(), load(view, options, u64::MAX).unwrap());
+        let Loaded { contents, dedup, .. } = end;
+        assert_eq!(dedup.known.sorted(), whole.dedup.known.sorted());
+        assert_eq!(contents.bounds, whole.contents.bounds);
+        assert_eq!(contents.live_bytes, whole.contents.live_bytes);
+        assert_eq!(dedup.runs.ids_from(), whole.dedup.runs.ids_from());
         assert_eq!(
-            (end.oldest, end.next, end.live_bytes),
-            (whole.oldest, whole.next, whole.live_bytes)
+            dedup.runs.packed().collect::<Vec<_>>(),
+            whole.dedup.runs.packed().collect::<Vec<_>>()
         );
-        assert_eq!(end.dedup.unpacked.note, whole.dedup.unpacked.note);
-        assert_eq!((&end.expired, end.dedup.low), (&whole.expired, whole.dedup.low));
-        let bytes: usize = db
+        let bytes: usize = view
             .range(keys::all(keys::EVENTS))
             .map(|entry| entry.map(|(key, value)| key.len() + value.len()).unwrap())
             .sum();
-        assert_eq!(end.live_bytes, u64::try_from(bytes).unwrap());
-        let identity = Identity::decode(&db.get(keys::STORE).unwrap().unwrap()).unwrap();
-        let dedup = Dedup::new(&identity.key);
-        let known = self.stored.len().checked_sub(end.dedup.known.len()).unwrap();
+        assert_eq!(contents.live_bytes, u64::try_from(bytes).unwrap());
+        let key = decode_key(&view.get(keys::DEDUP).unwrap().unwrap()).unwrap();
+        let made = Dedup::new(&key);
+        let known = self.stored.len().checked_sub(dedup.known.len()).unwrap();
         let ids = self.stored.iter().map(|(number, _)| {
-            dedup.id(&Origin::Altinn, event(&number.to_string(), 10).attributes(), None)
+            made.id(&Origin::Altinn, event(&number.to_string(), 10).attributes(), None)
         });
-        assert!(ids.skip(known).all(|id| end.dedup.known.contains(&id)), "the newest are known");
-        // No more are forgotten than one record of ids holds.
+        assert!(ids.skip(known).all(|id| dedup.known.contains(&id)), "the newest are known");
+        // No more are forgotten than one run holds.
         let most = options.dedup_max / 64;
         let fresh = self.stored.partition_point(|(_, at)| *at < now.before(options.dedup_window));
         let kept = self.stored.len().saturating_sub(options.dedup_max - most.max(8));
@@ -362,7 +336,7 @@ proptest! {
             }
             twin.queue.close().await.unwrap();
             twin.compare();
-            let report = verified(&twin.bench).await;
+            let report = twin.bench.verified().await;
             assert!(report.whole, "{report:?}");
         });
     }

@@ -3,9 +3,8 @@
 use std::{io, os::unix::fs::FileExt, path::Path};
 
 use super::*;
-use crate::queue::sled::keys;
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -20,9 +19,14 @@ fn copy(from: &Path, to: &Path) {
 
 /// A closed store with 30 events.
 async fn thirty(bench: &Bench) {
+    thirty_of(bench, 20_000).await;
+}
+
+/// The same, of so many bytes each.
+async fn thirty_of(bench: &Bench, bytes: usize) {
     let queue = bench.open().await;
     for number in 1..=30 {
-        queue.append(vec![large(&number.to_string(), 20_000)]).await.unwrap();
+        queue.append(vec![large(&number.to_string(), bytes)]).await.unwrap();
     }
     queue.close().await.unwrap();
 }
@@ -84,7 +88,8 @@ async fn damage_anywhere_in_the_file_is_refused_or_harmless() {
 async fn a_file_cut_short_or_emptied_is_refused() {
     for keep in [0, 100, 40_000] {
         let bench = Bench::one();
-        thirty(&bench).await;
+        // The first segment of the write-ahead log would have all of a smaller store.
+        thirty_of(&bench, 600_000).await;
         for entry in fs::read_dir(bench.sled()).unwrap() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
@@ -103,12 +108,17 @@ async fn a_file_cut_short_or_emptied_is_refused() {
 async fn a_store_of_another_format_is_refused_by_name() {
     let bench = Bench::one();
     thirty(&bench).await;
-    trouble::tamper(&bench, |db| {
-        let mut value = db.get(keys::STORE).unwrap().unwrap().to_vec();
-        value[0] = 2;
-        db.insert(keys::STORE, value).unwrap();
-    })
-    .await;
+    bench
+        .tamper(|db| {
+            let mut value = db.get(keys::DEDUP).unwrap();
+            value[0] = 2;
+            let mut whole = crc32fast::Hasher::new();
+            whole.update(&value[..2]);
+            whole.update(&value[6..]);
+            value[2..6].copy_from_slice(&whole.finalize().to_be_bytes());
+            db.insert(keys::DEDUP, value);
+        })
+        .await;
     let error = bench.try_open().await.unwrap_err();
     assert!(matches!(error, OpenError::Version(_)), "{error:?}");
     assert!(error.to_string().contains("start the version of brevdue"), "{error}");
@@ -121,7 +131,7 @@ async fn a_directory_that_cannot_be_made_is_said() {
     fs::write(&file, b"").unwrap();
     bench.options.directory = file.join("queue");
     let words = refused(&bench).await;
-    assert!(words.contains("the store's directory"), "{words}");
+    assert!(words.contains(&*bench.options.directory.to_string_lossy()), "{words}");
 }
 
 #[test]
@@ -149,7 +159,7 @@ async fn what_a_verification_left_is_cleared_away() {
     let bench = Bench::one();
     thirty(&bench).await;
     let left = bench.options.directory.join("verify");
-    fs::create_dir_all(left.join("sled")).unwrap();
+    fs::create_dir_all(left.join("store")).unwrap();
     bench.open().await;
     assert!(!left.exists());
 }

@@ -1,9 +1,14 @@
+//! Appending: what is stored, what is known already, and that it is durable.
+
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
 use super::*;
-use crate::queue::{Bookmark, BookmarkName, QueueError, sled::durable_flush};
+use crate::{
+    queue::{Bookmark, BookmarkName},
+    store::fault,
+};
 
 #[tokio::test]
 async fn an_appended_event_is_there_after_reopening() {
@@ -21,13 +26,17 @@ async fn an_appended_event_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn an_append_ends_in_a_sync() {
+async fn an_append_is_answered_after_its_sync() {
     let bench = Bench::one();
     let queue = bench.open().await;
-    let before = durable_flush::syncs();
-    append(&queue, &["1"]).await;
-    assert!(durable_flush::syncs() > before);
-    assert!(queue.shared.metrics.commits.get() > 0);
+    let before = queue.shared.metrics.commits.get();
+    fault::hangs(bench.directory.path());
+    let mut appending = Box::pin(queue.append(vec![arrival("1")]));
+    assert!(timeout(Duration::from_millis(500), &mut appending).await.is_err());
+    assert_eq!(queue.census().await.unwrap().events, 0);
+    fault::mends(bench.directory.path());
+    assert_eq!(appending.await.unwrap(), [stored(1)]);
+    assert!(queue.shared.metrics.commits.get() > before);
 }
 
 #[tokio::test]
@@ -88,7 +97,7 @@ async fn an_id_is_known_after_its_record_is_deleted_and_until_its_window_ends() 
     let queue = bench.open().await;
     append(&queue, &["1"]).await;
     let delivery = take(&queue, "a").await;
-    queue.settle(delivery.receipt, crate::queue::Verdict::Done).await.unwrap();
+    queue.settle(delivery.receipt, Verdict::Done).await.unwrap();
     let queue = bench.reopen(queue).await;
     let census = queue.census().await.unwrap();
     assert_eq!((census.events, census.live_bytes, census.dedup_ids), (0, 0, 1));

@@ -1,26 +1,9 @@
+//! Verifying and repairing: every damage is named, and what is whole goes on.
+
 use std::{fs::DirBuilder, os::unix::fs::FileExt};
 
 use super::*;
-use crate::queue::{
-    Bookmark, DeadLetterId, Letter, RawPush, Verdict,
-    sled::{
-        entry::encode_number,
-        keys,
-        verify::{Report, repair, verify},
-    },
-};
-
-const LATER: Timestamp = Timestamp::from_millis(1_800_000_100_000);
-
-async fn verified(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    spawn_blocking(move || verify(&directory, &[handler("a")])).await.unwrap().unwrap()
-}
-
-async fn repaired(bench: &Bench) -> Report {
-    let directory = bench.options.directory.clone();
-    spawn_blocking(move || repair(&directory, &[handler("a")], LATER)).await.unwrap().unwrap()
-}
+use crate::queue::{Bookmark, DeadLetterId, Letter, RawPush, sled::codec::values::encode_number};
 
 fn raw() -> RawPush {
     RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body: "?".into() }
@@ -67,14 +50,14 @@ async fn a_whole_store_is_whole_and_verifying_changes_nothing() {
     let bench = Bench::one();
     full(&bench).await;
     let before = fs::read(bench.sled().join("db")).unwrap();
-    let report = verified(&bench).await;
+    let report = bench.verified().await;
     assert_eq!((report.whole, report.opens, &report.faults[..]), (true, true, &[][..]));
     let holds = &report.holds;
     // 1 to 3 are settled, so they may be gone from the log.
     assert_eq!((holds.next, holds.events, holds.large_events), (21, 17, 1));
     assert_eq!((holds.retries, holds.dead_letters, holds.undecodable), (1, 1, 1));
     assert_eq!((holds.dedup_ids, holds.handlers[0].pending), (20, 17));
-    assert!(repaired(&bench).await.kept_aside.is_none());
+    assert!(bench.repaired().await.kept_aside.is_none());
     assert_eq!(fs::read(bench.sled().join("db")).unwrap(), before);
     assert!(!bench.options.directory.join("verify").exists());
 }
@@ -97,63 +80,78 @@ async fn a_store_in_use_and_no_store_are_said() {
 /// repair.
 type Damage = (&'static str, fn(&Db), &'static str, fn(u32) -> bool);
 
-fn flip(db: &Db, key: &[u8]) {
-    let mut value = db.get(key).unwrap().unwrap().to_vec();
-    let middle = value.len() / 2;
-    value[middle] ^= 1;
-    db.insert(key, value).unwrap();
-}
-
-fn remove(db: &Db, key: &[u8]) {
-    assert!(db.remove(key).unwrap().is_some());
-}
-
-fn first_key(db: &Db, prefix: u8) -> Vec<u8> {
-    db.range(keys::all(prefix)).next().unwrap().unwrap().0.to_vec()
-}
-
 const DAMAGES: &[Damage] = &[
-    ("a record", |db| flip(db, &keys::event(9)), "event 9: malformed: its checksum", |n| n != 9),
-    ("no record", |db| remove(db, &keys::event(9)), "event 9 is missing", |n| n != 9),
-    ("the last record", |db| remove(db, &keys::event(20)), "event 20 is missing", |n| n != 20),
-    ("the first record", |db| remove(db, &keys::event(4)), "event 4 is missing", |n| n != 4),
+    ("a record", |db| db.flip(keys::event(9)), "event 9: malformed: its checksum", |n| n != 9),
+    ("no record", |db| db.remove(keys::event(9)), "event 9 is missing", |n| n != 9),
+    ("the last record", |db| db.remove(keys::event(20)), "event 20 is missing", |n| n != 20),
+    ("the first record", |db| db.remove(keys::event(4)), "event 4 is missing", |n| n != 4),
     (
         "a part",
-        |db| remove(db, &keys::part(&keys::event(4), 2)),
+        |db| db.remove(part(&keys::event(4), 2)),
         "event 4: malformed: a part of it is missing",
         |n| n != 4,
     ),
     (
         "records swapped",
-        |db| {
-            let value = db.get(keys::event(8)).unwrap().unwrap();
-            db.insert(keys::event(7), value).unwrap();
-        },
+        |db| db.insert(keys::event(7), db.get(keys::event(8)).unwrap()),
         "another record than its key says",
         |n| n != 7,
     ),
-    ("ids", |db| flip(db, &keys::ids(1)), "the ids of the events from 1 on", |_| true),
-    ("the place", |db| flip(db, &first_key(db, keys::CURSORS)), "the place of handler a", |_| true),
-    ("a retry", |db| flip(db, &first_key(db, keys::RETRIES)), "the retry of event 2", |n| n != 2),
-    ("a dead letter", |db| flip(db, &first_key(db, keys::DEAD)), "the dead letter a:3", |_| true),
-    ("a push", |db| flip(db, &first_key(db, keys::RAW)), "undecodable push raw:1", |_| true),
-    ("the identity", |db| flip(db, keys::STORE), "the store's identity", |_| true),
-    ("no identity", |db| remove(db, keys::STORE), "the store's identity is missing", |_| true),
+    ("ids", |db| db.flip(keys::ids(1)), "the ids of the events from 1 on", |_| true),
+    ("no ids", |db| db.remove(keys::ids(1)), "the ids of the events 1 to", |_| true),
+    ("the cursor", |db| db.flip(db.first(keys::CURSORS)), "the cursor of handler a", |_| true),
+    ("a retry", |db| db.flip(db.first(keys::RETRIES)), "the retry of event 2", |n| n != 2),
+    ("a dead letter", |db| db.flip(db.first(keys::DEAD)), "the dead letter a:3", |_| true),
+    ("a push", |db| db.flip(db.first(keys::RAW)), "undecodable push raw:1", |_| true),
+    ("the bounds", |db| db.flip(keys::LOG), "m|log: malformed", |_| true),
+    ("no bounds", |db| db.remove(keys::LOG), "missing", |_| true),
+    ("the dedup key", |db| db.flip(keys::DEDUP), "m|dedup: malformed", |_| true),
+    ("no dedup key", |db| db.remove(keys::DEDUP), "events but no dedup key", |_| true),
+    (
+        "the store's id",
+        |db| {
+            let mut id = db.notes.get("id").unwrap().unwrap().to_vec();
+            id[10] ^= 1;
+            db.notes.insert("id", id).unwrap();
+        },
+        "the store's note id",
+        |_| true,
+    ),
+    (
+        "no store's id",
+        |db| assert!(db.notes.remove("id").unwrap().is_some()),
+        "the store's id is missing",
+        |_| true,
+    ),
+    (
+        "another store's id",
+        |db| {
+            let mut id = vec![1, 12, 0, 0, 0, 0];
+            id.extend([7; 16]);
+            let mut whole = crc32fast::Hasher::new();
+            whole.update(&id[..2]);
+            whole.update(&id[6..]);
+            id[2..6].copy_from_slice(&whole.finalize().to_be_bytes());
+            db.notes.insert("id", id).unwrap();
+        },
+        "of another store",
+        |_| true,
+    ),
     (
         "the last changes",
-        |db| db.insert(keys::STARTED, encode_number(0)).unwrap(),
+        |db| db.insert(keys::NOTED, encode_number(0)),
         "the last changes are missing",
         |_| true,
     ),
     (
         "a stranger",
-        |db| db.insert(b"z|what", b"".to_vec()).unwrap(),
-        "z|what is none of ours",
+        |db| db.insert(b"z|what", b"".to_vec()),
+        "z|what: malformed: it is none of ours",
         |_| true,
     ),
     (
         "a part of nothing",
-        |db| db.insert(keys::part(&keys::event(5), 1), b"".to_vec()).unwrap(),
+        |db| db.insert(part(&keys::event(5), 1), b"".to_vec()),
         "part 1 of the record that begins with event 5",
         |_| true,
     ),
@@ -164,16 +162,19 @@ async fn every_damage_is_named_and_a_repair_keeps_all_the_rest() {
     for (name, damage, words, whole) in DAMAGES {
         let bench = Bench::one();
         full(&bench).await;
-        trouble::tamper(&bench, damage).await;
-        let report = verified(&bench).await;
+        bench.tamper(damage).await;
+        let report = bench.verified().await;
         assert!(!report.whole, "{name}");
         assert!(report.faults.iter().any(|fault| fault.contains(words)), "{name}: {report:?}");
         assert!(!report.repair.is_empty());
-        let done = repaired(&bench).await;
+        let done = bench.repaired().await;
         assert_eq!((&done.faults, &done.repair), (&report.faults, &report.repair), "{name}");
         let aside = done.kept_aside.unwrap();
-        assert!(aside.join("sled/db").exists() && aside.join("high-water").exists(), "{name}");
-        let after = verified(&bench).await;
+        assert!(
+            aside.join("store/sled/db").exists() && aside.join("high-water").exists(),
+            "{name}"
+        );
+        let after = bench.verified().await;
         assert!(after.whole, "{name}: {after:?}");
         let queue = bench.open().await;
         // 1 was done, and 3 is dead. What is missing may be found again in the file.
@@ -189,15 +190,15 @@ async fn every_damage_is_named_and_a_repair_keeps_all_the_rest() {
 
 async fn verified_again(bench: &Bench, queue: SledQueue) -> Report {
     queue.close().await.unwrap();
-    verified(bench).await
+    bench.verified().await
 }
 
 #[tokio::test]
 async fn dead_letters_and_identities_outlive_a_repair() {
     let bench = Bench::one();
     full(&bench).await;
-    trouble::tamper(&bench, |db| remove(db, &keys::event(9))).await;
-    repaired(&bench).await;
+    bench.tamper(|db| db.remove(keys::event(9))).await;
+    bench.repaired().await;
     let queue = bench.open().await;
     let letters = queue.dead_letters(None, OLDEST).await.unwrap();
     assert_eq!(letters.len(), 2);
@@ -225,9 +226,9 @@ async fn what_sled_cannot_open_is_searched_for_what_is_whole() {
     let db = bench.sled().join("db");
     // The header of the first segment: sled does not know any more what follows.
     scribble(&db, 0);
-    let report = verified(&bench).await;
+    let report = bench.verified().await;
     assert!(!report.whole, "{report:?}");
-    let done = repaired(&bench).await;
+    let done = bench.repaired().await;
     assert!(done.kept_aside.is_some());
     let queue = bench.open().await;
     let ids = drained(&bench, &queue).await;
@@ -242,49 +243,50 @@ async fn a_lost_database_is_said_and_a_repair_begins_where_it_was() {
     let bench = Bench::one();
     full(&bench).await;
     fs::remove_dir_all(bench.sled()).unwrap();
-    fs::remove_file(bench.options.directory.join("journal")).unwrap();
-    let report = verified(&bench).await;
+    fs::remove_file(bench.wal()).unwrap();
+    let report = bench.verified().await;
     assert!(report.faults.iter().any(|fault| fault.contains("finds nothing")), "{report:?}");
     assert!(
         report.faults.iter().any(|fault| fault.contains("events 1 to 20 are not to be found")),
         "{report:?}"
     );
-    repaired(&bench).await;
+    bench.repaired().await;
     let queue = bench.open().await;
     assert_eq!(append(&queue, &["1"]).await, [stored(21)], "no number is given twice");
 }
 
 #[tokio::test]
-async fn what_a_lost_database_held_is_found_in_the_journal_as_long_as_it_is_there() {
+async fn what_a_lost_database_held_is_found_in_the_write_ahead_log_as_long_as_it_is_there() {
     let bench = Bench::one();
     full(&bench).await;
     fs::remove_dir_all(bench.sled()).unwrap();
-    let report = repaired(&bench).await;
+    let report = bench.repaired().await;
     assert!(report.faults.iter().any(|fault| fault.contains("finds nothing")), "{report:?}");
-    assert!(report.kept_aside.unwrap().join("journal").exists());
+    assert!(report.kept_aside.unwrap().join("store/wal").exists());
     let queue = bench.open().await;
     let ids = drained(&bench, &queue).await;
     assert!((4..=20).all(|number| ids.contains(&number)), "{ids:?}");
 }
 
 #[tokio::test]
-async fn a_journal_that_is_lost_or_another_times_is_said_and_a_repair_goes_on_without_it() {
+async fn a_write_ahead_log_that_is_lost_or_another_times_is_said_and_a_repair_goes_on_without_it() {
     for lost in [true, false] {
         let bench = Bench::one();
         full(&bench).await;
-        let journal = bench.options.directory.join("journal");
-        let earlier = fs::read(&journal).unwrap();
+        let wal = bench.wal();
+        let earlier = fs::read(&wal).unwrap();
         for _ in 0..2 {
             bench.reopen(bench.open().await).await.close().await.unwrap();
         }
-        fs::remove_file(&journal).unwrap();
+        fs::remove_file(&wal).unwrap();
         if !lost {
-            fs::write(&journal, earlier).unwrap();
+            fs::write(&wal, earlier).unwrap();
         }
-        let words = if lost { "the journal is missing" } else { "not of the same time" };
+        let words =
+            if lost { "the write-ahead log is missing" } else { "its last commits are missing" };
         let refused = bench.try_open().await.unwrap_err().to_string();
         assert!(refused.contains(words) && refused.contains("--repair"), "{refused}");
-        let report = repaired(&bench).await;
+        let report = bench.repaired().await;
         assert!(report.faults.iter().any(|fault| fault.contains(words)), "{report:?}");
         let queue = bench.open().await;
         let ids = drained(&bench, &queue).await;
@@ -301,9 +303,9 @@ async fn a_damaged_high_water_file_is_written_anew() {
     scribble(&bench.options.directory.join("high-water"), 8);
     let refused = bench.try_open().await.unwrap_err().to_string();
     assert!(refused.contains("high-water"), "{refused}");
-    assert!(!verified(&bench).await.whole);
-    repaired(&bench).await;
-    assert!(verified(&bench).await.whole);
+    assert!(!bench.verified().await.whole);
+    bench.repaired().await;
+    assert!(bench.verified().await.whole);
     assert_eq!(bench.open().await.census().await.unwrap().events, 17);
 }
 
@@ -321,7 +323,7 @@ async fn without_sleds_note_of_its_segments_it_is_refused_and_a_repair_makes_it_
         let refused = bench.try_open().await.unwrap_err().to_string();
         assert!(refused.contains("conf is missing or cannot be read"), "{refused}");
         assert!(fs::read(&db).unwrap() == before, "it was not touched");
-        let report = repaired(&bench).await;
+        let report = bench.repaired().await;
         assert!(report.faults.iter().any(|fault| fault.contains("conf is missing")), "{report:?}");
         let queue = bench.open().await;
         assert_eq!(queue.dead_letters(None, OLDEST).await.unwrap().len(), 2);

@@ -25,6 +25,8 @@ use super::{
     gather::gather,
     upkeep::{expire, upkeep},
 };
+#[cfg(test)]
+use crate::queue::sled::shared::panics::Moment;
 use crate::{
     name::HandlerName,
     queue::{QueueError, sled::shared::Shared},
@@ -181,6 +183,8 @@ impl Writer {
     }
 
     fn step(&mut self, next: Next) -> Result<(), Broken> {
+        #[cfg(test)]
+        self.engine.shared.meet_panic(Moment::Step);
         match next {
             Next::Command(Command::Forget { handler, answer }) => {
                 self.forget(handler, answer);
@@ -194,6 +198,8 @@ impl Writer {
 
     fn next(&mut self) -> Next {
         loop {
+            #[cfg(test)]
+            self.engine.shared.meet_panic(Moment::Between);
             if self.engine.shared.is_broken() {
                 return Next::Upkeep;
             }
