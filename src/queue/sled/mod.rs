@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod forget;
 mod fuzzing;
+mod gather;
 mod group;
 mod id_set;
 mod ids;

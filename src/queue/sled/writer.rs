@@ -20,6 +20,7 @@ use super::{
     disk::{self, Place},
     error::full,
     forget::forget,
+    gather::gather,
     group::Group,
     journal::Journal,
     keys,
@@ -66,6 +67,8 @@ pub(super) struct Writer {
     pub(super) room: Room,
     pub(super) mark: MarkFile,
     pub(super) store: [u8; 16],
+    /// Calls shared the last commit.
+    crowded: bool,
     /// To be said when all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
@@ -106,6 +109,7 @@ impl Writer {
             room: Room::of(&shared.options.directory, shared.options.max_bytes),
             mark,
             store: [0; 16],
+            crowded: false,
             farewell: None,
             shared,
         };
@@ -232,6 +236,10 @@ impl Writer {
                 return Err(broken);
             }
         };
+        // A sender alone never waits: the writer gives way only when calls came together.
+        if self.crowded || !self.mailbox.is_empty() {
+            gather(GROUP_LEN, || self.mailbox.len());
+        }
         let mut group = Group::new(&self.shared);
         let mut closing = None;
         let mut next = Some(first);
@@ -256,6 +264,7 @@ impl Writer {
                 next = self.mailbox.try_recv().ok();
             }
         }
+        self.crowded = group.answers.len() > 1;
         let written = self.write(group);
         if let Some(answer) = closing {
             let result = written.and_then(|()| self.end());
