@@ -123,9 +123,13 @@ impl Window {
             let base = self.low - self.low % 64;
             self.low = self.low.max(base.saturating_add(settled));
             if settled < 64 {
-                return;
+                break;
             }
             self.words.pop_front();
+        }
+        // A word without an event above `low` says nothing, and would not be read again.
+        if self.words.len() == 1 && self.words.iter().all(|word| word >> (self.low % 64) == 0) {
+            self.words.clear();
         }
     }
 
