@@ -28,7 +28,7 @@ pub(super) const SMALL: usize = 64 * 1024;
 /// For lists.
 pub(super) const LARGE: usize = 4 * 1024 * 1024;
 /// Longer waits than this are not taken from the other side.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The header of Altinn's gateway.
 const API_KEY: &str = "ocp-apim-subscription-key";
@@ -120,7 +120,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?;
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     let wait = match seconds {

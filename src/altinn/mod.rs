@@ -12,6 +12,8 @@ mod endpoint;
 pub mod exchange;
 pub mod fault;
 pub mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod maskinporten;
 pub mod memory;

@@ -173,7 +173,8 @@ async fn beginning(mut answer: Response) -> Option<String> {
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3). Unreadable is as if not sent.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+#[doc(hidden)]
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));

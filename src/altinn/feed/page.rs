@@ -111,7 +111,7 @@ fn query(filters: &Filters, ask: Ask<'_>) -> String {
     query.finish()
 }
 
-fn read(body: &[u8], max_event: usize) -> Result<Page<Content>, ApiError> {
+pub(in crate::altinn) fn read(body: &[u8], max_event: usize) -> Result<Page<Content>, ApiError> {
     // serde's message can quote a value; its place does not.
     let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
