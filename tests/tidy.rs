@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "systemd",
     ],
     &["certificate", "rsa_key"],
-    &["event", "http_client", "metrics", "server", "supervisor"],
+    &["event", "http_client", "metrics", "server", "store", "supervisor"],
     &["queue"],
     &["config", "handler", "source"],
     &[

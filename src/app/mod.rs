@@ -107,6 +107,7 @@ impl App {
                 reconciler.run(stop).await
             });
         }
+        supervisor.spawn("the store", store(core.queue.clone(), supervisor.stopping()));
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
             supervisor,
@@ -259,6 +260,11 @@ async fn open_queue(
     let (clock, metrics) = (clock.clone(), metrics.clone());
     let opening = tokio::task::spawn_blocking(move || SledQueue::open(options, clock, metrics));
     systemd::with_more_time(opening, patience).await?.context("cannot open the store")
+}
+
+/// Ends with an error if the store's thread ends: nothing could be stored, and nothing would say so.
+async fn store(queue: SledQueue, stop: CancellationToken) -> anyhow::Result<()> {
+    Ok(stop.run_until_cancelled(queue.ended()).await.unwrap_or(Ok(()))?)
 }
 
 async fn watchdog(stop: CancellationToken) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use crate::{
     },
     name::{HandlerName, HookName},
     queue,
+    store::MIN_FREE_DISK,
 };
 
 /// The configuration, or proof that something was reported.
@@ -112,7 +113,14 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
         let smallest = 16 << 20;
         if bytes < smallest { Err("must be at least 16MiB".to_owned()) } else { Ok(bytes) }
     });
-    let min_free_disk = section.need("min_free_disk");
+    let min_free_disk = section.need_as("min_free_disk", |Size(bytes)| {
+        if bytes < MIN_FREE_DISK {
+            let least = MIN_FREE_DISK >> 20;
+            Err(format!("must be at least {least}MiB: with less the disk could fill up"))
+        } else {
+            Ok(bytes)
+        }
+    });
     let dedup_window = section.need_as("dedup_window", |window: Duration| {
         if window.is_zero() { Err(ZERO.to_owned()) } else { Ok(window) }
     });
@@ -136,11 +144,10 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
     });
     section.finish();
     store?;
-    let Size(min_free_disk) = min_free_disk?;
     let Size(dead_letters_bytes) = dead_letters_bytes?;
     Ok(Queue {
         max_bytes: max_bytes?,
-        min_free_disk,
+        min_free_disk: min_free_disk?,
         dedup_window: dedup_window?,
         dedup_max: dedup_max?,
         retain: retain?,
