@@ -16,12 +16,12 @@ use tempfile::TempDir;
 use crate::{
     ledger::Expected,
     power::quick_folder,
+    recording::PAGE,
     report, rounds, side_by_side,
     verify::{Fault, verify},
     workload::Workload,
 };
 
-const PAGE: usize = 4096;
 
 /// All files of a store.
 type Files = BTreeMap<PathBuf, Vec<u8>>;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{
     image::{self, Cut},
     ledger::Expected,
-    recording::{Act, Recording},
+    recording::{Act, PAGE, Recording},
     report, rounds,
     shim::{Shim, Weak},
     side_by_side,
@@ -19,8 +19,6 @@ use crate::{
     workload::Workload,
 };
 
-/// What the journal writes when it begins a half.
-const PAGE: usize = 4096;
 const KEPT: [f64; 3] = [0.0, 0.5, 0.95];
 /// Images of one recording.
 const IMAGES: usize = 30;
@@ -89,6 +87,7 @@ impl Run {
         let mut began = None;
         let mut cuts = Vec::new();
         for call in &self.recording.calls {
+            // What the journal writes when it begins a half.
             if let Act::Write { file, data, .. } = &call.act
                 && (*file, data.len()) == (journal, PAGE)
             {
