@@ -1,6 +1,7 @@
 //! A disk that fails, or is full, while the real program runs: no 200 for what is not durable, the
 //! program says so, nothing that was answered is lost, and it heals without a restart.
 
+mod hangs;
 mod outage;
 mod patient;
 

@@ -79,12 +79,11 @@ impl Case {
         patient.falls_ill(&[Fault::of(self.calls, "", EIO)]);
     }
 
-    /// The length of an outage is the point.
+    /// It begins with the first call that fails. Its length is the point.
     async fn lasts(self, patient: &mut Patient) -> Verdict<Duration> {
+        let fails = until(SOON, async || (patient.shim.hits() > 0).then_some(())).await;
+        fails.ok_or("nothing failed")?;
         tokio::time::sleep(Duration::from_secs(self.seconds)).await;
-        if patient.shim.hits() == 0 {
-            return Err("nothing failed".into());
-        }
         patient.mend();
         patient.heals().await
     }

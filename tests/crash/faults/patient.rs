@@ -111,6 +111,13 @@ impl Patient {
         self.admin.get(url).send().await.ok().map(|answer| answer.status())
     }
 
+    /// A POST of the admin API, which is to succeed.
+    pub(super) async fn post(&self, path: &str) -> Verdict<()> {
+        let answer = self.admin.post(format!("http://localhost{path}")).send().await;
+        let done = answer.is_ok_and(|answer| answer.status().is_success());
+        done.then_some(()).ok_or_else(|| self.tells(&format!("POST of {path} failed")))
+    }
+
     pub(super) async fn is_ready(&self) -> bool {
         self.get("/readyz").await == Some(StatusCode::OK)
     }
@@ -187,6 +194,11 @@ impl Patient {
         whole.map_err(|why| format!("power loss at {at} after {began}: {why}"))?;
         fs::remove_dir_all(&data).unwrap();
         fs::rename(&real, &data).unwrap();
+        self.knows_all().await
+    }
+
+    /// Started without any fault, it has all that it answered.
+    pub(super) async fn knows_all(&self) -> Verdict<()> {
         self.knows(&self.pushes.answered_until(u64::MAX)).await
     }
 
@@ -215,14 +227,20 @@ impl Patient {
         Err(self.tells(&format!("knows {known} of {} answered events", answered.len())))
     }
 
+    /// Its last panic or error.
     fn last_words(&self) -> String {
         let log = fs::read_to_string(self.world.folder.path().join("brevdue.log")).unwrap();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(4)..].join("\n  ")
+        let tells = |line: &&str| {
+            ["panicked at", "\"ERROR\"", "rror:"].iter().any(|word| line.contains(word))
+        };
+        let Some(at) = lines.iter().rposition(|line| tells(&line)) else { return String::new() };
+        let words = lines[at..].iter().take(2).map(|line| line.chars().take(300).collect());
+        words.collect::<Vec<String>>().join("\n    ")
     }
 
     fn tells(&self, what: &str) -> String {
-        format!("{what}; its last words:\n  {}", self.last_words())
+        format!("{what}; its last words:\n    {}", self.last_words())
     }
 }
 

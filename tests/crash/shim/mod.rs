@@ -1,5 +1,8 @@
 //! The library that is put between a process and its file calls (`shim.c`).
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
