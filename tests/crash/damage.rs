@@ -49,7 +49,7 @@ impl Stores {
 fn grown(folder: &Path, seed: u64) -> Files {
     let (folder, ledger) = (folder.to_owned(), folder.join("ledger"));
     fs::create_dir_all(&folder).unwrap();
-    let workload = Workload { folder: folder.clone(), ledger, seed, events: 300 };
+    let workload = Workload { folder: folder.clone(), ledger, seed, events: 300, sick: false };
     let status = workload.command().stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "the workload failed");
     let mut files = Files::new();

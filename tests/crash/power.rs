@@ -24,9 +24,9 @@ const KEPT: [f64; 3] = [0.0, 0.5, 0.95];
 const IMAGES: usize = 30;
 
 /// One recorded run.
-struct Run {
-    recording: Recording,
-    seed: u64,
+pub(crate) struct Run {
+    pub(crate) recording: Recording,
+    pub(crate) seed: u64,
 }
 
 impl Run {
@@ -38,7 +38,7 @@ impl Run {
         let log = folder.path().join("log");
         let shim = Shim::new(&root, folder.path()).recording(log.clone()).without(weak);
         let ledger = root.join("ledger");
-        let mut command = Workload { folder: root.clone(), ledger, seed, events }.command();
+        let mut command = Workload { folder: root.clone(), ledger, seed, events, sick: false }.command();
         shim.stand_between(&mut command);
         let status = command.stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the workload failed");
@@ -46,14 +46,14 @@ impl Run {
     }
 
     /// What was asked for and told until then.
-    fn expected(&self, at: u64) -> Expected {
+    pub(crate) fn expected(&self, at: u64) -> Expected {
         let lines = self.recording.written_to("ledger");
         let lines = lines.iter().filter(|(start, _)| *start < at).flat_map(|(_, line)| *line);
         Expected::read(std::str::from_utf8(&lines.copied().collect::<Vec<_>>()).unwrap())
     }
 
     /// Moments of every kind: any, around syncs, and just after something was told.
-    fn cuts(&self, count: usize) -> Vec<Cut> {
+    pub(crate) fn cuts(&self, count: usize) -> Vec<Cut> {
         let mut chance = Rng::with_seed(self.seed);
         let told: Vec<u64> = self
             .recording
@@ -102,7 +102,7 @@ impl Run {
         cuts
     }
 
-    fn image(&self, cut: Cut) -> Result<(), Fault> {
+    pub(crate) fn image(&self, cut: Cut) -> Result<(), Fault> {
         let folder = quick_folder();
         image::build(&self.recording, cut, folder.path());
         verify(folder.path(), &self.expected(cut.at))

@@ -24,9 +24,9 @@ const SLACK: Duration = Duration::from_secs(2);
 /// `shutdown_grace` here, with the last commit and the end of threads, and something to spare.
 const ENDED: Duration = Duration::from_secs(2 + 5 + 1 + 5);
 const SOON: Duration = Duration::from_secs(60);
-/// Data of an event, and how many of those the store does not keep in memory.
+/// Data of an event, and how many of those are not read when the store is opened.
 const LARGE: usize = 48 * 1024;
-const BACKLOG: usize = 450;
+const BACKLOG: usize = 1500;
 
 /// What hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Hang {
     }
 
     /// The disk gets to where the call will be made.
-    async fn prepare(self, patient: &Patient) -> Verdict<()> {
+    async fn prepare(self, patient: &mut Patient) -> Verdict<()> {
         let ballast = ballast(patient);
         match self {
             Self::HighWater | Self::FreeSpace => Ok(()),
@@ -91,13 +91,16 @@ impl Hang {
                     });
                 }
                 senders.join_all().await;
-                Ok(())
+                // Nothing of it is in memory.
+                patient.terminate(SOON).await?;
+                patient.spawn();
+                patient.heals().await.map(drop)
             }
         }
     }
 
     /// Has the call made; pushes that wait for it go on waiting.
-    async fn begin(self, patient: &Patient) -> Verdict<JoinSet<()>> {
+    async fn begin(self, patient: &mut Patient) -> Verdict<JoinSet<()>> {
         self.prepare(patient).await?;
         let faults = self.faults();
         let hits = u64::try_from(faults.len()).unwrap();
@@ -125,13 +128,13 @@ impl Hang {
         let data = "data_dir = \"data\"\n";
         world.edit(data, &format!("{data}shutdown_grace = \"2s\"\n"));
         let mut patient = Patient::start(world).await?;
-        let waiting = self.begin(&patient).await?;
+        let waiting = self.begin(&mut patient).await?;
         let refused = refuses(&patient).await?;
         patient.mend();
         waiting.join_all().await;
         let healed = patient.heals().await?;
         patient.all_came().await?;
-        let waiting = self.begin(&patient).await?;
+        let waiting = self.begin(&mut patient).await?;
         let began = Instant::now();
         patient.terminate(ENDED).await?;
         let ended = began.elapsed();
