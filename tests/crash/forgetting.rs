@@ -15,7 +15,7 @@ use crate::{
     power::Run,
     recording::{Act, Recording},
     report, rounds,
-    shim::{Call, Shim},
+    shim::{COMMITS, Call, DATABASE, Shim},
     side_by_side,
     support::eventually,
     workload::Workload,
@@ -48,11 +48,12 @@ impl Worker {
     /// Some syncs fail at some moment, and then it has some time to work.
     async fn suffers(&mut self, shim: &Shim, chance: &mut Rng) -> Option<bool> {
         let times = chance.u64(1..4);
-        let which = (chance.i64(0..40), times.try_into().unwrap());
-        shim.fail(Call::Sync, "", libc::EIO, which);
+        let which = (chance.i64(0..10), times.try_into().unwrap());
+        let file = chance.choice(["", DATABASE, DATABASE, COMMITS]).unwrap();
+        shim.fail(Call::Sync, file, libc::EIO, which);
         let ended = self.until(|_| shim.hits() >= times).await;
         shim.mend();
-        let more = chance.u64(500..20_000);
+        let more = chance.u64(200..8000);
         self.told = length(&self.ledger);
         let told = self.told;
         ended.or(self.until(|ledger| length(ledger) > told + more).await)
@@ -120,7 +121,7 @@ fn cuts(run: &Run) -> Vec<Cut> {
 #[tokio::test]
 async fn what_was_answered_outlives_a_disk_that_fails_and_forgets() {
     let (mut images, mut stored, mut failures, mut faults) = (0, 0, 0, Vec::new());
-    for seed in 1..=u64::try_from(rounds(1, 18)).unwrap() {
+    for seed in 1..=u64::try_from(rounds(3, 18)).unwrap() {
         let (run, processes) = run(seed).await;
         let acts = run.recording.calls.iter().map(|call| &call.act);
         failures += acts.filter(|act| matches!(act, Act::FailedSync { .. })).count();

@@ -154,7 +154,6 @@ impl Expected {
         } else if self.closing == Some(number) {
             for fate in self.fates.values_mut() {
                 fate.before = None;
-                fate.refused.clear();
             }
         } else {
             let key = self.numbers.remove(&number).expect("a call that was asked for");
