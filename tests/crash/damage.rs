@@ -22,7 +22,6 @@ use crate::{
     workload::Workload,
 };
 
-
 /// All files of a store.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 

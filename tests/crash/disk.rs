@@ -107,7 +107,8 @@ async fn cut_off(rounds: usize, copies: usize, weak: Option<Weak>) -> (Vec<Strin
         let start = |seed: usize| {
             let seed = u64::try_from(seed).unwrap();
             let (folder, ledger) = (disk.0.clone(), ledger.clone());
-            let mut command = Workload { folder, ledger, seed, events: 1500, sick: false }.command();
+            let mut command =
+                Workload { folder, ledger, seed, events: 1500, sick: false }.command();
             shim.stand_between(&mut command);
             Worker(command.stdout(Stdio::null()).spawn().unwrap())
         };

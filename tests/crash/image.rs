@@ -7,11 +7,7 @@
 //! Where the disk forgets, the pages that a failed sync was for are not sure after a later sync,
 //! but if they were written again before it. Those that the cache then let go of are not there.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use fastrand::Rng;
 
@@ -172,12 +168,10 @@ impl Pages {
         let mut moments: Vec<_> = calls
             .filter_map(|(number, call)| {
                 // A write is for syncs that begin after it.
-                let moment = match call.act {
-                    Act::Write { .. } => call.end,
-                    Act::Sync { .. } if call.end >= at => return None,
-                    _ => call.start,
-                };
-                (moment < at).then_some((moment, number, &call.act))
+                let is_write = matches!(call.act, Act::Write { .. });
+                let moment = if is_write { call.end } else { call.start };
+                let is_under_way = matches!(call.act, Act::Sync { .. }) && call.end >= at;
+                (moment < at && !is_under_way).then_some((moment, number, &call.act))
             })
             .collect();
         moments.sort_unstable_by_key(|(moment, ..)| *moment);

@@ -38,7 +38,8 @@ impl Run {
         let log = folder.path().join("log");
         let shim = Shim::new(&root, folder.path()).recording(log.clone()).without(weak);
         let ledger = root.join("ledger");
-        let mut command = Workload { folder: root.clone(), ledger, seed, events, sick: false }.command();
+        let mut command =
+            Workload { folder: root.clone(), ledger, seed, events, sick: false }.command();
         shim.stand_between(&mut command);
         let status = command.stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the workload failed");

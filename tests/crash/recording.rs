@@ -15,18 +15,44 @@ pub(crate) struct Call {
 
 #[derive(Debug)]
 pub(crate) enum Act {
-    Write { file: Inode, offset: usize, data: Vec<u8> },
-    Truncate { file: Inode, length: usize },
-    Sync { file: Inode },
-    SyncFolder { path: String },
+    Write {
+        file: Inode,
+        offset: usize,
+        data: Vec<u8>,
+    },
+    Truncate {
+        file: Inode,
+        length: usize,
+    },
+    Sync {
+        file: Inode,
+    },
+    SyncFolder {
+        path: String,
+    },
     /// A sync of a file that failed.
-    FailedSync { file: Inode },
+    FailedSync {
+        file: Inode,
+    },
     /// The cache let go of these pages of a file, if they were clean.
-    Dropped { file: Inode, pages: Range<usize> },
-    Create { path: String, file: Inode },
-    Rename { from: String, to: String },
-    Unlink { path: String },
-    Mkdir { path: String },
+    Dropped {
+        file: Inode,
+        pages: Range<usize>,
+    },
+    Create {
+        path: String,
+        file: Inode,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        path: String,
+    },
+    Mkdir {
+        path: String,
+    },
 }
 
 /// All calls, in the order of their ends.

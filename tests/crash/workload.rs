@@ -89,7 +89,12 @@ impl Workload {
         for opening in 0..OPENINGS {
             let queue = self.open().await;
             let seed = self.seed * 1000 + opening * 100;
-            let user = User { queue, ledger: Arc::clone(&ledger), stop: CancellationToken::new(), sick: self.sick };
+            let user = User {
+                queue,
+                ledger: Arc::clone(&ledger),
+                stop: CancellationToken::new(),
+                sick: self.sick,
+            };
             user.use_it(seed, self.events).await;
             let close = ledger.ask("close");
             if user.took(user.queue.close().await).await.is_some() {

@@ -39,13 +39,8 @@ enum Hang {
     Read,
 }
 
-const ALL: [Hang; 5] = [
-    Hang::HighWater,
-    Hang::FreeSpace,
-    Hang::MakingBallast,
-    Hang::RemovingBallast,
-    Hang::Read,
-];
+const ALL: [Hang; 5] =
+    [Hang::HighWater, Hang::FreeSpace, Hang::MakingBallast, Hang::RemovingBallast, Hang::Read];
 
 impl Hang {
     fn faults(self) -> Vec<Fault<'static>> {

@@ -46,6 +46,8 @@ pub(super) struct Patient {
     daemon: Option<Daemon>,
     admin: reqwest::Client,
     log: PathBuf,
+    /// Bytes that it had logged when it was started.
+    logged: usize,
     /// It ended by itself, and was started again.
     pub(super) restarts: usize,
 }
@@ -72,7 +74,8 @@ impl Patient {
             sent: AtomicU64::new(0),
         };
         let pushes = Arc::new(pushes);
-        let mut patient = Self { world, shim, pushes, daemon: None, admin, log, restarts: 0 };
+        let mut patient =
+            Self { world, shim, pushes, daemon: None, admin, log, logged: 0, restarts: 0 };
         patient.spawn();
         patient.heals().await?;
         Ok(patient)
@@ -80,9 +83,12 @@ impl Patient {
 
     /// Starts the program, and waits for nothing.
     pub(super) fn spawn(&mut self) {
+        let log = fs::read(self.world.folder.path().join("brevdue.log"));
+        self.logged = log.map_or(0, |log| log.len());
         let mut command = Command::new(BINARY);
         self.shim.stand_between(&mut command);
-        self.daemon = Some(Daemon::spawn_with(command, &self.world.config, self.world.folder.path()));
+        self.daemon =
+            Some(Daemon::spawn_with(command, &self.world.config, self.world.folder.path()));
     }
 
     /// SIGTERM; how it ended, or that it did not.
@@ -155,7 +161,7 @@ impl Patient {
         let ended = self.daemon.as_mut().and_then(Daemon::has_ended);
         match ended.map(|status| (status.code(), status)) {
             None => Ok(false),
-            Some((Some(1), _)) if self.last_words().contains("rror") => Ok(true),
+            Some((Some(1), _)) if !self.last_words().is_empty() => Ok(true),
             Some((_, status)) => Err(self.tells(&format!("ended with {status}"))),
         }
     }
@@ -209,7 +215,10 @@ impl Patient {
             let ended = daemon.has_ended().map(|status| Err(format!("does not start: {status}")));
             if ended.is_some() { ended } else { self.is_ready().await.then_some(Ok(())) }
         });
-        started.await.unwrap_or_else(|| Err("does not start".into())).map_err(|e| self.tells(&e))?;
+        started
+            .await
+            .unwrap_or_else(|| Err("does not start".into()))
+            .map_err(|e| self.tells(&e))?;
         self.pushes.learn_url(&self.world);
         for (id, answer) in answered {
             match self.pushes.send(id, answer.size).await {
@@ -227,14 +236,12 @@ impl Patient {
         Err(self.tells(&format!("knows {known} of {} answered events", answered.len())))
     }
 
-    /// Its last panic or error.
+    /// Its last panic or error since it was started, or else its last line.
     fn last_words(&self) -> String {
         let log = fs::read_to_string(self.world.folder.path().join("brevdue.log")).unwrap();
-        let lines: Vec<&str> = log.lines().collect();
-        let tells = |line: &&str| {
-            ["panicked at", "\"ERROR\"", "rror:"].iter().any(|word| line.contains(word))
-        };
-        let Some(at) = lines.iter().rposition(|line| tells(&line)) else { return String::new() };
+        let lines: Vec<&str> = log[self.logged..].lines().collect();
+        let tells = |line: &&str| line.contains("panicked at") || line.contains("\"ERROR\"");
+        let at = lines.iter().rposition(tells).unwrap_or(lines.len().saturating_sub(1));
         let words = lines[at..].iter().take(2).map(|line| line.chars().take(300).collect());
         words.collect::<Vec<String>>().join("\n    ")
     }

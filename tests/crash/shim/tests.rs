@@ -19,8 +19,11 @@ const WHICH: &str = "BREVDUE_CALLS_WHICH";
 /// Of the process, for each call that failed as it was to.
 const AS_ASKED: i32 = 28;
 
-/// Every call that a program can make of a kind, by their names.
-fn calls() -> Vec<(Call, &'static str, fn(&Path) -> io::Result<()>)> {
+/// Its kind, its name, and how it is made.
+type Made = (Call, &'static str, fn(&Path) -> io::Result<()>);
+
+/// Calls of every kind.
+fn calls() -> Vec<Made> {
     vec![
         (Call::Write, "write", |path| opened(path)?.write_all(b"x")),
         (Call::Write, "pwrite", |path| opened(path)?.write_all_at(b"x", 9)),
