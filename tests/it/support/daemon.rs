@@ -118,9 +118,7 @@ impl Daemon {
 
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let mut look = || child.try_wait().expect("a child");
-        eventually("the daemon's end", || std::future::ready(look())).await
+        eventually("the daemon's end", || std::future::ready(self.has_ended())).await
     }
 }
 
