@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Core, sockets};
 use crate::{
     admin::{Access, Admin, Outside, RotateFn, view},
-    altinn::{feed::watch::Watch, health, state::State},
+    altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
     clock::Timestamp,
     metrics::{HookLabels, Metrics},
     name::HookName,
@@ -34,7 +34,7 @@ pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
     core: &Core,
-    (state, rotate): (Option<watch::Receiver<State>>, RotateFn),
+    (state, rotate): (Option<watch::Receiver<Status>>, RotateFn),
 ) -> anyhow::Result<()> {
     let token_file = core.config.admin.token_file.as_ref();
     let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
@@ -69,7 +69,7 @@ fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQ
 }
 
 /// What the admin API cannot see by itself.
-fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn) -> Arc<Outside> {
+fn outside(core: &Core, state: Option<watch::Receiver<Status>>, rotate: RotateFn) -> Arc<Outside> {
     let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
     let (metrics, watch) = (core.metrics.clone(), core.watch.clone());
     let subscriptions = move || {
@@ -93,8 +93,8 @@ fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn)
 
 fn subscription(
     name: &HookName,
-    state: &State,
-    watch: &Watch,
+    state: &Status,
+    watch: &PushGap,
     metrics: &Metrics,
 ) -> view::Subscription {
     let ways = watch.ways(name);

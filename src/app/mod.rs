@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    altinn::{feed::watch::Watch, self_proof::Challenge},
+    altinn::{feed::push_gap::PushGap, subscriptions::public_url_probe::Challenge},
     clock::Clock,
     config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -65,7 +65,7 @@ struct Core {
     metrics: Metrics,
     queue: SledQueue,
     unmatched: Arc<Unmatched>,
-    watch: Watch,
+    watch: PushGap,
     stopping: Arc<AtomicBool>,
 }
 
@@ -86,7 +86,7 @@ impl App {
 
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
         core.dispatch(&mut supervisor, &handlers);
-        let state = reconciler.as_ref().map(altinn::Reconciliation::state);
+        let state = reconciler.as_ref().map(altinn::Reconciliation::status);
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
         let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
@@ -99,7 +99,7 @@ impl App {
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
         if let (Some(reconciler), Some(events)) = (reconciler, events) {
-            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.state())?;
+            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.status())?;
             let stop = supervisor.stopping();
             supervisor.spawn("reconciliation", async move {
                 // What is stored at Altinn from the first subscription on must be after the cursor.

@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 
 use super::{handlers::Handlers, hooks::Hooks};
 use crate::{
-    altinn::{AltinnTokens, api::Events},
-    telemetry::words,
+    altinn::{AltinnTokens, events_api::EventsApi},
+    error_chain::in_one_line,
 };
 
 /// Something that is read from files.
@@ -29,7 +29,7 @@ pub struct Reload {
 /// Everything that is read from files, but for the handlers.
 pub(super) fn parts(
     hooks: &Hooks,
-    events: Option<Events<AltinnTokens>>,
+    events: Option<EventsApi<AltinnTokens>>,
 ) -> Vec<(String, Arc<dyn Reloadable>)> {
     let mut parts = hooks.reloadable();
     if let Some(events) = events {
@@ -51,7 +51,7 @@ impl Reload {
             match part.reload() {
                 Ok(()) => tracing::info!(%what, "read anew"),
                 Err(error) => {
-                    tracing::error!(%what, error = words(&error), "kept as it was");
+                    tracing::error!(%what, error = in_one_line(error.as_ref()), "kept as it was");
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::{
     block_on, events, print_json,
     table::{Table, or_dash, printable},
 };
-use crate::{admin::view, config::Config, telemetry::words};
+use crate::{admin::view, config::Config, error_chain::in_one_line};
 
 /// So many are asked for at a time when all are meant.
 const BATCH: usize = 1000;
@@ -106,7 +106,7 @@ async fn each(
                 Ok(()) => good += 1,
                 Err(error) => {
                     failed += 1;
-                    writeln!(io::stderr(), "{id}: {}", words(&error))?;
+                    writeln!(io::stderr(), "{id}: {}", in_one_line(error.as_ref()))?;
                 }
             }
         }

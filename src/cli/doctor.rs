@@ -1,7 +1,5 @@
 //! `brevdue doctor`: every step between this machine and an event, and what to do where one fails.
 
-mod local;
-
 use std::io::{self, Write};
 
 use anyhow::bail;
@@ -10,12 +8,12 @@ use serde::Serialize;
 use super::{admin_client::AdminClient, block_on, print_json, table::printable};
 use crate::{
     admin::view,
-    altinn::doctor::{
+    clock::Clock,
+    config::Config,
+    doctor::{
         self, Daemon,
         report::{Finding, Outcome, Report},
     },
-    clock::Clock,
-    config::Config,
 };
 
 #[derive(Debug, clap::Args)]
@@ -68,7 +66,7 @@ async fn examine(config: &Config, report: &mut Report<'_>) {
             .collect(),
     });
     doctor::examine(config, daemon.as_ref(), &clock, report).await;
-    local::check(config, status.as_ref(), &clock, report);
+    doctor::machine::check(config, status.as_ref(), &clock, report);
 }
 
 /// What a running daemon says; `None` if none runs, or this user may not ask it.

@@ -26,7 +26,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, problem::ConfigError},
-    telemetry::words,
+    error_chain::in_one_line,
 };
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
@@ -98,7 +98,7 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if standard error is closed.
-            drop(writeln!(io::stderr(), "brevdue: {}", words(&error)));
+            drop(writeln!(io::stderr(), "brevdue: {}", in_one_line(error.as_ref())));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }

@@ -15,8 +15,8 @@ use super::{
     table::{Table, or_dash},
 };
 use crate::{
-    altinn::{
-        once::{self, Applied, Listed, Planned, PlannedChange},
+    altinn::subscriptions::{
+        commands::{self, Applied, Listed, Planned, PlannedChange},
         plan::{Fate, Stale, StaleReason},
     },
     app::{altinn::ask_once, rotate},
@@ -63,15 +63,15 @@ pub(super) fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     block_on(async {
         match command {
             Command::List { json } => {
-                let rows = once::list(&events, &local.public_url).await?;
+                let rows = commands::list(&events, &local.public_url).await?;
                 if *json { print_json(&rows) } else { list(&rows) }
             }
             Command::Plan { json } => {
-                let plan = once::plan(&events, &local).await?;
+                let plan = commands::plan(&events, &local).await?;
                 if *json { print_json(&plan) } else { show_plan(&plan) }
             }
             Command::Apply { json } => {
-                let applied = once::apply(&events, &local).await?;
+                let applied = commands::apply(&events, &local).await?;
                 let good = applied.is_good();
                 let shown = if *json { print_json(&applied) } else { show_applied(&applied) };
                 shown.and_then(
@@ -191,7 +191,7 @@ fn show_applied(applied: &Applied) -> anyhow::Result<()> {
     Ok(table.write(&mut io::stdout().lock())?)
 }
 
-/// Ours, but not wanted.
+/// OwnRow, but not wanted.
 fn not_wanted(stale: &Stale, outcome: String) -> [String; 6] {
     let action = match stale.fate {
         Fate::Remove => "remove".to_owned(),

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::P
 
 use super::{Altinn, Config, HandlerKind, KeyName, SourceAuth, problem::Problem};
 use crate::{
-    rsa_key::RsaKey,
+    crypto::rsa_key::RsaKey,
     secret::{SecretError, SecretFile},
 };
 

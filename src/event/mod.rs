@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use crate::{fingerprint::fingerprint, name::HookName};
+use crate::{crypto::fingerprint::fingerprint, name::HookName};
 
 /// The attributes of Altinn's validation event are only these four (`specversion`, `id`, `source`,
 /// `type`), and this is its `type`.

@@ -301,7 +301,8 @@ async fn tokens_can_be_tiny_and_the_endpoint_can_fail() {
 
 /// A good assertion with another header; jsonwebtoken's has no place for what these tests need.
 async fn under(state: &State, header: &Value, claims: &Value) -> (StatusCode, Value) {
-    let key = crate::rsa_key::RsaKey::read(&credentials().key.private_pem.clone().into()).unwrap();
+    let key = crate::crypto::rsa_key::RsaKey::read(&credentials().key.private_pem.clone().into())
+        .unwrap();
     let (status, body) = token(state, &key.jwt(header, claims).unwrap()).await;
     (status, serde_json::from_str(&body).unwrap())
 }

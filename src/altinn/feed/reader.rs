@@ -12,14 +12,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Filters, OnStored, Timing,
+    OnStored, Timing,
+    client::{Content, Pages},
     cursor::Cursor,
-    page::{Content, Pages},
-    paging::{Chunk, Outcome, Page, Paging, SIZE},
-    watch::Watch,
+    filters::Filters,
+    pager::{Chunk, Outcome, Page, Pager, SIZE},
+    push_gap::PushGap,
 };
 use crate::{
-    altinn::{api::ApiError, problem::Words, state::State},
+    altinn::{events_api::ApiError, http::error_text::ErrorText, subscriptions::status::Status},
+    backoff::spread,
     clock::{Clock, Timestamp},
     event::{Arrival, Event},
     name::HookName,
@@ -41,9 +43,9 @@ pub struct Common<Q, P> {
     /// All configured subscriptions.
     pub subscriptions: Arc<Vec<Membership>>,
     /// What Altinn says of them.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<Status>,
     /// Told which way events come.
-    pub watch: Watch,
+    pub watch: PushGap,
     /// Told of what was stored.
     pub on_stored: OnStored,
     /// So many pages are held in memory.
@@ -107,10 +109,10 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn words(&self) -> Words {
+    fn text(&self) -> ErrorText {
         match self {
-            Self::Api(error) => error.words(),
-            Self::Stuck(_) | Self::Closed => Words::new(&self.to_string()),
+            Self::Api(error) => error.text(),
+            Self::Stuck(_) | Self::Closed => ErrorText::new(&self.to_string()),
         }
     }
 
@@ -162,26 +164,22 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                     Some(self.pause(trouble, failures))
                 }
             };
-            self.common.watch.read(&self.name, read.err().map(|trouble| trouble.words()));
+            self.common.watch.read(&self.name, read.err().map(|trouble| trouble.text()));
             self.rest(began, wait).await;
         }
     }
 
     fn pause(&self, trouble: &Trouble, failures: u32) -> Duration {
         let Timing { interval, retry, .. } = self.common.timing;
-        let wait = if trouble.is_lasting() {
-            interval.mul_f64(0.9 + 0.2 * fastrand::f64())
-        } else {
-            retry.delay(failures, fastrand::f64())
-        };
+        let wait =
+            if trouble.is_lasting() { spread(interval) } else { retry.random_delay(failures) };
         wait.max(trouble.retry_after())
     }
 
     /// Until the next reading is due; a subscription that has changed makes it due earlier.
     async fn rest(&mut self, began: Instant, wait: Option<Duration>) {
-        let jitter = 0.9 + 0.2 * fastrand::f64();
         loop {
-            let pace = wait.unwrap_or_else(|| self.pace().mul_f64(jitter));
+            let pace = wait.unwrap_or_else(|| spread(self.pace()));
             let mut state = self.common.state.clone();
             tokio::select! {
                 () = sleep_until(began + pace) => return,
@@ -243,7 +241,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
             StartAt::Now => match self.end_of_feed(begun).await {
                 Ok(cursor) => cursor,
                 Err(trouble) => {
-                    let why = trouble.words();
+                    let why = trouble.text();
                     tracing::warn!(subscription = %self.name, %why, "the feed's end cannot be found; its events are taken in by their time");
                     Cursor::since(begun.before(SKEW))
                 }
@@ -255,7 +253,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn end_of_feed(&self, begun: Timestamp) -> Result<Cursor, Trouble> {
-        let mut paging = Paging::discard(begun, SIZE);
+        let mut paging = Pager::discard(begun, SIZE);
         loop {
             let page = self.page(&paging).await?;
             match paging.answered(page, self.common.clock.now()) {
@@ -266,7 +264,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         }
     }
 
-    async fn page(&self, paging: &Paging<Content>) -> Result<Page<Content>, Trouble> {
+    async fn page(&self, paging: &Pager<Content>) -> Result<Page<Content>, Trouble> {
         let page = self.common.pages.page(&self.filters, paging.ask()).await?;
         let last = match &page {
             Page::Items(items) => items.last().and_then(|item| item.time),
@@ -278,7 +276,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
 
     /// From the cursor to the end, `size` items at a time.
     async fn read(&mut self, cursor: &mut Cursor, size: usize) -> Result<(), Trouble> {
-        let mut paging = Paging::resume(cursor.clone(), self.start, size);
+        let mut paging = Pager::resume(cursor.clone(), self.start, size);
         let slots = Arc::clone(&self.common.pages_at_once);
         loop {
             // Never closed. Held until what the page brought is stored.
@@ -388,7 +386,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         }
         // Subscribing does not wait for the store: what is pushed meanwhile comes again.
         self.ready = None;
-        sleep(self.common.timing.store.delay(*failures, fastrand::f64())).await;
+        sleep(self.common.timing.store.random_delay(*failures)).await;
     }
 }
 
