@@ -18,7 +18,7 @@ use crate::{
     name::{HandlerName, HookName},
     queue::{Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, Seq},
     secret,
-    server::{Answer, Peer, Service, answer},
+    server::{Answer, Peer, Service, answer, headers::bearer},
 };
 
 /// A listing without `limit` has so many rows.
@@ -172,11 +172,7 @@ impl<Q: Queue> Admin<Q> {
     fn allowed(&self, headers: &HeaderMap) -> bool {
         let Access::Tcp(token) = &self.access else { return true };
         let Some(token) = token else { return false };
-        let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let offered = offered.and_then(|value| value.split_once(' '));
-        offered.is_some_and(|(scheme, offered)| {
-            scheme.eq_ignore_ascii_case("bearer") && secret::matches(token, offered.trim())
-        })
+        bearer(headers).is_some_and(|offered| secret::matches(token, offered))
     }
 
     /// Why it is not ready: design section 9, "Readiness is: listening, and the store takes

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{Core, sockets};
+use super::{core::Core, sockets};
 use crate::{
     admin::{Access, Admin, Outside, RotateFn, view},
     altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     hooks::{self, Secrets},
-    reload::Reloadable,
+    reloadable::Reloadable,
 };
 use crate::{
     altinn::{

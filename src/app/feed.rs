@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, hooks};
+use super::{core::Core, hooks};
 use crate::{
     altinn::{
         AltinnTokens,

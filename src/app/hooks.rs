@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use anyhow::Context;
 use tokio::sync::Notify;
 
-use super::reload::Reloadable;
+use super::reloadable::Reloadable;
 use crate::{
     altinn::subscriptions::history_file::HistoryFile,
     clock::Clock,

@@ -4,10 +4,12 @@
 
 mod admin;
 pub mod altinn;
+mod core;
 mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
+mod reloadable;
 pub mod rotate;
 mod sockets;
 
@@ -26,8 +28,9 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::core::Core;
 use crate::{
-    altinn::{feed::push_gap::PushGap, subscriptions::public_url_probe::Challenge},
+    altinn::subscriptions::public_url_probe::Challenge,
     clock::Clock,
     config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -56,17 +59,6 @@ pub struct App {
     pub addresses: Vec<SocketAddr>,
     /// Where the admin API is listened for over TCP.
     pub admin_address: Option<SocketAddr>,
-}
-
-/// What most tasks need.
-struct Core {
-    config: Config,
-    clock: Clock,
-    metrics: Metrics,
-    queue: SledQueue,
-    unmatched: Arc<Unmatched>,
-    watch: PushGap,
-    stopping: Arc<AtomicBool>,
 }
 
 impl App {

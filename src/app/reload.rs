@@ -4,17 +4,11 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{handlers::Handlers, hooks::Hooks};
+use super::{handlers::Handlers, hooks::Hooks, reloadable::Reloadable};
 use crate::{
     altinn::{AltinnTokens, events_api::EventsApi},
     error_chain::in_one_line,
 };
-
-/// Something that is read from files.
-pub(super) trait Reloadable: Send + Sync {
-    /// Reads them again; on an error what was read before stays.
-    fn reload(&self) -> anyhow::Result<()>;
-}
 
 /// What can be read anew while the daemon runs.
 pub struct Reload {

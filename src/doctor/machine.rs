@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    mode_fault,
+    failures::mode_fault,
     report::{Finding, Report},
 };
 use crate::{

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::{
-    Context,
+    context::Context,
+    failures::{unexpected, unreachable},
     report::{Finding, Report},
     sign_in::SignedIn,
-    unexpected, unreachable,
 };
 use crate::altinn::http::{client::Answer, error_text::ErrorText};
 
@@ -134,7 +134,7 @@ pub(crate) async fn read_access(
         let from = context.caller.clock.now().before(DAY).to_string();
         let query = [("resourceId", id), ("role", "Recipient"), ("from", from.as_str())];
         let path = "/correspondence/api/v1/correspondence";
-        let finding = match context.get_as(signed_in, path, &query).await {
+        let finding = match context.get_as(&signed_in.token, path, &query).await {
             Err(reason) => unreachable("read access", "Altinn", &reason),
             Ok(answer) => searched(&answer),
         };

@@ -4,9 +4,9 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::{
-    Context, mode_fault, refused,
+    context::Context,
+    failures::{mode_fault, refused, unexpected, unreachable},
     report::{Finding, Report},
-    unexpected, unreachable,
 };
 use crate::{
     altinn::{

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Context,
+    context::Context,
     report::{Finding, Report},
     sign_in::SignedIn,
 };

@@ -5,10 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Context, refused,
+    context::Context,
+    failures::{refused, unexpected, unreachable},
     report::{Finding, Report},
     sign_in::SignedIn,
-    unexpected, unreachable,
 };
 use crate::{
     altinn::{
@@ -17,7 +17,10 @@ use crate::{
             maskinporten::Wanted,
             token::{AccessToken, TokenError},
         },
-        http::{client::Answer, error_text::ErrorText},
+        http::{
+            client::{Answer, LARGE},
+            error_text::ErrorText,
+        },
     },
     config::SystemUser,
 };
@@ -92,7 +95,7 @@ impl Asked<'_> {
         let path = format!("{BASE}/{path}");
         let request =
             platform.request(reqwest::Method::GET, &path, self.token.secret()).query(query);
-        let answer = self.context.caller.send("doctor", request, super::LARGE).await;
+        let answer = self.context.caller.send("doctor", request, LARGE).await;
         let answer = answer.map_err(|reason| unreachable(CHECK, "Altinn", &reason))?;
         match answer.status {
             status if status.is_success() => Ok(answer),

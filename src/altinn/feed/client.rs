@@ -15,10 +15,10 @@ use crate::{
         auth::token::TokenSource,
         events_api::{ApiError, EventsApi},
     },
-    clock::Timestamp,
     event::{
         Event,
         decode::{MAX_IDENTITY, decode_json},
+        happened,
     },
 };
 
@@ -128,7 +128,7 @@ fn one(json: &str, max_event: usize) -> Item<Content> {
     match decoded.map(|mut events| events.pop()) {
         Ok(Some(event)) => {
             let attributes = event.attributes();
-            let time = attributes.time.as_deref().and_then(time);
+            let time = attributes.time.as_deref().and_then(happened);
             Item { id: Some(attributes.id.clone()), time, content: Content::Event(event) }
         }
         Ok(None) => unreadable(json, json, "the item is empty".to_owned()),
@@ -143,14 +143,9 @@ fn unreadable(json: &str, kept: &str, reason: String) -> Item<Content> {
     let body = Bytes::copy_from_slice(kept.as_bytes());
     Item {
         id: id.map(str::to_owned),
-        time: text("time").and_then(time),
+        time: text("time").and_then(happened),
         content: Content::Unreadable { body, reason },
     }
-}
-
-fn time(text: &str) -> Option<Timestamp> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp::try_from(time).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     altinn::http::error_text::ErrorText,
     clock::{Clock, Timestamp},
-    event::Arrival,
+    event::{Arrival, happened},
     metrics::{HookLabels, Metrics, SkipLabels},
     name::HookName,
     queue::Appended,
@@ -145,7 +145,7 @@ impl PushGap {
     ) {
         let Shared { clock, metrics, started, settle, .. } = &*self.0;
         let now = clock.now();
-        let time = time(arrival);
+        let time = arrival.event.attributes().time.as_deref().and_then(happened);
         let slack = *settle / SKEW;
         self.change(name, |ways| {
             ways.last_row = Some(now);
@@ -219,11 +219,6 @@ impl PushGap {
 
 fn key(arrival: &Arrival) -> String {
     Arrival::idempotency_key(&arrival.origin, arrival.event.attributes())
-}
-
-fn time(arrival: &Arrival) -> Option<Timestamp> {
-    let time: jiff::Timestamp = arrival.event.attributes().time.as_deref()?.parse().ok()?;
-    Timestamp::try_from(time).ok()
 }
 
 #[cfg(test)]

@@ -218,14 +218,12 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn kept(&mut self) -> Option<Option<Cursor>> {
-        let mut failures = 0;
-        let kept = loop {
-            match self.common.queue.bookmark(&self.bookmark).await {
-                Ok(kept) => break kept,
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
+        let bookmark = self.bookmark.clone();
+        let ask = |queue: Q| {
+            let bookmark = bookmark.clone();
+            async move { queue.bookmark(&bookmark).await }
         };
+        let kept = self.when_the_store_can(ask).await?;
         let read = kept.map(|place| Cursor::decode(&place)).transpose();
         Some(read.unwrap_or_else(|_| {
             tracing::error!(subscription = %self.name, "the kept cursor of the feed cannot be read; the last two days are read again");
@@ -351,42 +349,49 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
 
     /// Stores these and the cursor; waits while the store takes nothing. `None` when it is closed.
     async fn keep(&mut self, arrivals: Vec<Arrival>, cursor: &Cursor) -> Option<Vec<Appended>> {
-        let mut failures = 0;
-        loop {
-            let bookmark = Bookmark { name: self.bookmark.clone(), place: cursor.encode() };
-            match self.common.queue.append_with(arrivals.clone(), Some(bookmark)).await {
-                Ok(appended) => return Some(appended),
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
-        }
+        let bookmark = Bookmark { name: self.bookmark.clone(), place: cursor.encode() };
+        self.when_the_store_can(|queue| {
+            let (arrivals, bookmark) = (arrivals.clone(), bookmark.clone());
+            async move { queue.append_with(arrivals, Some(bookmark)).await }
+        })
+        .await
     }
 
     async fn bury(&mut self, body: bytes::Bytes, reason: String) -> Option<()> {
         let media_type = "application/cloudevents+json".to_owned();
         let push = RawPush { hook: self.name.clone(), media_type, body };
         let failure = Failure { reason: format!("from the feed: {reason}"), answer: None };
-        let mut failures = 0;
-        loop {
-            match self.common.queue.bury_raw(push.clone(), failure.clone()).await {
-                Ok(()) => break,
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
-        }
+        self.when_the_store_can(|queue| {
+            let (push, failure) = (push.clone(), failure.clone());
+            async move { queue.bury_raw(push, failure).await }
+        })
+        .await?;
         self.common.watch.skipped(&self.name, "unreadable", 1);
         tracing::warn!(subscription = %self.name, reason, "kept an item of the feed that is no CloudEvent as a dead letter");
         Some(())
     }
 
-    async fn wait_for_store(&mut self, error: &QueueError, failures: &mut u32) {
-        *failures = failures.saturating_add(1);
-        if *failures == 1 {
-            tracing::warn!(subscription = %self.name, %error, "the feed waits for the store");
+    /// Asks the store until it does it, with growing pauses; `None` when it is closed.
+    async fn when_the_store_can<T, F>(&mut self, ask: impl Fn(Q) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        let mut failures = 0_u32;
+        loop {
+            match ask(self.common.queue.clone()).await {
+                Ok(done) => return Some(done),
+                Err(QueueError::Closed) => return None,
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!(subscription = %self.name, %error, "the feed waits for the store");
+                    }
+                    failures = failures.saturating_add(1);
+                    // Subscribing does not wait for the store: what is pushed meanwhile comes again.
+                    self.ready = None;
+                    sleep(self.common.timing.store.random_delay(failures)).await;
+                }
+            }
         }
-        // Subscribing does not wait for the store: what is pushed meanwhile comes again.
-        self.ready = None;
-        sleep(self.common.timing.store.random_delay(*failures)).await;
     }
 }
 
