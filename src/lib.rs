@@ -1,7 +1,7 @@
 //! brevdue receives events and never loses one: it stores every `CloudEvent` durably before it
 //! answers 200, and forwards it to local handlers until they have it.
 //!
-//! The map of the house is `docs/ARCHITECTURE.md`; `tests/tidy.rs` holds its layers.
+//! The map of the house is `docs/ARCHITECTURE.md`; `tests/tidy` holds its layers.
 
 pub mod admin;
 pub mod altinn;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{core::Core, sockets};
 use crate::{
-    admin::{Access, Admin, Outside, RotateFn, view},
+    admin::{Access, Admin, Outside, RotateFn, schema},
     altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
     clock::Timestamp,
     metrics::{HookLabels, Metrics},
@@ -80,7 +80,7 @@ fn outside(core: &Core, state: Option<watch::Receiver<Status>>, rotate: RotateFn
     let unmatched = move || {
         let seen = unmatched.snapshot();
         let (last_type, last_at) = seen.last.unzip();
-        view::Unmatched { count: seen.count, last_type, last_at }
+        schema::Unmatched { count: seen.count, last_type, last_at }
     };
     let stopping = Arc::clone(&core.stopping);
     Arc::new(Outside {
@@ -96,7 +96,7 @@ fn subscription(
     state: &Status,
     watch: &PushGap,
     metrics: &Metrics,
-) -> view::Subscription {
+) -> schema::Subscription {
     let ways = watch.ways(name);
     let known = state.subscriptions.get(name).cloned().unwrap_or_default();
     let word = match (known.checked, known.id, known.validated) {
@@ -107,7 +107,7 @@ fn subscription(
     };
     let pushed = metrics.last_push_seconds.get(&HookLabels::new(name)).map(|gauge| gauge.get());
     let error = known.error.as_ref().or(state.error.as_ref());
-    view::Subscription {
+    schema::Subscription {
         name: name.to_string(),
         id: known.id.map(|id| id.0.to_string()),
         state: word.to_owned(),

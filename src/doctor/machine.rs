@@ -14,7 +14,7 @@ use super::{
     report::{Finding, Report},
 };
 use crate::{
-    admin::view,
+    admin::schema,
     clock::Clock,
     config::{Config, SourceAuth},
     secret::SecretFile,
@@ -34,7 +34,7 @@ const OLD: Duration = Duration::from_secs(60 * 60);
 /// Every check of this machine; `status` is what a running daemon says.
 pub fn check(
     config: &Config,
-    status: Option<&view::Status>,
+    status: Option<&schema::Status>,
     clock: &Clock,
     report: &mut Report<'_>,
 ) {
@@ -136,7 +136,7 @@ fn timed(data_dir: &Path) -> io::Result<Duration> {
     Ok(times.get(SYNCS / 2).copied().unwrap_or_default())
 }
 
-fn queue(status: Option<&view::Status>, clock: &Clock) -> Finding {
+fn queue(status: Option<&schema::Status>, clock: &Clock) -> Finding {
     let Some(status) = status else {
         return Finding::skipped(QUEUE, "no daemon answers on admin.socket, or not to this user");
     };
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{clock::Timestamp, doctor::report::Outcome};
 
-    fn waiting(oldest: Option<Timestamp>) -> view::Status {
+    fn waiting(oldest: Option<Timestamp>) -> schema::Status {
         let handler = serde_json::json!({
             "name": "arkiv", "configured": true, "pending": 1, "in_flight": 0, "retrying": 1,
             "dead_letters": 0, "oldest": oldest,

@@ -93,7 +93,7 @@ fn definer<'m>(
 }
 
 fn read(file: &Path, text: &str, places: &BTreeMap<Place, &Path>) -> Module {
-    let tokens = without_tests(tokens(text));
+    let tokens = without_tests(&tokens(text));
     let mut reader = Reader {
         own: place(file),
         places,
@@ -118,22 +118,18 @@ impl Reader<'_> {
         let mut base = match first.as_str() {
             "crate" => Place::new(),
             "self" => self.own.clone(),
-            "super" => self.parent(&self.own)?,
+            "super" => parent(&self.own)?,
             name => self.named(name)?,
         };
         let mut rest = rest;
         while let Some((name, below)) = rest.split_first()
             && name == "super"
         {
-            base = self.parent(&base)?;
+            base = parent(&base)?;
             rest = below;
         }
         base.extend(rest.iter().cloned());
         Some(base)
-    }
-
-    fn parent(&self, place: &[String]) -> Option<Place> {
-        place.split_last().map(|(_, parent)| parent.to_vec())
     }
 
     /// A child module, or a module that was imported.
@@ -250,6 +246,10 @@ impl Reader<'_> {
     }
 }
 
+fn parent(place: &[String]) -> Option<Place> {
+    place.split_last().map(|(_, parent)| parent.to_vec())
+}
+
 fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
@@ -269,12 +269,9 @@ fn tokens(text: &str) -> Vec<String> {
             _ => first.len_utf8(),
         };
         let (token, after) = rest.split_at(length);
-        if is_name(token) && !token.contains('"')
-            || !(token.starts_with(['/', '"', '\'']) || token.contains('"'))
-        {
-            if !token.trim().is_empty() {
-                tokens.push(token.to_owned());
-            }
+        let text_or_comment = token.starts_with(['/', '\'']) || token.contains('"');
+        if !text_or_comment && !token.trim().is_empty() {
+            tokens.push(token.to_owned());
         }
         rest = after;
     }
@@ -326,13 +323,13 @@ fn character(text: &str) -> usize {
 }
 
 /// Leaves out every item that stands under `#[cfg(test)]`.
-fn without_tests(tokens: Vec<String>) -> Vec<String> {
+fn without_tests(tokens: &[String]) -> Vec<String> {
     const TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     let mut kept = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
         if tokens[at..].iter().take(TEST.len()).eq(TEST) {
-            at = item_end(&tokens, at + TEST.len());
+            at = item_end(tokens, at + TEST.len());
         } else {
             kept.push(tokens[at].clone());
             at += 1;

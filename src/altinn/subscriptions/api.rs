@@ -70,7 +70,7 @@ pub struct Observed {
     /// As Altinn writes it; can hold a secret, ours or another's.
     #[serde(rename = "endPoint", alias = "endpoint", default)]
     pub endpoint: Option<String>,
-    /// OwnRow have none.
+    /// Ours have none.
     #[serde(rename = "sourceFilter", default)]
     pub source: Option<String>,
     /// Lower case.

@@ -64,7 +64,7 @@ pub struct Listed {
 pub struct Planned {
     /// For each configured subscription.
     pub subscriptions: Vec<PlannedChange>,
-    /// OwnRow, but not wanted.
+    /// Ours, but not wanted.
     pub stale: Vec<Stale>,
     /// Not ours; not touched.
     pub foreign: Vec<SubscriptionId>,
@@ -99,7 +99,7 @@ pub struct PlannedChange {
 pub struct Applied {
     /// For each configured subscription.
     pub subscriptions: Vec<AppliedChange>,
-    /// OwnRow, but not wanted.
+    /// Ours, but not wanted.
     pub stale: Vec<AppliedStale>,
     /// Not ours; not touched.
     pub foreign: Vec<SubscriptionId>,

@@ -1,6 +1,6 @@
 //! What is wanted against what Altinn has, and what to do about the difference. Pure.
 //!
-//! Owns the comparison, the question whose a subscription is, and when one may go: what replaces
+//! Owns the comparison, and when a subscription of ours may go: what replaces
 //! it comes first, is validated, and both stay for the overlap. What is not ours is only counted.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -94,7 +94,7 @@ pub enum Missing {
     OtherFilters,
 }
 
-/// OwnRow, but not wanted.
+/// Ours, but not wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stale {
     /// Which.
@@ -144,7 +144,7 @@ pub enum StaleReason {
 pub struct Plan {
     /// One for each wanted subscription, in the order they were given.
     pub changes: Vec<Change>,
-    /// OwnRow, but not wanted.
+    /// Ours, but not wanted.
     pub stale: Vec<Stale>,
     /// Not ours: never touched.
     pub foreign: Vec<SubscriptionId>,

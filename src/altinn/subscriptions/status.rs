@@ -22,7 +22,7 @@ pub struct Status {
     pub subscriptions: BTreeMap<HookName, SubscriptionStatus>,
     /// Subscriptions of the same identity with endpoints that are not ours.
     pub foreign: usize,
-    /// OwnRow, but not wanted.
+    /// Ours, but not wanted.
     pub stale: Vec<Stale>,
     /// When Altinn was last asked with success.
     pub checked: Option<Timestamp>,

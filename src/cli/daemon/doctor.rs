@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{
         admin_client::AdminClient,
         output::{print_json, printable},
@@ -75,7 +75,7 @@ async fn examine(config: &Config, report: &mut Report<'_>) {
 }
 
 /// What a running daemon says; `None` if none runs, or this user may not ask it.
-async fn status(config: &Config) -> Option<view::Status> {
+async fn status(config: &Config) -> Option<schema::Status> {
     let client = AdminClient::new(&config.admin.socket).ok()?;
     client.get("/v1/status", &[]).await.ok()
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use super::events;
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{
         admin_client::AdminClient,
         output::{Table, or_dash, print_json, printable},
@@ -68,7 +68,7 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
             }
             Command::Show { id, json } => {
                 let path = format!("/v1/dead-letters/{id}");
-                let letter: view::DeadLetter = client.get(&path, &[]).await?;
+                let letter: schema::DeadLetter = client.get(&path, &[]).await?;
                 if *json { print_json(&letter) } else { show(&letter) }
             }
             Command::Retry(which) => each(&client, which, Method::POST, "/retry", "retried").await,
@@ -81,7 +81,7 @@ async fn fetch(
     client: &AdminClient,
     handler: Option<&str>,
     limit: usize,
-) -> anyhow::Result<Vec<view::DeadLetter>> {
+) -> anyhow::Result<Vec<schema::DeadLetter>> {
     let mut query = vec![("limit", limit.to_string())];
     query.extend(handler.map(|name| ("handler", name.to_owned())));
     client.get("/v1/dead-letters", &query).await
@@ -126,7 +126,7 @@ async fn each(
     Ok(())
 }
 
-fn list(letters: &[view::DeadLetter]) -> anyhow::Result<()> {
+fn list(letters: &[schema::DeadLetter]) -> anyhow::Result<()> {
     let mut table = Table::new(["ID", "BURIED", "ATTEMPTS", "TYPE", "REASON"]);
     for letter in letters {
         table.row([
@@ -140,7 +140,7 @@ fn list(letters: &[view::DeadLetter]) -> anyhow::Result<()> {
     Ok(table.write(&mut io::stdout().lock())?)
 }
 
-fn show(letter: &view::DeadLetter) -> anyhow::Result<()> {
+fn show(letter: &schema::DeadLetter) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "id:       {}", letter.id)?;
     writeln!(out, "buried:   {}", letter.buried)?;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{
         admin_client::AdminClient,
         output::{Table, print_json},
@@ -65,20 +65,20 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
                 if !oldest {
                     query.push(("newest", String::new()));
                 }
-                let events: Vec<view::Event> = client.get("/v1/events", &query).await?;
+                let events: Vec<schema::Event> = client.get("/v1/events", &query).await?;
                 if *json { print_json(&events) } else { list(&events) }
             }
             Command::Show { seq, json } => {
-                let event: view::Event = client.get(&format!("/v1/events/{seq}"), &[]).await?;
+                let event: schema::Event = client.get(&format!("/v1/events/{seq}"), &[]).await?;
                 if *json { print_json(&event) } else { show(&event) }
             }
             Command::Replay { handler, from, json } => {
                 let path = format!("/v1/handlers/{handler}/replay");
-                let replay: view::Replay = client.post(&path, &[("from", from.clone())]).await?;
+                let replay: schema::Replay = client.post(&path, &[("from", from.clone())]).await?;
                 if *json {
                     return print_json(&replay);
                 }
-                let view::Replay { handler, events } = replay;
+                let schema::Replay { handler, events } = replay;
                 let words = if events == 1 { "event comes" } else { "events come" };
                 Ok(writeln!(io::stdout(), "{events} {words} to {handler} again")?)
             }
@@ -86,7 +86,7 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
     })
 }
 
-fn list(events: &[view::Event]) -> anyhow::Result<()> {
+fn list(events: &[schema::Event]) -> anyhow::Result<()> {
     let mut table = Table::new(["SEQ", "RECEIVED", "FROM", "TYPE", "ID"]);
     for event in events {
         table.row([
@@ -100,7 +100,7 @@ fn list(events: &[view::Event]) -> anyhow::Result<()> {
     Ok(table.write(&mut io::stdout().lock())?)
 }
 
-pub(in crate::cli) fn show(event: &view::Event) -> anyhow::Result<()> {
+pub(in crate::cli) fn show(event: &schema::Event) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if let Some(json) = &event.event {
         writeln!(out, "{json}")?;

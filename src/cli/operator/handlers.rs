@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use super::status;
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{admin_client::AdminClient, output::print_json, runtime::block_on},
     config::Config,
     name::HandlerName,
@@ -42,7 +42,7 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
     block_on(async {
         match command {
             Command::List { json } => {
-                let handlers: Vec<view::Handler> = client.get("/v1/handlers", &[]).await?;
+                let handlers: Vec<schema::Handler> = client.get("/v1/handlers", &[]).await?;
                 if *json {
                     return print_json(&handlers);
                 }

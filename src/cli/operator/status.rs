@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{
         admin_client::AdminClient,
         output::{Table, or_dash, print_json, printable},
@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
     let client = AdminClient::new(&config.admin.socket)?;
     block_on(async {
         loop {
-            let status: view::Status = client.get("/v1/status", &[]).await?;
+            let status: schema::Status = client.get("/v1/status", &[]).await?;
             if arguments.ready {
                 anyhow::ensure!(status.ready, "not ready: {}", or_dash(status.not_ready));
                 return Ok(());
@@ -53,7 +53,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
     })
 }
 
-fn write(status: &view::Status, clear: bool) -> anyhow::Result<()> {
+fn write(status: &schema::Status, clear: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if clear {
         write!(out, "\x1b[2J\x1b[H")?;
@@ -81,7 +81,7 @@ fn write(status: &view::Status, clear: bool) -> anyhow::Result<()> {
     Ok(handlers(&status.handlers).write(&mut out)?)
 }
 
-fn subscriptions(rows: &[view::Subscription]) -> Table<8> {
+fn subscriptions(rows: &[schema::Subscription]) -> Table<8> {
     let head =
         ["SUBSCRIPTION", "ID", "STATE", "SINCE", "LAST PUSH", "FEED READ", "PUSH/FEED", "TROUBLE"];
     let mut table = Table::new(head);
@@ -100,7 +100,7 @@ fn subscriptions(rows: &[view::Subscription]) -> Table<8> {
     table
 }
 
-pub(in crate::cli) fn handlers(rows: &[view::Handler]) -> Table<6> {
+pub(in crate::cli) fn handlers(rows: &[schema::Handler]) -> Table<6> {
     let head = ["HANDLER", "PENDING", "IN FLIGHT", "RETRYING", "DEAD LETTERS", "OLDEST"];
     let mut table = Table::new(head);
     for row in rows {

@@ -191,7 +191,7 @@ fn show_applied(applied: &Applied) -> anyhow::Result<()> {
     Ok(table.write(&mut io::stdout().lock())?)
 }
 
-/// OwnRow, but not wanted.
+/// Ours, but not wanted.
 fn not_wanted(stale: &Stale, outcome: String) -> [String; 6] {
     let action = match stale.fate {
         Fate::Remove => "remove".to_owned(),

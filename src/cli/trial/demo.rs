@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::view,
+    admin::schema,
     cli::{admin_client::AdminClient, runtime::block_on},
     http_client,
     simulator::{
@@ -145,13 +145,13 @@ async fn until<T, F: Future<Output = Option<T>>>(
 }
 
 async fn ready(admin: &AdminClient, child: &mut Child) -> anyhow::Result<()> {
-    let look = || async { admin.get::<view::Status>("/v1/status", &[]).await.ok() };
+    let look = || async { admin.get::<schema::Status>("/v1/status", &[]).await.ok() };
     until("readiness", child, || async { look().await.filter(|s| s.ready).map(drop) }).await
 }
 
-async fn validated(admin: &AdminClient, child: &mut Child) -> anyhow::Result<view::Subscription> {
+async fn validated(admin: &AdminClient, child: &mut Child) -> anyhow::Result<schema::Subscription> {
     let look = || async {
-        let rows: Vec<view::Subscription> = admin.get("/v1/subscriptions", &[]).await.ok()?;
+        let rows: Vec<schema::Subscription> = admin.get("/v1/subscriptions", &[]).await.ok()?;
         rows.into_iter().find(|row| row.state == "validated")
     };
     until("the validation", child, look).await

@@ -1,7 +1,7 @@
 //! A reader over the merged tree that collects every problem with its key's path.
 //!
 //! Owns the walk: which keys were asked for, which nobody asked for, and what stands nearest to
-//! them. What a value means is `leaf`'s and `check`'s. A `Reported` can be had only by noting a
+//! them. What a value means is `setting`'s and the tables'. A `Reported` can be had only by noting a
 //! problem, so a part that could not be read has always been told.
 
 use std::{

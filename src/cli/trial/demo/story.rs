@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::handler::Printing;
-use crate::{admin::view, cli::admin_client::AdminClient, simulator::workspace};
+use crate::{admin::schema, cli::admin_client::AdminClient, simulator::workspace};
 
 /// One line: a word for the stage, and what happened.
 fn say(stage: &str, what: &str) -> anyhow::Result<()> {
@@ -35,7 +35,7 @@ pub(super) fn signed_in(requests: &Value) -> anyhow::Result<()> {
     )
 }
 
-pub(super) fn subscribed(row: &view::Subscription, took: Duration) -> anyhow::Result<()> {
+pub(super) fn subscribed(row: &schema::Subscription, took: Duration) -> anyhow::Result<()> {
     let (name, id) = (&row.name, row.id.as_deref().unwrap_or("-"));
     let (resource, subject) = (workspace::RESOURCE, workspace::ORG);
     say("subscribe", &format!("{name} is subscription {id}: {resource}, subject {subject}"))?;
@@ -55,7 +55,7 @@ pub(super) async fn first_event(
     admin: &AdminClient,
 ) -> anyhow::Result<()> {
     say("one event", &format!("id {id}"))?;
-    let events: Vec<view::Event> = admin.get("/v1/events", &[("limit", "1000".into())]).await?;
+    let events: Vec<schema::Event> = admin.get("/v1/events", &[("limit", "1000".into())]).await?;
     // With `retain = "0s"` a delivered event soon leaves the log.
     if let Some(event) = events.iter().find(|event| event.id == id) {
         let (received, seq) = (event.received, &event.seq);
@@ -73,7 +73,7 @@ pub(super) async fn first_event(
 pub(super) fn totals(
     ids: &[String],
     handler: &Printing,
-    status: &view::Status,
+    status: &schema::Status,
     took: Duration,
 ) -> anyhow::Result<()> {
     let last = handler.got().len();
