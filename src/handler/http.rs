@@ -16,6 +16,7 @@ use super::{Attempt, Handler, Outcome, context::Context};
 use crate::{
     clock::{Clock, Timestamp},
     config::{self, ContentMode, HttpTarget},
+    error_chain::causes,
     event::Event,
     http_client::{self, ClientError},
     queue::Failure,
@@ -215,8 +216,8 @@ fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
     }
-    let sources = std::iter::successors(error.source(), |error| (*error).source());
-    let deepest = sources.last().map_or_else(|| "the request failed".to_owned(), cause);
+    let deepest = causes(error).into_iter().skip(1).last();
+    let deepest = deepest.map_or_else(|| "the request failed".to_owned(), cause);
     if error.is_connect() { format!("cannot connect: {deepest}") } else { deepest }
 }
 
