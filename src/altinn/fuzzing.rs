@@ -5,18 +5,20 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 
 use super::{
-    call, endpoint, exchange,
+    auth::exchange,
     feed::{
-        page::{self, Content},
-        paging::{Item, Page},
+        client::{self, Content},
+        pager::{Item, Page},
     },
+    http::client as calls,
+    subscriptions::hook_url,
 };
-pub use super::{call::MAX_RETRY_AFTER, endpoint::redacted};
+pub use super::{http::client::MAX_RETRY_AFTER, subscriptions::hook_url::redacted};
 use crate::clock::Timestamp;
 
 /// The items of a page of the feed; `None` if it is no page.
 pub fn page(body: &[u8], max_event: usize) -> Option<Vec<Item<Content>>> {
-    match page::read(body, max_event) {
+    match client::read(body, max_event) {
         Ok(Page::Items(items)) => Some(items),
         Ok(Page::TooLarge) | Err(_) => None,
     }
@@ -30,11 +32,11 @@ pub fn token(body: &str) -> Option<(&str, Timestamp)> {
 
 /// The one spelling of an endpoint.
 pub fn normal(url: &str) -> String {
-    endpoint::normal(url)
+    hook_url::normal(url)
 }
 
 /// The wait that a `Retry-After` asks for.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = HeaderValue::from_str(value).ok()?;
-    call::retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
+    calls::retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
 }

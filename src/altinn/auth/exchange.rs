@@ -114,7 +114,7 @@ fn refused(answer: &Answer) -> TokenError {
 }
 
 /// The JWT out of a body that is bare or a JSON string, if it looks like one.
-pub(super) fn bare(body: &str) -> Option<&str> {
+pub(in crate::altinn) fn bare(body: &str) -> Option<&str> {
     let body = body.trim();
     let body = body.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(body);
     let legal = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
@@ -123,7 +123,7 @@ pub(super) fn bare(body: &str) -> Option<&str> {
 }
 
 /// `exp`, read without verification: the token is Altinn's to judge, we only need its lifetime.
-pub(super) fn expires(jwt: &str) -> Option<Timestamp> {
+pub(in crate::altinn) fn expires(jwt: &str) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Claims {
         exp: serde_json::Number,

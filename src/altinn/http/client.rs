@@ -112,7 +112,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(in crate::altinn) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?;
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     let wait = match seconds {

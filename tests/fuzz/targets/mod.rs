@@ -32,6 +32,7 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("certificate", operator::certificate),
     ("value", store::value),
     ("frame", store::frame),
-    ("mark", store::mark),
+    ("high-water", store::high_water),
+    ("wal", store::wal),
     ("cursor", store::cursor),
 ];

@@ -11,8 +11,13 @@ pub(crate) fn frame(input: &[u8]) -> bool {
 }
 
 /// The store's high-water file.
-pub(crate) fn mark(input: &[u8]) -> bool {
-    brevdue::queue::sled::fuzz_mark(input)
+pub(crate) fn high_water(input: &[u8]) -> bool {
+    brevdue::queue::sled::fuzz_high_water(input)
+}
+
+/// A segment of the write-ahead log, or commits of one.
+pub(crate) fn wal(input: &[u8]) -> bool {
+    brevdue::store::fuzz_wal(input)
 }
 
 /// A bookmark's place: how far the feed was read.
