@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::Timestamp;
+use super::timestamp::Timestamp;
 
 /// The wall clock may leave the steady one by this much between two looks. A clock that is slewed
 /// goes wrong by at most 500 ppm, 43 s a day, and a leap second is one second; an age that decides

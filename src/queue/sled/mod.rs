@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod options;
 mod read;
+mod read_error;
 mod shared;
 mod state;
 pub mod verify;
