@@ -38,7 +38,7 @@ pub struct StoredEvent {
     /// The subscriptions or sources that it belongs to.
     pub from: Vec<HookName>,
     /// Belonged to these already when it was stored before: a handler that matched it then does
-    /// not get it again (see [`Arrival::only_by_hook`]).
+    /// not get it again (see [`crate::event::Arrival::only_by_hook`]).
     pub already: Vec<HookName>,
     /// The event.
     pub event: Event,
