@@ -1,4 +1,4 @@
-//! Growing, jittered delays: one pure function for handlers and for calls to Altinn.
+//! Growing, jittered delays, for handlers and for calls to Altinn.
 
 use std::time::Duration;
 
@@ -49,10 +49,20 @@ impl Backoff {
         Duration::from_secs_f64(step * (0.5 + 0.5 * jitter.clamp(0.0, 1.0)))
     }
 
+    /// The delay after the `attempt`-th failure, with its own jitter.
+    pub fn random_delay(&self, attempt: u32) -> Duration {
+        self.delay(attempt, fastrand::f64())
+    }
+
     /// The longest delay.
     pub fn max(&self) -> Duration {
         self.max
     }
+}
+
+/// An interval that is up to a tenth shorter or longer: it spreads those who began together.
+pub fn spread(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 #[cfg(test)]
@@ -90,6 +100,15 @@ mod tests {
         fn a_delay_is_between_half_its_step_and_the_cap(attempt in 0u32..5000, jitter in 0.0..1.0) {
             let delay = backoff().delay(attempt, jitter);
             prop_assert!(delay >= Duration::from_millis(500) && delay <= backoff().max());
+            let delay = backoff().random_delay(attempt);
+            prop_assert!(delay >= Duration::from_millis(500) && delay <= backoff().max());
+        }
+
+        #[test]
+        fn an_interval_is_spread_by_a_tenth_at_the_most(seconds in 1u64..100_000) {
+            let interval = Duration::from_secs(seconds);
+            let spread = spread(interval);
+            prop_assert!(spread >= interval * 89 / 100 && spread <= interval * 111 / 100);
         }
     }
 }

@@ -36,28 +36,3 @@ pub fn start(log: &Log) -> Result<(), TelemetryError> {
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
     Ok(())
 }
-
-/// An error and its causes in one line. Many errors name their cause themselves; it is not said
-/// twice.
-pub fn words(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut told, cause| {
-        let cause = cause.to_string();
-        if !told.ends_with(&cause) {
-            let colon = if told.is_empty() { "" } else { ": " };
-            told.extend([colon, &cause]);
-        }
-        told
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let cause = io::Error::from(io::ErrorKind::NotFound);
-        let error = anyhow::Error::new(cause).context("cannot read it: entity not found");
-        assert_eq!(words(&error.context("starting")), "starting: cannot read it: entity not found");
-    }
-}

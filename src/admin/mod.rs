@@ -1,10 +1,10 @@
 //! The admin API: health, metrics, status, events, dead letters and handlers, over a Unix socket and, if
 //! configured, TCP.
 //!
-//! Owns the paths and who may use them. What is answered is in `view`; it reads the queue, and
+//! Owns the paths and who may use them. What is answered is in `schema`; it reads the queue, and
 //! what only the composition root knows comes through [`Outside`].
 
-pub mod view;
+pub mod schema;
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use crate::{
     name::{HandlerName, HookName},
     queue::{Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, Seq},
     secret,
-    server::{Answer, Peer, Service, answer},
+    server::{Answer, Peer, Service, answer, headers::bearer},
 };
 
 /// A listing without `limit` has so many rows.
@@ -49,9 +49,9 @@ pub enum RotateError {
 /// What the admin API cannot see by itself.
 pub struct Outside {
     /// The subscriptions as Altinn has them.
-    pub subscriptions: Box<dyn Fn() -> Vec<view::Subscription> + Send + Sync>,
+    pub subscriptions: Box<dyn Fn() -> Vec<schema::Subscription> + Send + Sync>,
     /// Events that no handler matched.
-    pub unmatched: Box<dyn Fn() -> view::Unmatched + Send + Sync>,
+    pub unmatched: Box<dyn Fn() -> schema::Unmatched + Send + Sync>,
     /// False from the moment that stopping begins.
     pub accepting: Box<dyn Fn() -> bool + Send + Sync>,
     /// Makes a new secret.
@@ -175,11 +175,7 @@ impl<Q: Queue> Admin<Q> {
     fn allowed(&self, headers: &HeaderMap) -> bool {
         let Access::Tcp(token) = &self.access else { return true };
         let Some(token) = token else { return false };
-        let offered = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let offered = offered.and_then(|value| value.split_once(' '));
-        offered.is_some_and(|(scheme, offered)| {
-            scheme.eq_ignore_ascii_case("bearer") && secret::matches(token, offered.trim())
-        })
+        bearer(headers).is_some_and(|offered| secret::matches(token, offered))
     }
 
     /// Why it is not ready. Ready is: listening, and the store takes events and is whole.
@@ -246,19 +242,19 @@ impl<Q: Queue> Admin<Q> {
             ("POST", ["subscriptions", name, "rotate"]) => self.rotate(name).await,
             ("GET", ["events"]) => {
                 let events = self.queue.events(asked.page()?).await?;
-                Ok(ok(&events.iter().map(view::Event::summary).collect::<Vec<_>>()))
+                Ok(ok(&events.iter().map(schema::Event::summary).collect::<Vec<_>>()))
             }
             ("GET", ["events", seq]) => {
                 let seq: Seq = seq.parse().map_err(|_| Fault::NotFound)?;
-                Ok(ok(&view::Event::whole(&self.queue.event(seq).await?)))
+                Ok(ok(&schema::Event::whole(&self.queue.event(seq).await?)))
             }
             ("GET", ["dead-letters"]) => {
                 let handler = asked.handler()?;
                 let letters = self.queue.dead_letters(handler.as_ref(), asked.page()?).await?;
-                Ok(ok(&letters.iter().map(view::DeadLetter::summary).collect::<Vec<_>>()))
+                Ok(ok(&letters.iter().map(schema::DeadLetter::summary).collect::<Vec<_>>()))
             }
             ("GET", ["dead-letters", id]) => {
-                Ok(ok(&view::DeadLetter::whole(&self.queue.dead_letter(&letter(id)?).await?)))
+                Ok(ok(&schema::DeadLetter::whole(&self.queue.dead_letter(&letter(id)?).await?)))
             }
             ("DELETE", ["dead-letters", id]) => {
                 self.queue.discard(&letter(id)?).await?;
@@ -270,7 +266,7 @@ impl<Q: Queue> Admin<Q> {
             }
             ("GET", ["handlers"]) => {
                 let census = self.queue.census().await?;
-                Ok(ok(&census.handlers.iter().map(view::Handler::from).collect::<Vec<_>>()))
+                Ok(ok(&census.handlers.iter().map(schema::Handler::from).collect::<Vec<_>>()))
             }
             (_, ["handlers", name, rest @ ..]) => {
                 let name = name.parse().map_err(|_| Fault::NotFound)?;
@@ -299,7 +295,7 @@ impl<Q: Queue> Admin<Q> {
                     .parse()
                     .map_err(|error: InvalidReplayFrom| Fault::Bad(format!("from is {error}")))?;
                 let events = self.queue.replay(name, from).await?;
-                return Ok(ok(&view::Replay { handler: name.to_string(), events }));
+                return Ok(ok(&schema::Replay { handler: name.to_string(), events }));
             }
             ("DELETE", []) => {
                 self.queue.forget(name).await?;
@@ -323,7 +319,7 @@ impl<Q: Queue> Admin<Q> {
     }
 
     async fn status(&self) -> Result<Answer, Fault> {
-        let status = view::Status::new(
+        let status = schema::Status::new(
             &self.queue.census().await?,
             (self.outside.subscriptions)(),
             (self.outside.unmatched)(),
@@ -364,7 +360,7 @@ fn failed(fault: Fault) -> Answer {
             (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         }
     };
-    answer::json(status, &view::Error { error: message })
+    answer::json(status, &schema::Error { error: message })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    feed::watch::Watch,
-    state::{State, SubscriptionState},
+    feed::push_gap::PushGap,
+    subscriptions::status::{Status, SubscriptionStatus},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What is wrong with a subscription, in words for people; nothing if it works.
-pub fn troubles(name: &HookName, state: &State, watch: &Watch) -> Vec<String> {
+pub fn troubles(name: &HookName, state: &Status, watch: &PushGap) -> Vec<String> {
     let known = state.subscriptions.get(name).cloned().unwrap_or_default();
     let ways = watch.ways(name);
     let mut troubles = Vec::new();
@@ -31,11 +31,11 @@ pub fn troubles(name: &HookName, state: &State, watch: &Watch) -> Vec<String> {
         troubles.push(format!("Altinn does not take the subscription: {error}"));
     }
     match known {
-        SubscriptionState { checked: None, .. } | SubscriptionState { validated: true, .. } => {}
-        SubscriptionState { id: None, .. } => {
+        SubscriptionStatus { checked: None, .. } | SubscriptionStatus { validated: true, .. } => {}
+        SubscriptionStatus { id: None, .. } => {
             troubles.push("Altinn does not have the subscription".to_owned());
         }
-        SubscriptionState { id: Some(_), .. } => {
+        SubscriptionStatus { id: Some(_), .. } => {
             troubles.push("the subscription is not validated: nothing is pushed".to_owned());
         }
     }
@@ -54,9 +54,9 @@ pub struct Monitor {
     /// The subscriptions.
     pub names: Vec<HookName>,
     /// What Altinn says of them.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<Status>,
     /// Which way events come.
-    pub watch: Watch,
+    pub watch: PushGap,
     /// Between two looks.
     pub interval: Duration,
     /// A subscription may be missing or not validated for so long before that is told: it is so
@@ -100,7 +100,7 @@ impl Monitor {
         }
     }
 
-    fn is_on_its_way(&self, known: &SubscriptionState, now: Timestamp) -> bool {
+    fn is_on_its_way(&self, known: &SubscriptionStatus, now: Timestamp) -> bool {
         let lately = known.since.is_none_or(|since| now.since(since) < self.grace);
         !known.validated && known.error.is_none() && lately
     }
@@ -123,21 +123,21 @@ fn tell(name: &HookName, troubles: &[String], told: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::altinn::{api::SubscriptionId, problem::Words};
+    use crate::altinn::{http::error_text::ErrorText, subscriptions::api::SubscriptionId};
 
     #[test]
     fn each_trouble_is_told_in_words() {
         let name: HookName = "a".parse().unwrap();
         let metrics = Metrics::default();
         let clock = Clock::manual(Timestamp::from_millis(1_000));
-        let watch = Watch::new(clock, metrics, Duration::from_secs(1));
-        let one = |change: &dyn Fn(&mut State, &mut SubscriptionState)| {
-            let mut state = State::default();
-            let mut known = SubscriptionState {
+        let watch = PushGap::new(clock, metrics, Duration::from_secs(1));
+        let one = |change: &dyn Fn(&mut Status, &mut SubscriptionStatus)| {
+            let mut state = Status::default();
+            let mut known = SubscriptionStatus {
                 id: Some(SubscriptionId(7)),
                 validated: true,
                 checked: Some(Timestamp::from_millis(1)),
-                ..SubscriptionState::default()
+                ..SubscriptionStatus::default()
             };
             change(&mut state, &mut known);
             state.subscriptions.insert(name.clone(), known);
@@ -152,16 +152,16 @@ mod tests {
             ["Altinn does not have the subscription"]
         );
         assert_eq!(
-            one(&|state, _| state.error = Some(Words::new("no token"))),
+            one(&|state, _| state.error = Some(ErrorText::new("no token"))),
             ["the subscription cannot be looked after: no token"]
         );
         assert_eq!(
-            one(&|_, known| known.error = Some(Words::new("no"))),
+            one(&|_, known| known.error = Some(ErrorText::new("no"))),
             ["Altinn does not take the subscription: no"]
         );
         // Not yet asked.
-        assert_eq!(troubles(&name, &State::default(), &watch), none);
-        watch.read(&name, Some(Words::new("no feed")));
+        assert_eq!(troubles(&name, &Status::default(), &watch), none);
+        watch.read(&name, Some(ErrorText::new("no feed")));
         assert_eq!(one(&|_, _| {}), ["the feed cannot be read: no feed"]);
         watch.read(&name, None);
         assert_eq!(one(&|_, _| {}), none);

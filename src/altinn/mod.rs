@@ -2,38 +2,26 @@
 //!
 //! Owns what goes out to Maskinporten and Altinn. What comes in from Altinn is `source::altinn`'s.
 //!
-//! A call's way: `Events` asks its `Cached` token, which asks the `Exchange`, which asks
-//! `Maskinporten`; the `Reconciler` drives it and publishes a `State`.
+//! A call's way: `EventsApi` asks its `TokenCache` token, which asks the `Exchange`, which asks
+//! `Maskinporten`; the `Reconciler` drives it and publishes a `Status`.
 
-pub mod api;
-mod call;
-pub mod doctor;
-mod endpoint;
-pub mod exchange;
-pub mod fault;
+pub mod auth;
+pub mod events_api;
 pub mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
-pub mod maskinporten;
-pub mod memory;
-pub mod once;
-pub mod plan;
-pub mod problem;
-pub mod reconcile;
-pub mod self_proof;
-mod skew;
-pub mod state;
-pub mod token;
+pub mod http;
+pub mod subscriptions;
 
 use std::{sync::Arc, time::Duration};
 
 use reqwest::Client;
 
 use self::{
-    api::Events,
-    call::{Platform, Tally},
-    exchange::Exchange,
-    maskinporten::Maskinporten,
-    token::{Cached, TokenError},
+    auth::{cache::TokenCache, exchange::Exchange, maskinporten::Maskinporten, token::TokenError},
+    events_api::EventsApi,
+    http::client::{Caller, Platform},
 };
 use crate::{
     clock::Clock,
@@ -43,7 +31,7 @@ use crate::{
 };
 
 /// For one call, its answer included.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the daemon's Altinn tokens come from.
 pub type AltinnTokens = Exchange<Maskinporten>;
@@ -64,26 +52,26 @@ pub fn connect(
     config: &config::Altinn,
     clock: Clock,
     metrics: Metrics,
-) -> Result<Events<AltinnTokens>, ConnectError> {
+) -> Result<EventsApi<AltinnTokens>, ConnectError> {
     let client = http_client::build(CALL_TIMEOUT, config.ca_file.as_deref())?;
-    Ok(connect_with(client, config, Tally { clock, metrics })?)
+    Ok(connect_with(client, config, Caller { clock, metrics })?)
 }
 
 fn connect_with(
     client: Client,
     config: &config::Altinn,
-    tally: Tally,
-) -> Result<Events<AltinnTokens>, TokenError> {
+    caller: Caller,
+) -> Result<EventsApi<AltinnTokens>, TokenError> {
     let issuer = &config.maskinporten_issuer;
-    let grant = Maskinporten::new(client.clone(), issuer, &config.maskinporten, tally.clone())?;
+    let grant = Maskinporten::new(client.clone(), issuer, &config.maskinporten, caller.clone())?;
     let key_file = config.api_key_file.clone();
-    let clock = tally.clock.clone();
-    let platform = Arc::new(Platform::new(client, &config.platform_url, key_file, tally)?);
-    let tokens = Cached::new(Exchange::new(grant, Arc::clone(&platform)), clock);
-    Ok(Events::new(Arc::new(tokens), platform))
+    let clock = caller.clock.clone();
+    let platform = Arc::new(Platform::new(client, &config.platform_url, key_file, caller)?);
+    let tokens = TokenCache::new(Exchange::new(grant, Arc::clone(&platform)), clock);
+    Ok(EventsApi::new(Arc::new(tokens), platform))
 }
 
-impl Events<AltinnTokens> {
+impl EventsApi<AltinnTokens> {
     /// Reads the signing key and the gateway's key again. A bad file leaves the old key in use; the
     /// token at hand stays until its time.
     pub fn reload(&self) -> Result<(), TokenError> {

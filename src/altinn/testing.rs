@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
-use super::{AltinnTokens, api::Events, call::Tally, connect_with};
+use super::{AltinnTokens, connect_with, events_api::EventsApi, http::client::Caller};
 use crate::{
     clock::Clock,
     config::{Altinn, KeyName, Maskinporten},
@@ -37,63 +37,63 @@ use crate::{
 };
 
 /// One RSA key for all tests: making one takes a while.
-pub(super) static KEY: LazyLock<KeyPair> =
+pub(crate) static KEY: LazyLock<KeyPair> =
     LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
 
-pub(super) fn pkcs8() -> Vec<u8> {
+pub(crate) fn pkcs8() -> Vec<u8> {
     AsDer::<Pkcs8V1Der<'_>>::as_der(&*KEY).unwrap().as_ref().to_vec()
 }
 
-pub(super) fn public_key() -> jsonwebtoken::DecodingKey {
+pub(crate) fn public_key() -> jsonwebtoken::DecodingKey {
     jsonwebtoken::DecodingKey::from_rsa_der(KEY.public_key().as_ref())
 }
 
-pub(super) fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// An unsigned JWT: nothing here verifies Altinn's signature.
-pub(super) fn jwt(claims: &Value) -> String {
+pub(crate) fn jwt(claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.c2ln", part(&json!({"alg": "RS256"})), part(claims))
 }
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) call: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Seen {
+    pub(crate) call: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    pub(super) fn form(&self) -> BTreeMap<String, String> {
+    pub(crate) fn form(&self) -> BTreeMap<String, String> {
         url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Reply(u16, Vec<(&'static str, String)>, String);
+pub(crate) struct Reply(u16, Vec<(&'static str, String)>, String);
 
 impl Reply {
     #[expect(clippy::needless_pass_by_value, reason = "texts and JSON values, made for the call")]
-    pub(super) fn new(status: u16, body: impl ToString) -> Self {
+    pub(crate) fn new(status: u16, body: impl ToString) -> Self {
         Self(status, Vec::new(), body.to_string())
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "texts and numbers, made for the call")]
-    pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.1.push((name, value.to_string()));
         self
     }
@@ -110,16 +110,16 @@ impl Reply {
 type Answers = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 
 /// A server on a free port; it ends when it is dropped.
-pub(super) struct Server {
-    pub(super) url: Url,
+pub(crate) struct Server {
+    pub(crate) url: Url,
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What Maskinporten's metadata are, if there are any.
-    pub(super) metadata: Arc<Mutex<Option<String>>>,
+    pub(crate) metadata: Arc<Mutex<Option<String>>>,
     _accepting: JoinSet<()>,
 }
 
 impl Server {
-    pub(super) async fn start(answers: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answers: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -131,15 +131,15 @@ impl Server {
     }
 
     /// What came, as `METHOD /path`.
-    pub(super) fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.seen.lock().unwrap().iter().map(|seen| seen.call.clone()).collect()
     }
 
-    pub(super) fn count(&self, call: &str) -> usize {
+    pub(crate) fn count(&self, call: &str) -> usize {
         self.calls().iter().filter(|seen| *seen == call).count()
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -180,14 +180,14 @@ async fn answer(
     Ok(answers(&request).response())
 }
 
-pub(super) const METADATA: &str = "GET /.well-known/oauth-authorization-server";
-pub(super) const TOKEN: &str = "POST /token";
-pub(super) const EXCHANGE: &str = "GET /authentication/api/v1/exchange/maskinporten";
-pub(super) const LIST: &str = "GET /events/api/v1/subscriptions";
-pub(super) const CREATE: &str = "POST /events/api/v1/subscriptions";
+pub(crate) const METADATA: &str = "GET /.well-known/oauth-authorization-server";
+pub(crate) const TOKEN: &str = "POST /token";
+pub(crate) const EXCHANGE: &str = "GET /authentication/api/v1/exchange/maskinporten";
+pub(crate) const LIST: &str = "GET /events/api/v1/subscriptions";
+pub(crate) const CREATE: &str = "POST /events/api/v1/subscriptions";
 
 /// Grants and exchanges whatever is asked; `events` answers the rest.
-pub(super) fn signed_in(
+pub(crate) fn signed_in(
     clock: &Clock,
     events: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
 ) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
@@ -205,12 +205,12 @@ pub(super) fn signed_in(
     }
 }
 
-pub(super) fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     http_client::builder(Duration::from_secs(10)).no_proxy().build().unwrap()
 }
 
 /// A configuration that points at `server`, with its key in `folder`.
-pub(super) fn config(server: &Server, folder: &Path) -> Altinn {
+pub(crate) fn config(server: &Server, folder: &Path) -> Altinn {
     std::fs::write(folder.join("key.pem"), pem("PRIVATE KEY", &pkcs8())).unwrap();
     Altinn {
         platform_url: server.url.clone(),
@@ -234,23 +234,23 @@ pub(super) fn config(server: &Server, folder: &Path) -> Altinn {
 }
 
 /// A client for a server that answers as told, with its folder.
-pub(super) struct Rig {
-    pub(super) server: Server,
-    pub(super) config: Altinn,
-    pub(super) events: Events<AltinnTokens>,
-    pub(super) metrics: Metrics,
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Rig {
+    pub(crate) server: Server,
+    pub(crate) config: Altinn,
+    pub(crate) events: EventsApi<AltinnTokens>,
+    pub(crate) metrics: Metrics,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Rig {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         clock: &Clock,
         answers: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
         Self::with(clock, answers, |_, _| {}).await
     }
 
-    pub(super) async fn with(
+    pub(crate) async fn with(
         clock: &Clock,
         answers: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
         change: impl FnOnce(&mut Altinn, &Path),
@@ -260,8 +260,8 @@ impl Rig {
         let mut config = config(&server, folder.path());
         change(&mut config, folder.path());
         let metrics = Metrics::default();
-        let tally = Tally { clock: clock.clone(), metrics: metrics.clone() };
-        let events = connect_with(client(), &config, tally).unwrap();
+        let caller = Caller { clock: clock.clone(), metrics: metrics.clone() };
+        let events = connect_with(client(), &config, caller).unwrap();
         Self { server, config, events, metrics, folder }
     }
 }

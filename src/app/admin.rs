@@ -9,10 +9,10 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{Core, sockets};
+use super::{core::Core, sockets};
 use crate::{
-    admin::{Access, Admin, Outside, RotateFn, view},
-    altinn::{feed::watch::Watch, health, state::State},
+    admin::{Access, Admin, Outside, RotateFn, schema},
+    altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
     clock::Timestamp,
     metrics::{HookLabels, Metrics},
     name::HookName,
@@ -34,7 +34,7 @@ pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
     core: &Core,
-    (state, rotate): (Option<watch::Receiver<State>>, RotateFn),
+    (state, rotate): (Option<watch::Receiver<Status>>, RotateFn),
 ) -> anyhow::Result<()> {
     let token_file = core.config.admin.token_file.as_ref();
     let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
@@ -69,7 +69,7 @@ fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQ
 }
 
 /// What the admin API cannot see by itself.
-fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn) -> Arc<Outside> {
+fn outside(core: &Core, state: Option<watch::Receiver<Status>>, rotate: RotateFn) -> Arc<Outside> {
     let names: Vec<_> = core.config.subscriptions.keys().cloned().collect();
     let (metrics, watch) = (core.metrics.clone(), core.watch.clone());
     let subscriptions = move || {
@@ -80,7 +80,7 @@ fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn)
     let unmatched = move || {
         let seen = unmatched.snapshot();
         let (last_type, last_at) = seen.last.unzip();
-        view::Unmatched { count: seen.count, last_type, last_at }
+        schema::Unmatched { count: seen.count, last_type, last_at }
     };
     let stopping = Arc::clone(&core.stopping);
     Arc::new(Outside {
@@ -93,10 +93,10 @@ fn outside(core: &Core, state: Option<watch::Receiver<State>>, rotate: RotateFn)
 
 fn subscription(
     name: &HookName,
-    state: &State,
-    watch: &Watch,
+    state: &Status,
+    watch: &PushGap,
     metrics: &Metrics,
-) -> view::Subscription {
+) -> schema::Subscription {
     let ways = watch.ways(name);
     let known = state.subscriptions.get(name).cloned().unwrap_or_default();
     let word = match (known.checked, known.id, known.validated) {
@@ -107,7 +107,7 @@ fn subscription(
     };
     let pushed = metrics.last_push_seconds.get(&HookLabels::new(name)).map(|gauge| gauge.get());
     let error = known.error.as_ref().or(state.error.as_ref());
-    view::Subscription {
+    schema::Subscription {
         name: name.to_string(),
         id: known.id.map(|id| id.0.to_string()),
         state: word.to_owned(),

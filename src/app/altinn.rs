@@ -9,16 +9,21 @@ use url::Url;
 
 use super::{
     hooks::{self, Secrets},
-    reload::Reloadable,
+    reloadable::Reloadable,
 };
 use crate::{
     altinn::{
         self, AltinnTokens,
-        api::{Events, Spec},
-        memory::{Held, Memory, MemoryFile},
-        plan::Desired,
-        reconcile::{DesiredFn, Local, Reconciler, Timing},
-        self_proof::{Challenge, SelfProof},
+        events_api::EventsApi,
+        subscriptions::{
+            api::Spec,
+            history::{History, HookCode},
+            history_file::HistoryFile,
+            local::{DesiredFn, Local},
+            plan::Desired,
+            public_url_probe::{Challenge, PublicUrlProbe},
+            reconciler::{Reconciler, timing::Timing},
+        },
     },
     clock::Clock,
     config::{self, Config},
@@ -30,7 +35,7 @@ use crate::{
 /// What keeps Altinn's subscriptions as they should be.
 pub(super) type Reconciliation = Reconciler<AltinnTokens>;
 
-impl Reloadable for Events<AltinnTokens> {
+impl Reloadable for EventsApi<AltinnTokens> {
     fn reload(&self) -> anyhow::Result<()> {
         Ok(Self::reload(self)?)
     }
@@ -41,7 +46,7 @@ pub(super) fn connect(
     config: &Config,
     clock: &Clock,
     metrics: &Metrics,
-) -> anyhow::Result<Option<Events<AltinnTokens>>> {
+) -> anyhow::Result<Option<EventsApi<AltinnTokens>>> {
     let connect = |altinn| altinn::connect(altinn, clock.clone(), metrics.clone());
     config.altinn.as_ref().map(connect).transpose().context("altinn")
 }
@@ -49,7 +54,7 @@ pub(super) fn connect(
 /// What keeps the subscriptions, if there are or were any.
 pub(super) fn reconciliation(
     config: &Config,
-    events: Option<&Events<AltinnTokens>>,
+    events: Option<&EventsApi<AltinnTokens>>,
     hooks: &hooks::Hooks,
     challenge: &Arc<Challenge>,
 ) -> anyhow::Result<Option<Reconciliation>> {
@@ -61,23 +66,24 @@ pub(super) fn reconciliation(
     let timing = timing.context("altinn.reconcile_interval")?;
     let mut local = local(config, altinn, &hooks.secrets);
     let (secrets, old) = (hooks.secrets.clone(), hooks.old.clone());
-    local.remembered = Arc::new(move |memory| {
-        prune(&secrets, memory);
-        let mut remembered = memory.hooks();
+    local.remembered = Arc::new(move |history| {
+        prune(&secrets, history);
+        let mut remembered = history.hooks();
         for (name, codes) in &old {
             codes.set(remembered.remove(name).unwrap_or_default());
         }
     });
     if altinn.self_proof {
         let public_url = config.server.public_url.clone();
-        let proof = SelfProof::new(public_url, altinn.ca_file.as_deref(), Arc::clone(challenge));
-        local.proof = Some(proof.context("the client for altinn.self_proof")?);
+        let probe =
+            PublicUrlProbe::new(public_url, altinn.ca_file.as_deref(), Arc::clone(challenge));
+        local.probe = Some(probe.context("the client for altinn.self_proof")?);
     }
     Ok(Some(Reconciler::new(events.clone(), local, timing)))
 }
 
 /// For a command that asks Altinn once: the client, and what is wanted.
-pub fn ask_once(config: &Config) -> anyhow::Result<(Events<AltinnTokens>, Local)> {
+pub fn ask_once(config: &Config) -> anyhow::Result<(EventsApi<AltinnTokens>, Local)> {
     let events = connect(config, &Clock::System, &Metrics::default())?;
     let (Some(events), Some(altinn)) = (events, &config.altinn) else {
         bail!("there is no [altinn] in the configuration");
@@ -92,27 +98,27 @@ fn local(config: &Config, altinn: &config::Altinn, secrets: &Secrets) -> Local {
     let held = secrets.clone();
     Local {
         desired: desired(config, secrets),
-        held: Arc::new(move || {
+        codes: Arc::new(move || {
             held.iter().flat_map(|(name, secrets)| codes(name, secrets)).collect()
         }),
         remembered: Arc::new(|_| {}),
         public_url: config.server.public_url.clone(),
         overlap: altinn.overlap,
-        memory: MemoryFile::new(&config.data_dir),
-        proof: None,
+        history: HistoryFile::new(&config.data_dir),
+        probe: None,
     }
 }
 
-fn codes(name: &HookName, secrets: &HookSecrets) -> Vec<Held> {
+fn codes(name: &HookName, secrets: &HookSecrets) -> Vec<HookCode> {
     let codes = secrets.digests().into_iter().enumerate();
-    let held = |(at, code)| Held { name: name.clone(), code, current: at == 0 };
+    let held = |(at, code)| HookCode { name: name.clone(), code, current: at == 0 };
     codes.map(held).collect()
 }
 
 /// Old codes that are not remembered any more are not accepted any more.
-fn prune(secrets: &Secrets, memory: &Memory) {
+fn prune(secrets: &Secrets, history: &History) {
     for (name, secrets) in secrets {
-        if let Err(error) = secrets.prune(|code| memory.remembers(name, code)) {
+        if let Err(error) = secrets.prune(|code| history.remembers(name, code)) {
             tracing::error!(subscription = %name, %error, "cannot drop an old secret");
         }
     }

@@ -6,19 +6,21 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, hooks};
+use super::{core::Core, hooks};
 use crate::{
     altinn::{
         AltinnTokens,
-        api::Events,
+        events_api::EventsApi,
         feed::{
-            Filters, Timing, cursor,
-            page::AltinnFeed,
+            Timing,
+            client::AltinnFeed,
+            cursor,
+            filters::Filters,
+            push_gap::PushGap,
             reader::{Common, Reader},
-            watch::Watch,
         },
         health::Monitor,
-        state::State,
+        subscriptions::status::Status,
     },
     clock::Clock,
     config::{Altinn, Config},
@@ -35,17 +37,17 @@ const LOOK: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Who notes which way events come. There is one even if nothing is read.
-pub(super) fn watch(config: &Config, clock: &Clock, metrics: &Metrics) -> Watch {
+pub(super) fn watch(config: &Config, clock: &Clock, metrics: &Metrics) -> PushGap {
     let settle = config.altinn.as_ref().map_or(Duration::ZERO, |altinn| altinn.overlap);
-    Watch::new(clock.clone(), metrics.clone(), settle)
+    PushGap::new(clock.clone(), metrics.clone(), settle)
 }
 
 /// Starts the readers. What comes back ends when all of them have their first cursor.
 pub(super) fn spawn(
     supervisor: &mut Supervisor,
     core: &Core,
-    events: Events<AltinnTokens>,
-    state: watch::Receiver<State>,
+    events: EventsApi<AltinnTokens>,
+    state: watch::Receiver<Status>,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
     let altinn = core.config.altinn.as_ref().context("there is no [altinn]")?;
     let common = common(core, altinn, events, state.clone())?;
@@ -87,8 +89,8 @@ pub(super) fn spawn(
 fn common(
     core: &Core,
     altinn: &Altinn,
-    events: Events<AltinnTokens>,
-    state: watch::Receiver<State>,
+    events: EventsApi<AltinnTokens>,
+    state: watch::Receiver<Status>,
 ) -> anyhow::Result<Common<SledQueue, AltinnFeed<AltinnTokens>>> {
     let timing = Timing::from_interval(altinn.feed_interval, altinn.overlap);
     let (unmatched, clock) = (Arc::clone(&core.unmatched), core.clock.clone());

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use anyhow::Context;
 use tokio::sync::Notify;
 
-use super::reload::Reloadable;
+use super::reloadable::Reloadable;
 use crate::{
-    altinn::memory::MemoryFile,
+    altinn::subscriptions::history_file::HistoryFile,
     clock::Clock,
     config::{Config, SourceAuth, Subscription},
     name::HookName,
@@ -136,7 +136,7 @@ fn old(config: &Config) -> BTreeMap<HookName, Arc<OldCodes>> {
     if config.altinn.is_none() {
         return BTreeMap::new();
     }
-    let mut hooks = MemoryFile::new(&config.data_dir).read().hooks();
+    let mut hooks = HistoryFile::new(&config.data_dir).read_blocking().hooks();
     let configured = |name: &HookName| {
         config.subscriptions.contains_key(name) || config.sources.contains_key(name)
     };

@@ -4,10 +4,12 @@
 
 mod admin;
 pub mod altinn;
+mod core;
 mod feed;
 mod handlers;
 mod hooks;
 pub mod reload;
+mod reloadable;
 pub mod rotate;
 mod sockets;
 
@@ -26,8 +28,9 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::core::Core;
 use crate::{
-    altinn::{feed::watch::Watch, self_proof::Challenge},
+    altinn::subscriptions::public_url_probe::Challenge,
     clock::Clock,
     config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
@@ -58,17 +61,6 @@ pub struct App {
     pub admin_address: Option<SocketAddr>,
 }
 
-/// What most tasks need.
-struct Core {
-    config: Config,
-    clock: Clock,
-    metrics: Metrics,
-    queue: SledQueue,
-    unmatched: Arc<Unmatched>,
-    watch: Watch,
-    stopping: Arc<AtomicBool>,
-}
-
 impl App {
     /// Starts everything; when it returns, hooks are answered.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
@@ -86,7 +78,7 @@ impl App {
 
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
         core.dispatch(&mut supervisor, &handlers);
-        let state = reconciler.as_ref().map(altinn::Reconciliation::state);
+        let state = reconciler.as_ref().map(altinn::Reconciliation::status);
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
         let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
@@ -99,7 +91,7 @@ impl App {
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.
         if let (Some(reconciler), Some(events)) = (reconciler, events) {
-            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.state())?;
+            let begun = feed::spawn(&mut supervisor, &core, events, reconciler.status())?;
             let stop = supervisor.stopping();
             supervisor.spawn("reconciliation", async move {
                 // What is stored at Altinn from the first subscription on must be after the cursor.
@@ -107,6 +99,7 @@ impl App {
                 reconciler.run(stop).await
             });
         }
+        supervisor.spawn("the store", store(core.queue.clone(), supervisor.stopping()));
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
         Ok(Self {
             supervisor,
@@ -259,6 +252,11 @@ async fn open_queue(
     let (clock, metrics) = (clock.clone(), metrics.clone());
     let opening = tokio::task::spawn_blocking(move || SledQueue::open(options, clock, metrics));
     systemd::with_more_time(opening, patience).await?.context("cannot open the store")
+}
+
+/// Ends with an error if the store's thread ends: nothing could be stored, and nothing would say so.
+async fn store(queue: SledQueue, stop: CancellationToken) -> anyhow::Result<()> {
+    Ok(stop.run_until_cancelled(queue.ended()).await.unwrap_or(Ok(()))?)
 }
 
 async fn watchdog(stop: CancellationToken) -> anyhow::Result<()> {

@@ -4,17 +4,11 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{handlers::Handlers, hooks::Hooks};
+use super::{handlers::Handlers, hooks::Hooks, reloadable::Reloadable};
 use crate::{
-    altinn::{AltinnTokens, api::Events},
-    telemetry::words,
+    altinn::{AltinnTokens, events_api::EventsApi},
+    error_chain::in_one_line,
 };
-
-/// Something that is read from files.
-pub(super) trait Reloadable: Send + Sync {
-    /// Reads them again; on an error what was read before stays.
-    fn reload(&self) -> anyhow::Result<()>;
-}
 
 /// What can be read anew while the daemon runs.
 pub struct Reload {
@@ -29,7 +23,7 @@ pub struct Reload {
 /// Everything that is read from files, but for the handlers.
 pub(super) fn parts(
     hooks: &Hooks,
-    events: Option<Events<AltinnTokens>>,
+    events: Option<EventsApi<AltinnTokens>>,
 ) -> Vec<(String, Arc<dyn Reloadable>)> {
     let mut parts = hooks.reloadable();
     if let Some(events) = events {
@@ -51,7 +45,7 @@ impl Reload {
             match part.reload() {
                 Ok(()) => tracing::info!(%what, "read anew"),
                 Err(error) => {
-                    tracing::error!(%what, error = words(&error), "kept as it was");
+                    tracing::error!(%what, error = in_one_line(error.as_ref()), "kept as it was");
                 }
             }
         }

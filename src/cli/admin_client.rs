@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 
-use crate::{admin::view, http_client};
+use crate::{admin::schema, http_client};
 
 /// For one question; the daemon is on this machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ impl AdminClient {
         if status.is_success() {
             return Ok(body);
         }
-        match serde_json::from_slice::<view::Error>(&body) {
+        match serde_json::from_slice::<schema::Error>(&body) {
             Ok(told) => bail!("{}", told.error),
             Err(_) => bail!("the daemon answered {status}"),
         }

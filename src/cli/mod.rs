@@ -1,20 +1,13 @@
 //! Arguments, commands, exit codes.
 //!
-//! Owns what a person at a terminal says and sees; each command is a file beside this one.
+//! Owns what a person at a terminal says and sees; each command is a file below this one.
 
 mod admin_client;
-mod check;
-mod dead_letters;
-mod demo;
-mod doctor;
-mod events;
-mod handlers;
-mod run;
-mod simulator;
-mod status;
-mod subscriptions;
-mod table;
-mod verify;
+mod daemon;
+mod operator;
+mod output;
+mod runtime;
+mod trial;
 
 use std::{
     io::{self, Write},
@@ -24,9 +17,14 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::{
+    daemon::{check, doctor, run, verify},
+    operator::{dead_letters, events, handlers, status, subscriptions},
+    trial::{demo, simulator},
+};
 use crate::{
-    config::{Config, problem::ConfigError},
-    telemetry::words,
+    config::{Config, error::ConfigError},
+    error_chain::in_one_line,
 };
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
@@ -98,7 +96,7 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if standard error is closed.
-            drop(writeln!(io::stderr(), "brevdue: {}", words(&error)));
+            drop(writeln!(io::stderr(), "brevdue: {}", in_one_line(error.as_ref())));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
@@ -131,18 +129,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
 fn broken_pipe(error: &anyhow::Error) -> bool {
     let pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(pipe))
-}
-
-/// A runtime for a command that asks and ends.
-fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
-}
-
-/// Writes a value as JSON for a program, on one line each array element where it is an array.
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    Ok(writeln!(out)?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::Timestamp;
+use super::timestamp::Timestamp;
 
 /// The wall clock may leave the steady one by this much between two looks. A clock that is slewed
 /// goes wrong by at most 500 ppm, 43 s a day, and a leap second is one second; an age that decides
@@ -91,14 +91,21 @@ impl Vouching {
         // Read under the lock, so that readings are compared in their order.
         let now = read();
         let jump = history.last.replace(now).and_then(|last| between(last, now));
-        (now, history.note(jump, now))
+        history.note(jump, now);
+        drop(history);
+        tell(jump, now);
+        (now, jump)
     }
 
     /// Compares the clock with what another process noted last.
     pub(super) fn seen(&self, at: Timestamp, read: impl FnOnce() -> Reading) -> Option<Jump> {
         let mut history = self.lock();
         let now = read();
-        history.note(since_noted(at, now.wall), now)
+        let jump = since_noted(at, now.wall);
+        history.note(jump, now);
+        drop(history);
+        tell(jump, now);
+        jump
     }
 
     /// Whether the clock had no jump within the last day.
@@ -117,16 +124,22 @@ impl Vouching {
 }
 
 impl History {
-    fn note(&mut self, jump: Option<Jump>, now: Reading) -> Option<Jump> {
-        let jump = jump?;
-        self.jumped = Some(now.steady);
-        self.jumps = self.jumps.saturating_add(1);
+    fn note(&mut self, jump: Option<Jump>, now: Reading) {
+        if jump.is_some() {
+            self.jumped = Some(now.steady);
+            self.jumps = self.jumps.saturating_add(1);
+        }
+    }
+}
+
+/// Logs a jump. Not under the lock: whoever asks for the time must not wait for the log.
+fn tell(jump: Option<Jump>, now: Reading) {
+    if let Some(jump) = jump {
         tracing::warn!(
             %jump, now = %now.wall,
             "the clock jumped, or brevdue was stopped for long: for a day nothing is given up, \
              deleted or forgotten for its age; look whether the clock is right"
         );
-        Some(jump)
     }
 }
 

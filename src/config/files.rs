@@ -8,9 +8,9 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 
-use super::{Altinn, Config, HandlerKind, KeyName, SourceAuth, problem::Problem};
+use super::{Altinn, Config, HandlerKind, KeyName, SourceAuth, error::Problem};
 use crate::{
-    rsa_key::RsaKey,
+    crypto::rsa_key::RsaKey,
     secret::{SecretError, SecretFile},
 };
 

@@ -1,6 +1,6 @@
 //! Reading the configuration: defaults, the file, the environment; and every problem at once.
 //!
-//! Owns the layers; what the keys mean is in `check`.
+//! Owns the layers; what the keys mean is in `tables`.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,12 @@ use std::{
 
 use ::config::{FileFormat, Map, Source, Value, ValueKind};
 
-use super::{Config, check, environment, problem::ConfigError, reader::Reading};
+use super::{
+    Config,
+    error::ConfigError,
+    read::{environment, section::Reading},
+    tables,
+};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -82,7 +87,7 @@ pub(super) fn build(
     reading: &Reading<'_>,
 ) -> Result<Config, ConfigError> {
     let tree = merged(text, path, variables, reading)?;
-    let config = check::root::config(reading.root(tree));
+    let config = tables::root::config(reading.root(tree));
     match (config, reading.problems()) {
         (Ok(config), problems) if problems.is_empty() => Ok(config),
         (Ok(_) | Err(_), problems) => Err(ConfigError::Invalid(problems)),

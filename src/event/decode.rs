@@ -7,7 +7,9 @@
 mod batch;
 mod binary;
 pub mod error;
+mod limits;
 pub mod media_type;
+mod names;
 mod rules;
 mod structured;
 #[cfg(test)]
@@ -16,19 +18,10 @@ mod tests;
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub use self::limits::{MAX_ATTRIBUTES, MAX_BATCH, MAX_DEPTH, MAX_IDENTITY};
 use super::Event;
 use error::DecodeError;
 use media_type::{MediaType, media_type_of};
-
-/// Deepest nesting of objects and arrays, the event itself and its batch included. Well under
-/// what `serde_json` refuses (128), so that whatever is stored can be read again.
-pub const MAX_DEPTH: usize = 64;
-/// Most attributes of one event, its data included.
-pub const MAX_ATTRIBUTES: usize = 64;
-/// Longest `id`, `source` and `type`, in bytes.
-pub const MAX_IDENTITY: usize = 4096;
-/// Most events in one batch.
-pub const MAX_BATCH: usize = 1000;
 
 /// The events of a request: one, or those of a batch; every one good, or none.
 pub fn decode(head: &HeaderMap, body: Bytes) -> Result<Vec<Event>, DecodeError> {

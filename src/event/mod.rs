@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use crate::{fingerprint::fingerprint, name::HookName};
+use crate::{clock::Timestamp, crypto::fingerprint::fingerprint, name::HookName};
 
 /// The attributes of Altinn's validation event are only these four (`specversion`, `id`, `source`,
 /// `type`), and this is its `type`.
@@ -50,6 +50,12 @@ pub struct Attributes {
     /// W3C trace context, if the producer sent one (CloudEvents distributed tracing extension).
     #[serde(default, deserialize_with = "extension")]
     pub traceparent: Option<String>,
+}
+
+/// When an event happened, by the text of its `time`. One before 1970 counts as 1970.
+pub fn happened(time: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Some(Timestamp::try_from(time).unwrap_or_default())
 }
 
 /// An extension's value as text: another sender's `resource` may as well be a boolean or an

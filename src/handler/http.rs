@@ -16,6 +16,7 @@ use super::{Attempt, Handler, Outcome, context::Context};
 use crate::{
     clock::{Clock, Timestamp},
     config::{self, ContentMode, HttpTarget},
+    error_chain::causes,
     event::Event,
     http_client::{self, ClientError},
     queue::Failure,
@@ -173,7 +174,8 @@ async fn beginning(mut answer: Response) -> Option<String> {
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3). Unreadable is as if not sent.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+#[doc(hidden)]
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
@@ -214,8 +216,8 @@ fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
     }
-    let sources = std::iter::successors(error.source(), |error| (*error).source());
-    let deepest = sources.last().map_or_else(|| "the request failed".to_owned(), cause);
+    let deepest = causes(error).into_iter().skip(1).last();
+    let deepest = deepest.map_or_else(|| "the request failed".to_owned(), cause);
     if error.is_connect() { format!("cannot connect: {deepest}") } else { deepest }
 }
 

@@ -6,10 +6,10 @@ use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 
+use super::stored::{Seq, StoredEvent};
 use crate::{
     clock::Timestamp,
     name::{HandlerName, HookName},
-    queue::{Seq, StoredEvent},
 };
 
 /// Why a delivery failed, in words for a person.

@@ -7,55 +7,17 @@
 pub mod dead_letter;
 pub mod model;
 pub mod sled;
+mod stored;
 
-use std::{fmt, future::Future, str::FromStr, sync::Arc, time::Duration};
+use std::{future::Future, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 pub use self::dead_letter::{
     DeadLetter, DeadLetterId, Failure, InvalidDeadLetterId, Letter, RAW, RawPush,
 };
-use crate::{
-    clock::Timestamp,
-    event::{Arrival, Event, Origin},
-    name::{HandlerName, HookName},
-};
-
-/// An event's place in the log. Opaque: greater is later, and that is all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seq(pub(in crate::queue) u64);
-
-impl fmt::Display for Seq {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for Seq {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// An event in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvent {
-    /// Its place.
-    pub seq: Seq,
-    /// When it was stored.
-    pub received: Timestamp,
-    /// Its identity's scope.
-    pub origin: Origin,
-    /// The subscriptions or sources that it belongs to.
-    pub from: Vec<HookName>,
-    /// Belonged to these already when it was stored before: a handler that matched it then does
-    /// not get it again (see [`Arrival::only_by_hook`]).
-    pub already: Vec<HookName>,
-    /// The event.
-    pub event: Event,
-}
+pub use self::stored::{Seq, StoredEvent};
+use crate::{clock::Timestamp, event::Arrival, name::HandlerName};
 
 /// What became of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::Answer;
+use super::service::Answer;
 
 /// A status and nothing else; hyper adds `Content-Length: 0`.
 pub fn empty(status: StatusCode) -> Answer {

@@ -18,8 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Gauges, Limits, Peer, Service, answer,
+    answer,
     proxy::{self, ProxyError},
+    service::{Answer, Gauges, Limits, Peer, Service},
 };
 use crate::network::{self, Network};
 

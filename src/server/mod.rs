@@ -6,15 +6,13 @@
 pub mod answer;
 pub mod body;
 mod connection;
+pub mod headers;
 pub mod proxy;
+mod service;
 pub mod tls;
 
-use std::{future::Future, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Semaphore,
@@ -24,22 +22,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::service::{Answer, Gauges, Limits, Peer, Service};
 use crate::network::Network;
 
 /// How long to wait after a failed accept: out of file descriptors must not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a peer may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at the same time; further ones wait in the kernel's backlog.
-    pub max_connections: NonZeroUsize,
-    /// For a TLS handshake.
-    pub handshake_timeout: Duration,
-    /// For a request's head, and for a connection without a request; an answer may take twice
-    /// this before the peer gets 503.
-    pub request_timeout: Duration,
-}
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -55,35 +42,6 @@ pub enum Socket {
     },
     /// A Unix socket.
     Unix(UnixListener),
-}
-
-/// Who is at the other end.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    /// `None` on a Unix socket; on a proxied one the address that the proxy told.
-    pub address: Option<SocketAddr>,
-}
-
-/// An answer; all of ours are small and whole, so that each has a Content-Length.
-pub type Answer = http::Response<Full<Bytes>>;
-
-/// What is served.
-pub trait Service: Send + Sync + 'static {
-    /// Answers one request. Dropped when the peer goes away.
-    fn answer(
-        &self,
-        request: http::Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Answer> + Send;
-}
-
-/// What is counted.
-#[derive(Debug, Clone, Default)]
-pub struct Gauges {
-    /// Open connections.
-    pub open: Gauge,
-    /// Connections that ended before a request.
-    pub failed: Counter,
 }
 
 /// A service on its sockets.

@@ -1,8 +1,9 @@
 mod proxied;
 
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

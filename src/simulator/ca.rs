@@ -128,7 +128,7 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::tokens::PublicKey;
+    use crate::simulator::auth::tokens::PublicKey;
 
     #[test]
     fn a_client_key_is_read_back_by_the_stand_in_and_by_jwt_libraries() {

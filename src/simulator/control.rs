@@ -9,10 +9,8 @@ use uuid::Uuid;
 
 use super::{
     answers,
-    cloud_event::CloudEvent,
-    jobs, matching,
+    events::{cloud_event::CloudEvent, jobs, matching, subscriptions},
     state::{Faults, State, Subscription},
-    subscriptions,
 };
 use crate::server::{Answer, answer};
 

@@ -5,25 +5,14 @@
 //! how to use it.
 
 mod answers;
+mod auth;
 pub mod ca;
-mod claims;
-mod cloud_event;
 mod control;
-mod correspondence;
-mod exchange;
-mod feed;
-mod jobs;
-mod maskinporten;
-mod matching;
+mod events;
 pub mod options;
-mod policy;
-mod push;
-mod registry;
 mod routes;
+mod services;
 mod state;
-mod subscriptions;
-mod tokens;
-mod vendor;
 pub mod workspace;
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};

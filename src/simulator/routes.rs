@@ -10,12 +10,14 @@ use tokio::time::sleep;
 
 use super::{
     answers,
-    cloud_event::CloudEvent,
-    control, correspondence,
-    exchange::{self, Caller, media_type},
-    feed, jobs, maskinporten, registry,
+    auth::{
+        exchange::{self, Caller, media_type},
+        maskinporten,
+    },
+    control,
+    events::{cloud_event::CloudEvent, feed, jobs, subscriptions},
+    services::{correspondence, registry, vendor},
     state::{Counts, EventsFault, Hang, State},
-    subscriptions, vendor,
 };
 use crate::server::{Answer, Peer, Service, answer, body};
 

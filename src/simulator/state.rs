@@ -12,10 +12,12 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    cloud_event::CloudEvent,
+    auth::tokens::{PublicKey, SigningKey},
+    events::{
+        cloud_event::CloudEvent,
+        push::{Break, Pusher},
+    },
     options::{Decision, Engine, Options},
-    push::{Break, Pusher},
-    tokens::{PublicKey, SigningKey},
 };
 use crate::clock::Timestamp;
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    auth::{exchange, maskinporten},
     options::{Client, Options, SystemUser},
     state::State,
     workspace::{Credentials, LOCAL_NAMES, ORG, RESOURCE},

@@ -8,11 +8,7 @@ mod signature;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{ALLOW, AUTHORIZATION},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, header::ALLOW, request::Parts};
 
 use super::{Admission, Handshake, Refusal, Source, secrets::HookSecrets};
 use crate::{
@@ -22,6 +18,7 @@ use crate::{
         decode::{decode, media_type::media_type_of},
     },
     name::HookName,
+    server::headers::{bearer, only},
 };
 
 const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
@@ -133,18 +130,6 @@ impl CloudEvents {
             (ALLOW, METHODS),
         ]))
     }
-}
-
-/// The token after `Bearer`, whose case is free (RFC 9110 section 11.1).
-fn bearer(head: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = only(head, &AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
-}
-
-/// A header that is there once.
-fn only<'a>(head: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = head.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ pub(crate) const BALLAST: u64 = GROWTH;
 /// Below this it would not help.
 const SMALLEST: u64 = GROWTH / 2;
 
-/// With less than this kept free the disk could fill up before anyone is refused.
-pub(crate) const MIN_FREE: u64 = BALLAST + GROWTH;
+/// With fewer bytes than this kept free the disk could fill up before anyone is refused: the ballast
+/// and what sled's file can grow by.
+pub const MIN_FREE_DISK: u64 = BALLAST + GROWTH;
 
 /// The ballast file.
 #[derive(Debug)]

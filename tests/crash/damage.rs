@@ -16,12 +16,11 @@ use tempfile::TempDir;
 use crate::{
     ledger::Expected,
     power::quick_folder,
+    recording::PAGE,
     report, rounds, side_by_side,
     verify::{Fault, verify},
     workload::Workload,
 };
-
-const PAGE: usize = 4096;
 
 /// All files of a store.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -49,7 +48,7 @@ impl Stores {
 fn grown(folder: &Path, seed: u64) -> Files {
     let (folder, ledger) = (folder.to_owned(), folder.join("ledger"));
     fs::create_dir_all(&folder).unwrap();
-    let workload = Workload { folder: folder.clone(), ledger, seed, events: 300 };
+    let workload = Workload { folder: folder.clone(), ledger, seed, events: 300, sick: false };
     let status = workload.command().stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "the workload failed");
     let mut files = Files::new();
@@ -85,7 +84,7 @@ fn harm(stores: &Stores, chance: &mut Rng) -> (Files, String) {
     let full = |path: &&PathBuf| !files[*path].is_empty();
     let small: Vec<PathBuf> = files.keys().filter(full).cloned().collect();
     // Most of what can be damaged is the database.
-    let database = PathBuf::from("queue/sled/db");
+    let database = PathBuf::from("queue/store/sled/db");
     let path = if chance.u8(..) < 160 { database } else { chance.choice(&small).unwrap().clone() };
     let length = files[&path].len();
     let place = chance.usize(..length);

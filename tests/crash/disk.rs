@@ -107,7 +107,8 @@ async fn cut_off(rounds: usize, copies: usize, weak: Option<Weak>) -> (Vec<Strin
         let start = |seed: usize| {
             let seed = u64::try_from(seed).unwrap();
             let (folder, ledger) = (disk.0.clone(), ledger.clone());
-            let mut command = Workload { folder, ledger, seed, events: 1500 }.command();
+            let mut command =
+                Workload { folder, ledger, seed, events: 1500, sick: false }.command();
             shim.stand_between(&mut command);
             Worker(command.stdout(Stdio::null()).spawn().unwrap())
         };
@@ -160,16 +161,16 @@ async fn a_real_file_system_that_is_cut_off_has_all_that_was_answered() {
 }
 
 #[tokio::test]
-async fn without_the_journals_sync_a_real_file_system_loses_what_was_answered() {
+async fn without_the_sync_of_the_log_a_real_file_system_loses_what_was_answered() {
     if let Some(why) = is_impossible() {
         return report(why);
     }
     let rounds = rounds(3, 20);
     // A new device for each: what sled has made durable meanwhile is not lost.
-    let (faults, _) = cut_off(rounds, 1, Some(Weak::Journal)).await;
+    let (faults, _) = cut_off(rounds, 1, Some(Weak::Wal)).await;
     let refused = faults.iter().filter(|fault| fault.contains("refused")).count();
     report(&format!(
-        "power loss on ext4 without the journal's sync: {rounds} rounds, {} whole, {refused} \
+        "power loss on ext4 without the log's sync: {rounds} rounds, {} whole, {refused} \
          refused, {} lost something answered",
         rounds - faults.len(),
         faults.len() - refused

@@ -65,6 +65,21 @@ struct Fate {
     /// Before it was settled: a process may end before that is written down.
     before: Option<State>,
     under_way: Option<(u64, State)>,
+    /// What was refused may have happened all the same, until something else is durable.
+    refused: BTreeSet<State>,
+}
+
+impl Fate {
+    /// What it builds on has happened, whether or not that was told yet; if that is something else
+    /// than what was asked for last, then this was refused.
+    fn goes_on(&mut self, sure: State, under_way: (u64, State)) {
+        match self.under_way {
+            Some((_, after)) if after != sure => drop(self.refused.insert(after)),
+            Some(_) => self.refused.clear(),
+            None => {}
+        }
+        (self.sure, self.before, self.under_way) = (sure, None, Some(under_way));
+    }
 }
 
 /// What a store must hold.
@@ -122,9 +137,9 @@ impl Expected {
                     "discard" => (State::Dead(attempt), State::Gone),
                     other => panic!("a call {other}"),
                 };
-                // What it builds on has happened, whether or not that was told yet.
-                let under_way = Some((number, after));
-                self.fates.insert(key.clone(), Fate { sure, before: None, under_way });
+                let first = Fate { sure, before: None, under_way: None, refused: BTreeSet::new() };
+                let fate = self.fates.entry(key.clone()).or_insert(first);
+                fate.goes_on(sure, (number, after));
                 self.numbers.insert(number, key);
             }
             other => panic!("a call {other:?}"),
@@ -147,7 +162,10 @@ impl Expected {
             {
                 // Discarding is durable when it is told; being done is written down later.
                 let soft = after == State::Gone && matches!(fate.sure, State::Waiting(_));
-                *fate = Fate { sure: after, before: soft.then_some(fate.sure), under_way: None };
+                if !soft {
+                    fate.refused.clear();
+                }
+                (fate.before, fate.sure) = (soft.then_some(fate.sure), after);
             }
         }
     }
@@ -156,10 +174,11 @@ impl Expected {
     pub(crate) fn may_be(&self, handler: &str, id: &str) -> BTreeSet<State> {
         match self.fates.get(&(handler.to_owned(), id.to_owned())) {
             None => [State::Waiting(1)].into(),
-            Some(fate) => [Some(fate.sure), fate.before, fate.under_way.map(|(_, after)| after)]
-                .into_iter()
-                .flatten()
-                .collect(),
+            Some(fate) => {
+                let after = fate.under_way.map(|(_, after)| after);
+                let sure = [Some(fate.sure), fate.before, after].into_iter().flatten();
+                sure.chain(fate.refused.iter().copied()).collect()
+            }
         }
     }
 }
@@ -177,4 +196,11 @@ fn a_ledger_says_what_must_be_and_what_may_be() {
     assert_eq!(ledger.may_be("b", "y"), [State::Gone].into());
     assert_eq!(ledger.may_be("b", "x"), [State::Dead(1)].into());
     assert_eq!(ledger.may_be("a", "z"), [State::Waiting(1)].into());
+    let ledger = Expected::read(
+        "? 0 append x\n! 0\n? 1 retry a x 1\n? 2 done a x 1\n! 2\n? 3 retry b x 1\n\
+         ? 4 bury b x 2\n? 5 bury b x 2\n! 5\n",
+    );
+    let refused = [State::Waiting(1), State::Waiting(2), State::Gone];
+    assert_eq!(ledger.may_be("a", "x"), refused.into());
+    assert_eq!(ledger.may_be("b", "x"), [State::Dead(2)].into());
 }

@@ -6,8 +6,9 @@
 //! | module | what happens to the store | short | long |
 //! | --- | --- | --- | --- |
 //! | `power` | a strict model of power loss, from a recording of its file calls | 60 images | 360 images |
+//! | `forgetting` | the same, and its disk forgets what a failed sync was for | 20 images | 360 images |
 //! | `disk` | a real ext4 is cut off under load (needs root and a loop device) | 3 rounds | 40 |
-//! | `faults` | its disk fails, or fills up, while it runs | all | all |
+//! | `faults` | its disk fails, hangs, or fills up, while it runs | 10 outages, all else | all |
 //! | `kill` | SIGKILL at any moment, while it recovers too | 30 rounds | 200 rounds |
 //! | `damage` | bytes flipped, files cut, swapped and removed | 40 copies | 200 copies |
 
@@ -18,6 +19,8 @@ mod damage;
 mod disk;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod forgetting;
 #[cfg(test)]
 mod image;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{
     image::{self, Cut},
     ledger::Expected,
-    recording::{Act, Recording},
+    recording::{Act, PAGE, Recording},
     report, rounds,
     shim::{Shim, Weak},
     side_by_side,
@@ -19,16 +19,14 @@ use crate::{
     workload::Workload,
 };
 
-/// What the journal writes when it begins a half.
-const PAGE: usize = 4096;
 const KEPT: [f64; 3] = [0.0, 0.5, 0.95];
 /// Images of one recording.
 const IMAGES: usize = 30;
 
 /// One recorded run.
-struct Run {
-    recording: Recording,
-    seed: u64,
+pub(crate) struct Run {
+    pub(crate) recording: Recording,
+    pub(crate) seed: u64,
 }
 
 impl Run {
@@ -40,7 +38,8 @@ impl Run {
         let log = folder.path().join("log");
         let shim = Shim::new(&root, folder.path()).recording(log.clone()).without(weak);
         let ledger = root.join("ledger");
-        let mut command = Workload { folder: root.clone(), ledger, seed, events }.command();
+        let mut command =
+            Workload { folder: root.clone(), ledger, seed, events, sick: false }.command();
         shim.stand_between(&mut command);
         let status = command.stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "the workload failed");
@@ -48,14 +47,14 @@ impl Run {
     }
 
     /// What was asked for and told until then.
-    fn expected(&self, at: u64) -> Expected {
+    pub(crate) fn expected(&self, at: u64) -> Expected {
         let lines = self.recording.written_to("ledger");
         let lines = lines.iter().filter(|(start, _)| *start < at).flat_map(|(_, line)| *line);
         Expected::read(std::str::from_utf8(&lines.copied().collect::<Vec<_>>()).unwrap())
     }
 
     /// Moments of every kind: any, around syncs, and just after something was told.
-    fn cuts(&self, count: usize) -> Vec<Cut> {
+    pub(crate) fn cuts(&self, count: usize) -> Vec<Cut> {
         let mut chance = Rng::with_seed(self.seed);
         let told: Vec<u64> = self
             .recording
@@ -83,18 +82,19 @@ impl Run {
             .collect()
     }
 
-    /// Moments after a half of the journal was begun; sure is only what was synced.
-    fn cuts_after_the_journal_was_begun(&self) -> Vec<Cut> {
-        let journal = self.recording.file("queue/journal").unwrap();
+    /// Moments after a segment of the write-ahead log was begun; sure is only what was synced.
+    fn cuts_after_a_segment_was_begun(&self) -> Vec<Cut> {
+        let wal = self.recording.file("queue/store/wal").unwrap();
         let mut began = None;
         let mut cuts = Vec::new();
         for call in &self.recording.calls {
+            // What the log writes when it begins a segment.
             if let Act::Write { file, data, .. } = &call.act
-                && (*file, data.len()) == (journal, PAGE)
+                && (*file, data.len()) == (wal, PAGE)
             {
                 began = Some(call.end);
             }
-            if matches!(&call.act, Act::Sync { file } if *file == journal)
+            if matches!(&call.act, Act::Sync { file } if *file == wal)
                 && began.take_if(|began| *began < call.start).is_some()
             {
                 cuts.push(Cut { at: call.end + 1, kept: 0.0, seed: self.seed });
@@ -103,7 +103,7 @@ impl Run {
         cuts
     }
 
-    fn image(&self, cut: Cut) -> Result<(), Fault> {
+    pub(crate) fn image(&self, cut: Cut) -> Result<(), Fault> {
         let folder = quick_folder();
         image::build(&self.recording, cut, folder.path());
         verify(folder.path(), &self.expected(cut.at))
@@ -158,24 +158,24 @@ impl Remains {
 }
 
 #[test]
-fn without_the_journals_sync_the_same_images_lose_what_was_answered() {
-    let run = Run::new(1, 500, Some(Weak::Journal));
+fn without_the_sync_of_the_log_the_same_images_lose_what_was_answered() {
+    let run = Run::new(1, 500, Some(Weak::Wal));
     let images = rounds(12, 120);
     let remains = Remains::of(&run, &run.cuts(images));
-    report(&format!("power loss without the journal's sync: {images} images, {remains:?}"));
+    report(&format!("power loss without the log's sync: {images} images, {remains:?}"));
     assert!(remains.whole * 2 < images, "the model does not find what a missing sync loses");
 }
 
-/// What sled loses, the journal still has; but not when it was begun anew, because sled said that
+/// What sled loses, the log still has; but not when a segment was begun anew, because sled said that
 /// all was durable.
 #[test]
-fn without_the_durable_flush_what_the_journal_gave_up_is_lost() {
+fn without_the_durable_flush_what_the_log_gave_up_is_lost() {
     let runs = rounds(2, 12);
     let mut told = Vec::new();
     for seed in 1..=u64::try_from(runs).unwrap() {
         for weak in [Some(Weak::Database), None] {
             let run = Run::new(seed, 500, weak);
-            let cuts = run.cuts_after_the_journal_was_begun();
+            let cuts = run.cuts_after_a_segment_was_begun();
             let remains = Remains::of(&run, &cuts);
             if weak.is_some() {
                 assert!(remains.whole < cuts.len(), "the model does not find what is lost then");

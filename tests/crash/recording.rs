@@ -1,6 +1,6 @@
 //! What a process did to its files, as the shim wrote it down.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, ops::Range, path::Path};
 
 /// A file, over all its names.
 pub(crate) type Inode = usize;
@@ -15,14 +15,44 @@ pub(crate) struct Call {
 
 #[derive(Debug)]
 pub(crate) enum Act {
-    Write { file: Inode, offset: usize, data: Vec<u8> },
-    Truncate { file: Inode, length: usize },
-    Sync { file: Inode },
-    SyncFolder { path: String },
-    Create { path: String, file: Inode },
-    Rename { from: String, to: String },
-    Unlink { path: String },
-    Mkdir { path: String },
+    Write {
+        file: Inode,
+        offset: usize,
+        data: Vec<u8>,
+    },
+    Truncate {
+        file: Inode,
+        length: usize,
+    },
+    Sync {
+        file: Inode,
+    },
+    SyncFolder {
+        path: String,
+    },
+    /// A sync of a file that failed.
+    FailedSync {
+        file: Inode,
+    },
+    /// The cache let go of these pages of a file, if they were clean.
+    Dropped {
+        file: Inode,
+        pages: Range<usize>,
+    },
+    Create {
+        path: String,
+        file: Inode,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        path: String,
+    },
+    Mkdir {
+        path: String,
+    },
 }
 
 /// All calls, in the order of their ends.
@@ -32,7 +62,10 @@ pub(crate) struct Recording {
     pub(crate) files: usize,
 }
 
+pub(crate) const PAGE: usize = 4096;
+
 const HEAD: usize = 48;
+const WRITE: u32 = 1;
 
 impl Recording {
     /// Paths are told from `root` on.
@@ -98,7 +131,7 @@ impl Reading<'_> {
         let (start, end, inode) = (number(0), number(8), number(16));
         let (offset, length) = (size(number(24)), size(number(32)));
         let paths = self.take(size(small(44).into())).to_vec();
-        let data = self.take(length).to_vec();
+        let data = self.take(if small(40) == WRITE { length } else { 0 }).to_vec();
         let prefix = self.prefix.clone();
         let mut paths = paths.split(|byte| *byte == 0).map(|path| {
             let path = String::from_utf8(path.to_vec()).unwrap();
@@ -106,7 +139,7 @@ impl Reading<'_> {
         });
         let mut path = || paths.next().unwrap();
         let act = match small(40) {
-            1 => Act::Write { file: self.file(inode)?, offset, data },
+            WRITE => Act::Write { file: self.file(inode)?, offset, data },
             2 => Act::Truncate { file: self.file(inode)?, length: offset },
             3 if small(44) > 0 => Act::SyncFolder { path: path() },
             3 => Act::Sync { file: self.file(inode)? },
@@ -115,6 +148,12 @@ impl Reading<'_> {
             6 => Act::Rename { from: path(), to: path() },
             7 => Act::Unlink { path: path() },
             8 => Act::Mkdir { path: path() },
+            12 => {
+                let pages = offset.div_ceil(PAGE)..(offset + length) / PAGE;
+                Act::Dropped { file: self.file(inode)?, pages }
+            }
+            14 if small(44) > 0 => return None,
+            14 => Act::FailedSync { file: self.file(inode)? },
             other => panic!("a call of kind {other}"),
         };
         Some(Call { start, end, act })

@@ -32,10 +32,14 @@ const FOLDER: &str = "BREVDUE_WORKLOAD_FOLDER";
 const LEDGER: &str = "BREVDUE_WORKLOAD_LEDGER";
 const SEED: &str = "BREVDUE_WORKLOAD_SEED";
 const EVENTS: &str = "BREVDUE_WORKLOAD_EVENTS";
+const SICK: &str = "BREVDUE_WORKLOAD_SICK";
 
 const SENDERS: usize = 6;
 /// Times that the queue is opened.
 const OPENINGS: u64 = 3;
+/// Tries on a sick disk, and the pause after a call that it did not do.
+const OPENING_TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -46,6 +50,9 @@ pub(crate) struct Workload {
     pub(crate) seed: u64,
     /// About so many each time that it is opened.
     pub(crate) events: usize,
+    /// The disk may fail: then calls that were refused are not made again, and what was lost with
+    /// the store's end is left to the next process.
+    pub(crate) sick: bool,
 }
 
 impl Workload {
@@ -58,6 +65,9 @@ impl Workload {
             .env(LEDGER, &self.ledger)
             .env(SEED, self.seed.to_string())
             .env(EVENTS, self.events.to_string());
+        if self.sick {
+            command.env(SICK, "yes");
+        }
         command
     }
 
@@ -69,6 +79,7 @@ impl Workload {
             ledger: value(LEDGER)?.into(),
             seed: value(SEED)?.parse().unwrap(),
             events: value(EVENTS)?.parse().unwrap(),
+            sick: value(SICK).is_some(),
         })
     }
 
@@ -76,18 +87,35 @@ impl Workload {
         let file = File::options().create(true).append(true).open(&self.ledger).unwrap();
         let ledger = Arc::new(Ledger::new(file, self.seed));
         for opening in 0..OPENINGS {
-            let options = options(&self.folder);
-            let queue =
-                spawn_blocking(|| SledQueue::open(options, Clock::System, Metrics::default()))
-                    .await
-                    .unwrap()
-                    .unwrap();
+            let queue = self.open().await;
             let seed = self.seed * 1000 + opening * 100;
-            use_it(&queue, &ledger, seed, self.events).await;
+            let user = User {
+                queue,
+                ledger: Arc::clone(&ledger),
+                stop: CancellationToken::new(),
+                sick: self.sick,
+            };
+            user.use_it(seed, self.events).await;
             let close = ledger.ask("close");
-            queue.close().await.unwrap();
-            ledger.told(close);
+            if user.took(user.queue.close().await).await.is_some() {
+                ledger.told(close);
+            }
         }
+    }
+
+    /// On a sick disk that can fail for a while.
+    async fn open(&self) -> SledQueue {
+        for _ in 0..OPENING_TRIES {
+            let options = options(&self.folder);
+            let opening =
+                spawn_blocking(|| SledQueue::open(options, Clock::System, Metrics::default()));
+            match opening.await.unwrap() {
+                Ok(queue) => return queue,
+                Err(error) => assert!(self.sick, "{error}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("it never opens");
     }
 }
 
@@ -128,54 +156,119 @@ fn failure() -> Failure {
     Failure { reason: "it said no".into(), answer: Some("no ".repeat(100)) }
 }
 
-async fn use_it(queue: &SledQueue, ledger: &Arc<Ledger>, seed: u64, events: usize) {
-    let stop = CancellationToken::new();
-    let mut handlers = JoinSet::new();
-    for (number, name) in ["a", "a", "a", "b"].into_iter().enumerate() {
-        let chance = Rng::with_seed(seed + 50 + u64::try_from(number).unwrap());
-        let (queue, ledger, stop) = (queue.clone(), Arc::clone(ledger), stop.clone());
-        handlers.spawn(handle(queue, ledger, name, chance, stop));
-    }
-    let mut senders = JoinSet::new();
-    for sender in 0..SENDERS {
-        let chance = Rng::with_seed(seed + u64::try_from(sender).unwrap());
-        let sending = send(queue.clone(), Arc::clone(ledger), chance, events / SENDERS);
-        senders.spawn(sending);
-    }
-    for joined in senders.join_all().await {
-        assert!(joined > 0);
-    }
-    stop.cancel();
-    handlers.join_all().await;
+/// Whoever uses the queue.
+#[derive(Clone)]
+struct User {
+    queue: SledQueue,
+    ledger: Arc<Ledger>,
+    stop: CancellationToken,
+    sick: bool,
 }
 
-/// Sends events by one and in batches, some of them twice, and now and then what is none.
-async fn send(queue: SledQueue, ledger: Arc<Ledger>, mut chance: Rng, events: usize) -> usize {
-    let mut sent = 0;
-    let mut known = Vec::new();
-    while sent < events {
-        if chance.u8(..) < 8 {
-            let name = format!("raw-{}", chance.u64(..));
-            let asked = ledger.ask(&format!("raw {name}"));
-            queue.bury_raw(raw(&name), failure()).await.unwrap();
-            ledger.told(asked);
+impl User {
+    async fn use_it(&self, seed: u64, events: usize) {
+        let mut handlers = JoinSet::new();
+        for (number, name) in ["a", "a", "a", "b"].into_iter().enumerate() {
+            let chance = Rng::with_seed(seed + 50 + u64::try_from(number).unwrap());
+            handlers.spawn(self.clone().handle(name, chance));
         }
-        let batch = if chance.u8(..) < 40 { chance.usize(2..30) } else { 1 };
-        let mut ids: Vec<String> = (0..batch).map(|_| new_id(&mut chance)).collect();
-        if chance.u8(..) < 20 {
-            ids.extend(known.get(chance.usize(0..=known.len())).cloned());
+        let mut senders = JoinSet::new();
+        for sender in 0..SENDERS {
+            let chance = Rng::with_seed(seed + u64::try_from(sender).unwrap());
+            senders.spawn(self.clone().send(chance, events / SENDERS));
         }
-        let asked = ledger.ask(&format!("append {}", ids.join(" ")));
-        match queue.append(ids.iter().map(|id| arrival(id)).collect()).await {
-            Ok(_) => ledger.told(asked),
-            // One of them is larger than what the store keeps.
-            Err(QueueError::Full(_)) => continue,
-            Err(error) => panic!("{error}"),
+        for joined in senders.join_all().await {
+            assert!(joined > 0 || self.sick);
         }
-        sent += ids.len();
-        known.extend(ids);
+        self.stop.cancel();
+        handlers.join_all().await;
     }
-    sent
+
+    /// What a call gave. None if a sick disk had it refused; after the store's end all stop.
+    async fn took<T>(&self, result: Result<T, QueueError>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(error) => assert!(self.sick, "{error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+        None
+    }
+
+    /// Sends events by one and in batches, some of them twice, and now and then what is none.
+    async fn send(self, mut chance: Rng, events: usize) -> usize {
+        let Self { queue, ledger, .. } = &self;
+        let mut sent = 0;
+        let mut known = Vec::new();
+        while sent < events && !self.stop.is_cancelled() {
+            if chance.u8(..) < 8 {
+                let name = format!("raw-{}", chance.u64(..));
+                let asked = ledger.ask(&format!("raw {name}"));
+                if self.took(queue.bury_raw(raw(&name), failure()).await).await.is_some() {
+                    ledger.told(asked);
+                }
+            }
+            let batch = if chance.u8(..) < 40 { chance.usize(2..30) } else { 1 };
+            let mut ids: Vec<String> = (0..batch).map(|_| new_id(&mut chance)).collect();
+            if chance.u8(..) < 20 {
+                ids.extend(known.get(chance.usize(0..=known.len())).cloned());
+            }
+            let asked = ledger.ask(&format!("append {}", ids.join(" ")));
+            match queue.append(ids.iter().map(|id| arrival(id)).collect()).await {
+                // One of them is larger than what the store keeps.
+                Err(QueueError::Full(_)) => continue,
+                Err(QueueError::Closed) if self.sick => self.stop.cancel(),
+                result => {
+                    if self.took(result).await.is_some() {
+                        ledger.told(asked);
+                        known.extend(ids.iter().cloned());
+                    }
+                }
+            }
+            sent += ids.len();
+        }
+        sent
+    }
+
+    /// Takes deliveries and ends them in every way.
+    async fn handle(self, name: &'static str, mut chance: Rng) {
+        let Self { queue, ledger, .. } = &self;
+        let handler = name.parse().unwrap();
+        loop {
+            let taken = tokio::select! {
+                () = self.stop.cancelled() => return,
+                taken = queue.take(&handler) => taken,
+            };
+            let Some(taken) = self.took(taken).await else { continue };
+            let (id, attempt) = (taken.stored.event.attributes().id.clone(), taken.attempt);
+            let (verb, verdict) = match chance.u8(..) {
+                0..30 => {
+                    let delay = Duration::from_millis(chance.u64(0..60));
+                    ("retry", Verdict::RetryAfter(delay, failure()))
+                }
+                30..35 => ("retry", Verdict::RetryAfter(Duration::from_secs(900), failure())),
+                35..50 => ("bury", Verdict::Bury(failure())),
+                50..55 => continue,
+                _ => ("done", Verdict::Done),
+            };
+            let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
+            if self.took(queue.settle(taken.receipt, verdict).await).await.is_none() {
+                continue;
+            }
+            ledger.told(asked);
+            if verb == "bury" && chance.bool() {
+                let letter = DeadLetterId::Delivery(name.parse().unwrap(), taken.stored.seq);
+                let verb = if chance.bool() { "revive" } else { "discard" };
+                let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
+                let done = match verb {
+                    "revive" => queue.revive(&letter).await,
+                    _ => queue.discard(&letter).await,
+                };
+                if self.took(done).await.is_some() {
+                    ledger.told(asked);
+                }
+            }
+        }
+    }
 }
 
 fn new_id(chance: &mut Rng) -> String {
@@ -189,47 +282,6 @@ fn new_id(chance: &mut Rng) -> String {
     format!("{:016x}-{length}", chance.u64(..))
 }
 
-/// Takes deliveries and ends them in every way.
-async fn handle(
-    queue: SledQueue,
-    ledger: Arc<Ledger>,
-    name: &'static str,
-    mut chance: Rng,
-    stop: CancellationToken,
-) {
-    let handler = name.parse().unwrap();
-    loop {
-        let taken = tokio::select! {
-            () = stop.cancelled() => return,
-            taken = queue.take(&handler) => taken.unwrap(),
-        };
-        let (id, attempt) = (taken.stored.event.attributes().id.clone(), taken.attempt);
-        let (verb, verdict) = match chance.u8(..) {
-            0..30 => {
-                let delay = Duration::from_millis(chance.u64(0..60));
-                ("retry", Verdict::RetryAfter(delay, failure()))
-            }
-            30..35 => ("retry", Verdict::RetryAfter(Duration::from_secs(900), failure())),
-            35..50 => ("bury", Verdict::Bury(failure())),
-            50..55 => continue,
-            _ => ("done", Verdict::Done),
-        };
-        let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
-        queue.settle(taken.receipt, verdict).await.unwrap();
-        ledger.told(asked);
-        if verb == "bury" && chance.bool() {
-            let letter = DeadLetterId::Delivery(name.parse().unwrap(), taken.stored.seq);
-            let verb = if chance.bool() { "revive" } else { "discard" };
-            let asked = ledger.ask(&format!("{verb} {name} {id} {attempt}"));
-            match verb {
-                "revive" => queue.revive(&letter).await.unwrap(),
-                _ => queue.discard(&letter).await.unwrap(),
-            }
-            ledger.told(asked);
-        }
-    }
-}
-
 #[test]
 fn a_workload_leaves_what_its_ledger_says() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -238,7 +290,8 @@ fn a_workload_leaves_what_its_ledger_says() {
     }
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("ledger");
-    let workload = Workload { folder: folder.path().into(), ledger, seed: 1, events: 200 };
+    let workload =
+        Workload { folder: folder.path().into(), ledger, seed: 1, events: 200, sick: false };
     runtime.block_on(workload.run());
     let expected = Expected::read(&std::fs::read_to_string(&workload.ledger).unwrap());
     assert!(expected.stored.len() >= 500, "{}", expected.stored.len());

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Filters;
+use super::filters::Filters;
 use crate::{
     clock::Timestamp,
-    fingerprint::fingerprint,
+    crypto::fingerprint::fingerprint,
     name::HookName,
     queue::{BookmarkName, InvalidBookmarkName},
 };

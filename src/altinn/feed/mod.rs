@@ -2,17 +2,17 @@
 //!
 //! Owns that there is no gap. Each subscription has a reader with a cursor of its own, kept in the
 //! store together with what was read; what it brings goes through the same dedup into the same log
-//! as what is pushed. What to ask next and what an answer means is `paging`'s, and pure.
+//! as what is pushed. What to ask next and what an answer means is `pager`'s, and pure.
 
+pub mod client;
 pub mod cursor;
-pub mod page;
-pub mod paging;
+pub mod filters;
+pub mod pager;
+pub mod push_gap;
 pub mod reader;
-pub mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::page::Filters;
 use crate::{
     backoff::{Backoff, InvalidBackoff},
     event::Arrival,

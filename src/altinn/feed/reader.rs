@@ -12,14 +12,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Filters, OnStored, Timing,
+    OnStored, Timing,
+    client::{Content, Pages},
     cursor::Cursor,
-    page::{Content, Pages},
-    paging::{Chunk, Outcome, Page, Paging, SIZE},
-    watch::Watch,
+    filters::Filters,
+    pager::{Chunk, Outcome, Page, Pager, SIZE},
+    push_gap::PushGap,
 };
 use crate::{
-    altinn::{api::ApiError, problem::Words, state::State},
+    altinn::{events_api::ApiError, http::error_text::ErrorText, subscriptions::status::Status},
+    backoff::spread,
     clock::{Clock, Timestamp},
     event::{Arrival, Event},
     name::HookName,
@@ -41,9 +43,9 @@ pub struct Common<Q, P> {
     /// All configured subscriptions.
     pub subscriptions: Arc<Vec<Membership>>,
     /// What Altinn says of them.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<Status>,
     /// Told which way events come.
-    pub watch: Watch,
+    pub watch: PushGap,
     /// Told of what was stored.
     pub on_stored: OnStored,
     /// So many pages are held in memory.
@@ -107,10 +109,10 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn words(&self) -> Words {
+    fn text(&self) -> ErrorText {
         match self {
-            Self::Api(error) => error.words(),
-            Self::Stuck(_) | Self::Closed => Words::new(&self.to_string()),
+            Self::Api(error) => error.text(),
+            Self::Stuck(_) | Self::Closed => ErrorText::new(&self.to_string()),
         }
     }
 
@@ -162,26 +164,22 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                     Some(self.pause(trouble, failures))
                 }
             };
-            self.common.watch.read(&self.name, read.err().map(|trouble| trouble.words()));
+            self.common.watch.read(&self.name, read.err().map(|trouble| trouble.text()));
             self.rest(began, wait).await;
         }
     }
 
     fn pause(&self, trouble: &Trouble, failures: u32) -> Duration {
         let Timing { interval, retry, .. } = self.common.timing;
-        let wait = if trouble.is_lasting() {
-            interval.mul_f64(0.9 + 0.2 * fastrand::f64())
-        } else {
-            retry.delay(failures, fastrand::f64())
-        };
+        let wait =
+            if trouble.is_lasting() { spread(interval) } else { retry.random_delay(failures) };
         wait.max(trouble.retry_after())
     }
 
     /// Until the next reading is due; a subscription that has changed makes it due earlier.
     async fn rest(&mut self, began: Instant, wait: Option<Duration>) {
-        let jitter = 0.9 + 0.2 * fastrand::f64();
         loop {
-            let pace = wait.unwrap_or_else(|| self.pace().mul_f64(jitter));
+            let pace = wait.unwrap_or_else(|| spread(self.pace()));
             let mut state = self.common.state.clone();
             tokio::select! {
                 () = sleep_until(began + pace) => return,
@@ -220,14 +218,12 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn kept(&mut self) -> Option<Option<Cursor>> {
-        let mut failures = 0;
-        let kept = loop {
-            match self.common.queue.bookmark(&self.bookmark).await {
-                Ok(kept) => break kept,
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
+        let bookmark = self.bookmark.clone();
+        let ask = |queue: Q| {
+            let bookmark = bookmark.clone();
+            async move { queue.bookmark(&bookmark).await }
         };
+        let kept = self.when_the_store_can(ask).await?;
         let read = kept.map(|place| Cursor::decode(&place)).transpose();
         Some(read.unwrap_or_else(|_| {
             tracing::error!(subscription = %self.name, "the kept cursor of the feed cannot be read; the last two days are read again");
@@ -243,7 +239,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
             StartAt::Now => match self.end_of_feed(begun).await {
                 Ok(cursor) => cursor,
                 Err(trouble) => {
-                    let why = trouble.words();
+                    let why = trouble.text();
                     tracing::warn!(subscription = %self.name, %why, "the feed's end cannot be found; its events are taken in by their time");
                     Cursor::since(begun.before(SKEW))
                 }
@@ -255,7 +251,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn end_of_feed(&self, begun: Timestamp) -> Result<Cursor, Trouble> {
-        let mut paging = Paging::discard(begun, SIZE);
+        let mut paging = Pager::discard(begun, SIZE);
         loop {
             let page = self.page(&paging).await?;
             match paging.answered(page, self.common.clock.now()) {
@@ -266,7 +262,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         }
     }
 
-    async fn page(&self, paging: &Paging<Content>) -> Result<Page<Content>, Trouble> {
+    async fn page(&self, paging: &Pager<Content>) -> Result<Page<Content>, Trouble> {
         let page = self.common.pages.page(&self.filters, paging.ask()).await?;
         let last = match &page {
             Page::Items(items) => items.last().and_then(|item| item.time),
@@ -278,7 +274,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
 
     /// From the cursor to the end, `size` items at a time.
     async fn read(&mut self, cursor: &mut Cursor, size: usize) -> Result<(), Trouble> {
-        let mut paging = Paging::resume(cursor.clone(), self.start, size);
+        let mut paging = Pager::resume(cursor.clone(), self.start, size);
         let slots = Arc::clone(&self.common.pages_at_once);
         loop {
             // Never closed. Held until what the page brought is stored.
@@ -353,42 +349,49 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
 
     /// Stores these and the cursor; waits while the store takes nothing. `None` when it is closed.
     async fn keep(&mut self, arrivals: Vec<Arrival>, cursor: &Cursor) -> Option<Vec<Appended>> {
-        let mut failures = 0;
-        loop {
-            let bookmark = Bookmark { name: self.bookmark.clone(), place: cursor.encode() };
-            match self.common.queue.append_with(arrivals.clone(), Some(bookmark)).await {
-                Ok(appended) => return Some(appended),
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
-        }
+        let bookmark = Bookmark { name: self.bookmark.clone(), place: cursor.encode() };
+        self.when_the_store_can(|queue| {
+            let (arrivals, bookmark) = (arrivals.clone(), bookmark.clone());
+            async move { queue.append_with(arrivals, Some(bookmark)).await }
+        })
+        .await
     }
 
     async fn bury(&mut self, body: bytes::Bytes, reason: String) -> Option<()> {
         let media_type = "application/cloudevents+json".to_owned();
         let push = RawPush { hook: self.name.clone(), media_type, body };
         let failure = Failure { reason: format!("from the feed: {reason}"), answer: None };
-        let mut failures = 0;
-        loop {
-            match self.common.queue.bury_raw(push.clone(), failure.clone()).await {
-                Ok(()) => break,
-                Err(QueueError::Closed) => return None,
-                Err(error) => self.wait_for_store(&error, &mut failures).await,
-            }
-        }
+        self.when_the_store_can(|queue| {
+            let (push, failure) = (push.clone(), failure.clone());
+            async move { queue.bury_raw(push, failure).await }
+        })
+        .await?;
         self.common.watch.skipped(&self.name, "unreadable", 1);
         tracing::warn!(subscription = %self.name, reason, "kept an item of the feed that is no CloudEvent as a dead letter");
         Some(())
     }
 
-    async fn wait_for_store(&mut self, error: &QueueError, failures: &mut u32) {
-        *failures = failures.saturating_add(1);
-        if *failures == 1 {
-            tracing::warn!(subscription = %self.name, %error, "the feed waits for the store");
+    /// Asks the store until it does it, with growing pauses; `None` when it is closed.
+    async fn when_the_store_can<T, F>(&mut self, ask: impl Fn(Q) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        let mut failures = 0_u32;
+        loop {
+            match ask(self.common.queue.clone()).await {
+                Ok(done) => return Some(done),
+                Err(QueueError::Closed) => return None,
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!(subscription = %self.name, %error, "the feed waits for the store");
+                    }
+                    failures = failures.saturating_add(1);
+                    // Subscribing does not wait for the store: what is pushed meanwhile comes again.
+                    self.ready = None;
+                    sleep(self.common.timing.store.random_delay(failures)).await;
+                }
+            }
         }
-        // Subscribing does not wait for the store: what is pushed meanwhile comes again.
-        self.ready = None;
-        sleep(self.common.timing.store.delay(*failures, fastrand::f64())).await;
     }
 }
 

@@ -9,11 +9,12 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
+    error::{ConfigError, Problem},
     load::build,
-    problem::{ConfigError, Problem},
-    reader::Reading,
+    read::section::Reading,
     *,
 };
+use crate::{backoff::Backoff, name::HandlerName, queue::StartAt};
 
 mod faults;
 mod files;

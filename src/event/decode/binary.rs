@@ -13,7 +13,11 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-use super::{MAX_ATTRIBUTES, MAX_DEPTH, error::DecodeError, media_type, rules, structured};
+use super::{
+    error::DecodeError,
+    limits::{MAX_ATTRIBUTES, MAX_DEPTH},
+    media_type, rules, structured,
+};
 use crate::event::Event;
 
 /// The event that these headers and this body are.

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::rules::is_attribute_name;
+use super::names::is_attribute_name;
 
 /// Longest attribute name that a message repeats.
 const MAX_NAME_SHOWN: usize = 40;

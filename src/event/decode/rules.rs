@@ -5,10 +5,11 @@
 
 use url::Url;
 
-use super::{MAX_IDENTITY, error::DecodeError};
-
-/// The attributes that every event has, as a reader would look for them.
-pub(super) const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
+use super::{
+    error::DecodeError,
+    limits::MAX_IDENTITY,
+    names::{is_attribute_name, is_core},
+};
 
 /// Whether an attribute counts as there: `null` is the same as absent (JSON format 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +41,6 @@ pub(super) fn check(name: &str, json: &str) -> Result<Presence, DecodeError> {
     }
 }
 
-/// Whether this can be an attribute's name (section 3, naming conventions).
-pub(super) fn is_attribute_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-}
-
 /// How deep objects and arrays nest in a JSON text; for a text that is no JSON, at least as deep
 /// as a parser gets before it notices.
 pub(super) fn depth(json: &str) -> usize {
@@ -62,11 +58,6 @@ pub(super) fn depth(json: &str) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
-}
-
-fn is_core(name: &str) -> bool {
-    REQUIRED.contains(&name)
-        || matches!(name, "datacontenttype" | "dataschema" | "subject" | "time")
 }
 
 fn text_fault(name: &str, text: &str) -> Option<&'static str> {

@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{MAX_ATTRIBUTES, error::DecodeError, rules};
+use super::{error::DecodeError, limits::MAX_ATTRIBUTES, names::REQUIRED, rules};
 use crate::event::Event;
 
 /// The event in `json`, which is UTF-8 and not too deep.
@@ -46,14 +46,14 @@ fn check(members: &[(String, &RawValue)]) -> Result<(), DecodeError> {
     if names.contains("data") && names.contains("data_base64") {
         return Err(DecodeError::attribute("data", "and data_base64 exclude each other"));
     }
-    let mut required = BTreeSet::from(rules::REQUIRED);
+    let mut required = BTreeSet::from(REQUIRED);
     for (name, raw) in members {
         if rules::check(name, raw.get())? == rules::Presence::Present {
             required.remove(name.as_str());
         }
     }
     // In the order in which a reader would look for them, the version first.
-    match rules::REQUIRED.iter().find(|name| required.contains(*name)) {
+    match REQUIRED.iter().find(|name| required.contains(*name)) {
         Some(missing) => Err(DecodeError::attribute(missing, "is missing")),
         None => Ok(()),
     }

@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod options;
 mod read;
+mod read_error;
 mod shared;
 mod state;
 pub mod verify;
@@ -136,9 +137,10 @@ impl SledQueue {
             drop(state);
             return Err(QueueError::Closed);
         }
-        state.settled(&lease.handler, lease.seq, lease.due);
+        let due = state.due_on_disk(&lease.handler, lease.seq, lease.due);
+        state.settled(&lease.handler, lease.seq, due);
         if let Some(handler) = state.handlers.get_mut(&lease.handler) {
-            if let Some(due) = lease.due {
+            if let Some(due) = due {
                 handler.succeeded.insert(lease.seq, due);
             }
             if handler.unwritten == 1 || handler.unwritten == writer::MANY {

@@ -1,25 +1,18 @@
 //! What the writer and all callers share: the state in memory, and the store to read from.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tokio::sync::Notify;
 
-use super::{keys, options::Options, state::State};
+use super::{options::Options, read_error::ReadError, state::State};
 use crate::{
     clock::Clock,
     metrics::Metrics,
     queue::QueueError,
-    store::{
-        Disk, Error, View,
-        chunked::{self, Unwhole},
-        codec::Malformed,
-    },
+    store::{Disk, Error, View, codec::Malformed},
 };
 
 /// A start reads a log whole, and so finds any damage at once, while it is small enough to be read in
@@ -42,39 +35,6 @@ pub(super) struct Shared {
     view: RwLock<Option<View>>,
     #[cfg(test)]
     panic: Mutex<Option<panics::Moment>>,
-}
-
-/// Why a read failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error(transparent)]
-    Store(#[from] Error),
-    #[error("a value is damaged: {0}")]
-    Damaged(#[from] Malformed),
-    #[error("{what}: {error}", what = keys::name(.0), error = .1)]
-    Entry(Vec<u8>, Malformed),
-}
-
-impl ReadError {
-    /// Names the entry that is damaged.
-    pub(super) fn of(self, key: &[u8]) -> Self {
-        match self {
-            Self::Damaged(error) => Self::Entry(key.to_vec(), error),
-            other @ (Self::Store(_) | Self::Entry(..)) => other,
-        }
-    }
-}
-
-/// The whole value. `None` if it was deleted meanwhile.
-pub(super) fn whole<'a>(
-    view: &View,
-    key: &[u8],
-    value: &'a [u8],
-) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
-    chunked::whole(view, key, value).map_err(|error| match error {
-        Unwhole::Store(error) => error.into(),
-        Unwhole::Malformed(error) => error.into(),
-    })
 }
 
 impl Shared {

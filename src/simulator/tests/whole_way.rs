@@ -3,14 +3,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        Simulator,
-        options::{Engine, Options},
-        tokens,
-        workspace::{self, ORG, RESOURCE},
-    },
-    PATIENCE, bench, credentials, options, signed_in, subscriber, wish,
+use super::{PATIENCE, bench, credentials, options, signed_in, subscriber, wish};
+use crate::simulator::{
+    Simulator,
+    auth::tokens,
+    options::{Engine, Options},
+    workspace::{self, ORG, RESOURCE},
 };
 
 #[tokio::test]

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use secrecy::{ExposeSecret, SecretBox};
 
-use super::only;
-use crate::clock::{Clock, Timestamp};
+use crate::{
+    clock::{Clock, Timestamp},
+    server::headers::only,
+};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

@@ -159,20 +159,28 @@ fn decode(commit: &[u8], store: &StoreId) -> Result<(usize, Batch), Malformed> {
     Ok((index, batch))
 }
 
-/// A door for fuzz targets: reads a segment, and panics if what it read is not what is read when
-/// it is written again. Returns whether it is one.
-#[doc(hidden)]
-pub(in crate::store) fn fuzz(bytes: &[u8], sealed: bool) -> bool {
-    let mut bytes = bytes.to_vec();
-    bytes.resize(bytes.len().max(FIRST_PAGE), 0);
+/// A door for fuzz targets. One byte says what follows: `s` a segment with its first page, `c` commits
+/// behind a first page that is right, `p` the payload of one commit, which gets a frame that is right.
+/// Returns whether commits were read. Panics if they are not read when they are written again.
+pub(in crate::store) fn fuzz(input: &[u8]) -> bool {
     let header = Header { segment: 3, store: [7; 16], commits_before: 1 };
-    if sealed {
-        // Bytes of commits behind a header that is right.
-        bytes.splice(..0, first_page(header));
+    let mut bytes = first_page(header);
+    match input.split_first() {
+        Some((b's', segment)) => {
+            bytes = segment.to_vec();
+            bytes.resize(segment.len().max(FIRST_PAGE), 0);
+        }
+        Some((b'c', commits)) => bytes.extend_from_slice(commits),
+        Some((b'p', payload)) => {
+            let mut commit = Encoder::new(Kind::COMMIT);
+            commit.raw(payload);
+            bytes.extend(commit.seal_with(&header.store));
+        }
+        Some(_) | None => return false,
     }
     let Ok(Some(segment)) = Segment::read(&bytes) else { return false };
-    if segment.damaged {
-        return true;
+    if segment.damaged || segment.commits.is_empty() {
+        return false;
     }
     let mut again = first_page(segment.header);
     for (index, batch) in (0..).zip(&segment.commits) {

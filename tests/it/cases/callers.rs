@@ -103,7 +103,7 @@ async fn a_proxy_says_who_is_behind_it_before_tls() {
 /// The RSA key as a JWK, beside the PEM that the world wrote.
 fn jwk_of(pem: &str) -> String {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use brevdue::der::Reader;
+    use brevdue::crypto::der::Reader;
     let pkcs8 = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes());
     let pkcs8 = pkcs8.unwrap();
     let outer = Reader(pkcs8.secret_pkcs8_der()).next().unwrap();

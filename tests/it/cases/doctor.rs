@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     daemon::BINARY,
+    eventually,
     world::{QUICK_RETRY, World},
 };
 
@@ -279,6 +280,12 @@ async fn a_subscription_that_is_not_validated_or_not_there_is_named() {
     let world = world(|_| {}).await;
     let daemon = world.daemon().await;
     world.validated(1).await;
+    // Until the daemon has seen it, it would subscribe anew to what is taken away.
+    eventually("a daemon that knows it", || async {
+        let rows = daemon.get("/v1/subscriptions").await;
+        (rows[0]["state"] == "validated").then_some(())
+    })
+    .await;
     let row = world.altinn("subscriptions").await[0].clone();
     world.delete_at_altinn("subscriptions").await;
     let (bad, text) = bad(&world).await;

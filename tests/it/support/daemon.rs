@@ -111,11 +111,14 @@ impl Daemon {
         self.ended().await
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        let child = &mut self.child;
-        let mut look = || child.try_wait().expect("a child");
-        eventually("the daemon's end", || std::future::ready(look())).await
+        eventually("the daemon's end", || std::future::ready(self.has_ended())).await
     }
 }
 

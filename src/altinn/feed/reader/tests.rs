@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     altinn::feed::{
         cursor,
-        paging::{Ask, Item},
+        pager::{Ask, Item},
     },
     metrics::Metrics,
     queue::{Letter, Page as Listing, model::ModelQueue},
@@ -67,15 +67,15 @@ impl Pages for Fake {
 struct Rig {
     feed: Fake,
     queue: ModelQueue,
-    watch: Watch,
-    state: watch::Sender<State>,
+    watch: PushGap,
+    state: watch::Sender<Status>,
     clock: Clock,
 }
 
 impl Rig {
     fn new() -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
-        let watch = Watch::new(clock.clone(), Metrics::default(), Duration::from_secs(3900));
+        let watch = PushGap::new(clock.clone(), Metrics::default(), Duration::from_secs(3900));
         let queue = ModelQueue::new(&[], clock.clone());
         Self { feed: Fake::default(), queue, watch, state: watch::Sender::default(), clock }
     }

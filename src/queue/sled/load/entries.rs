@@ -1,7 +1,7 @@
 //! Everything beside the log: cursors, retries, dead letters, undecodable pushes, parts.
 
 use super::{
-    Waiting,
+    contents::Waiting,
     walk::{Survey, Walk},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
                 values::{Cursor, Tried, Undecodable, decided_at},
             },
             keys,
-            shared::{ReadError, whole},
+            read_error::{ReadError, whole},
         },
     },
     store::{

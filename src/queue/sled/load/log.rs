@@ -14,7 +14,7 @@ use crate::{
             },
             dedup::Dedup,
             keys,
-            shared::{ReadError, whole},
+            read_error::{ReadError, whole},
         },
     },
     store::{

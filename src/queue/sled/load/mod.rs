@@ -4,58 +4,29 @@
 //! log it reads only the end, behind the last run of ids; damage before that is found when it is
 //! read. A verification reads everything, and collects the faults.
 
+mod contents;
 mod entries;
 mod faults;
 mod log;
 mod walk;
 
-use std::{collections::BTreeMap, time::Duration};
-
-use self::faults::Strict;
 pub(super) use self::{
+    contents::Contents,
     faults::Collected,
-    walk::{Depth, Survey, numbers, walk},
+    walk::{Depth, Survey, numbers},
+};
+use self::{
+    entries::{cursors, dead_letters, parts, retries, strangers, undecodable},
+    faults::{Faults, Strict},
+    log::{log, runs},
+    walk::Walk,
 };
 use super::{
-    codec::values::{Cursor, DedupKey, LogBounds, encode_key},
+    codec::values::{DedupKey, encode_key},
     dedup::Dedup,
     options::Options,
 };
-use crate::{
-    clock::Timestamp,
-    name::HandlerName,
-    queue::DeadLetterId,
-    store::{Error, View},
-};
-
-/// What the state is made of.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    pub(super) bounds: LogBounds,
-    pub(super) next_raw: u64,
-    pub(super) live_bytes: u64,
-    pub(super) cursors: BTreeMap<HandlerName, Cursor>,
-    /// Handler and number of each.
-    pub(super) retries: Vec<(HandlerName, u64, Waiting)>,
-    /// Id, when it was buried, bytes.
-    pub(super) dead: Vec<(DeadLetterId, Timestamp, u64)>,
-}
-
-/// A waiting retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) due: Timestamp,
-    /// When that was decided.
-    pub(super) decided: Timestamp,
-    pub(super) bytes: u64,
-}
-
-impl Waiting {
-    /// How long it still waits: never longer than was decided, whatever the clock says now.
-    pub(super) fn left(self, now: Timestamp) -> Duration {
-        self.due.since(now).min(self.due.since(self.decided))
-    }
-}
+use crate::store::{Error, View};
 
 /// A store as it was opened.
 #[derive(Debug)]
@@ -79,23 +50,26 @@ pub(super) fn load(view: &View, options: &Options, read_whole: u64) -> Result<Lo
     Ok(Loaded { contents, dedup, new_key })
 }
 
+/// Reads the store, and judges each entry and all together.
+pub(super) fn walk(view: &View, depth: Depth, faults: &mut dyn Faults) -> Result<Survey, Error> {
+    let mut walk = Walk { view, depth, faults };
+    let mut survey = walk.notes()?;
+    cursors(&mut walk, &mut survey)?;
+    runs(&mut walk, &mut survey)?;
+    log(&mut walk, &mut survey)?;
+    retries(&mut walk, &mut survey)?;
+    dead_letters(&mut walk, &mut survey)?;
+    undecodable(&mut walk, &mut survey)?;
+    if walk.is_deep() {
+        parts(&mut walk)?;
+        strangers(&mut walk)?;
+    }
+    Ok(survey)
+}
+
 /// A new dedup key.
 pub(super) fn random_key() -> Result<DedupKey, Error> {
     let mut key = DedupKey::default();
     aws_lc_rs::rand::fill(&mut key).map_err(|_| Error::other("no random numbers"))?;
     Ok(key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_retry_waits_at_most_as_long_as_was_decided() {
-        let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
-        let waiting = Waiting { due: at(160), decided: at(100), bytes: 0 };
-        for (now, left) in [(100, 60), (130, 30), (160, 0), (999, 0), (40, 60), (0, 60)] {
-            assert_eq!(waiting.left(at(now)), Duration::from_secs(left), "{now}");
-        }
-    }
 }

@@ -1,10 +1,8 @@
-//! The order of the walk, and what it brings.
+//! A walk under way: how deep it goes, what it brings, whom it tells.
 
 use super::{
-    Contents,
-    entries::{cursors, dead_letters, parts, retries, strangers, undecodable},
+    contents::Contents,
     faults::{Fault, Faults},
-    log::{log, runs},
 };
 use crate::{
     queue::sled::{
@@ -46,28 +44,11 @@ pub(crate) struct Survey {
     pub(super) packed_to: u64,
 }
 
-/// Reads the store, and judges each entry and all together.
-pub(crate) fn walk(view: &View, depth: Depth, faults: &mut dyn Faults) -> Result<Survey, Error> {
-    let mut walk = Walk { view, depth, faults };
-    let mut survey = walk.notes()?;
-    cursors(&mut walk, &mut survey)?;
-    runs(&mut walk, &mut survey)?;
-    log(&mut walk, &mut survey)?;
-    retries(&mut walk, &mut survey)?;
-    dead_letters(&mut walk, &mut survey)?;
-    undecodable(&mut walk, &mut survey)?;
-    if walk.is_deep() {
-        parts(&mut walk)?;
-        strangers(&mut walk)?;
-    }
-    Ok(survey)
-}
-
 /// A walk under way.
 pub(super) struct Walk<'a> {
     pub(super) view: &'a View,
     pub(super) depth: Depth,
-    faults: &'a mut dyn Faults,
+    pub(super) faults: &'a mut dyn Faults,
 }
 
 impl Walk<'_> {
@@ -87,7 +68,7 @@ impl Walk<'_> {
     }
 
     /// What the queue notes of itself.
-    fn notes(&mut self) -> Result<Survey, Error> {
+    pub(super) fn notes(&mut self) -> Result<Survey, Error> {
         let key = self.note(keys::DEDUP, decode_key)?;
         if key.is_none() && self.view.range(keys::all(keys::EVENTS)).next().is_some() {
             self.wrong("it has events but no dedup key".into())?;

@@ -10,7 +10,8 @@ use crate::{
         sled::{
             codec::{RETRY, record::Head, values::Tried},
             keys,
-            shared::{ReadError, Shared, whole},
+            read_error::{ReadError, whole},
+            shared::Shared,
             state::{State, handler::HandlerState},
         },
     },

@@ -3,7 +3,7 @@
 use super::super::{
     codec::record::{Head, decode_group},
     keys,
-    shared::{ReadError, whole},
+    read_error::{ReadError, whole},
     state::recent::Group,
 };
 use crate::{

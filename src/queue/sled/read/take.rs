@@ -15,7 +15,8 @@ use crate::{
         sled::{
             codec::{RETRY, record::MISSING, values::Tried},
             keys,
-            shared::{ReadError, Shared, whole},
+            read_error::{ReadError, whole},
+            shared::Shared,
             state::handler::Job,
         },
     },

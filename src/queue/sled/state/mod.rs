@@ -142,6 +142,17 @@ impl State {
         self.handlers.get(name)?.reading(seq).or_else(|| self.recent.event(seq))
     }
 
+    /// The due time of the retry that a delivery is of, if it is one: what was given out as an event of
+    /// the log can be a retry on disk, where one was written that was refused.
+    pub(super) fn due_on_disk(
+        &self,
+        name: &HandlerName,
+        seq: u64,
+        due: Option<u64>,
+    ) -> Option<u64> {
+        due.or_else(|| self.handlers.get(name)?.retries.due(seq))
+    }
+
     /// A delivery has ended, for good or to go on as a retry or a dead letter.
     pub(super) fn settled(&mut self, name: &HandlerName, seq: u64, due: Option<u64>) {
         let freed = self.handlers.get_mut(name).map_or(0, |handler| handler.settled(seq, due));

@@ -63,6 +63,11 @@ impl Retries {
         Some((ready, seq, self.by_seq.get(&seq)?.due))
     }
 
+    /// When it is due by the wall clock, if it waits or is in flight as a retry.
+    pub(crate) fn due(&self, seq: u64) -> Option<u64> {
+        self.by_seq.get(&seq).map(|retry| retry.due)
+    }
+
     /// Whether it waits, or is in flight as a retry.
     pub(crate) fn contains(&self, seq: u64) -> bool {
         self.by_seq.contains_key(&seq)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Case, Evidence,
+    case::{Case, Evidence},
     scan::{Pieces, Spot},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
             dedup::Dedup,
             keys,
             load::{Collected, Survey, random_key},
-            shared::{ReadError, whole},
+            read_error::{ReadError, whole},
             write::high_water::{self, HighWater, HighWaterFile},
         },
     },

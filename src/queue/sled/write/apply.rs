@@ -52,13 +52,15 @@ impl Apply {
         match self {
             Self::Retried { receipt, retry } => {
                 let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
+                let due = state.due_on_disk(&lease.handler, lease.seq, lease.due);
+                state.settled(&lease.handler, lease.seq, due);
                 state.retries(&lease.handler, lease.seq, retry);
                 lease.end();
             }
             Self::Buried { receipt, at, bytes } => {
                 let lease = receipt.lease;
-                state.settled(&lease.handler, lease.seq, lease.due);
+                let due = state.due_on_disk(&lease.handler, lease.seq, lease.due);
+                state.settled(&lease.handler, lease.seq, due);
                 let id = DeadLetterId::Delivery(lease.handler.clone(), Seq(lease.seq));
                 // A replayed event may have been buried before: there is one letter of it.
                 state.unbury(&id);

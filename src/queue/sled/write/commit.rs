@@ -195,7 +195,8 @@ impl Commit {
             Verdict::Done => return,
         };
         let (seq, handler) = (receipt.lease.seq, &receipt.lease.handler);
-        match receipt.lease.due {
+        let on_disk = shared.state().due_on_disk(handler, seq, receipt.lease.due);
+        match on_disk {
             Some(due) => self.batch.remove(keys::retry(due, handler, seq)),
             None => self.step(shared, handler, seq),
         }

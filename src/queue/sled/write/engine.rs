@@ -142,6 +142,8 @@ impl Engine {
         let began = Instant::now();
         if let Err(error) = store.commit(batch) {
             self.disk_full |= error.is_full();
+            // Before anyone is refused: who asks how the store is must not hear that it works.
+            self.shared.state().failing = Some(error.to_string());
             return Err(error.into());
         }
         self.tidy_due |= store.wants_tidy();

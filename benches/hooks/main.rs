@@ -1,0 +1,104 @@
+//! What the program does under load at its hook endpoint: TLS, HTTP, the store and its syncs, on
+//! one core, with the load on another. docs/PERFORMANCE.md tells what came of it.
+//!
+//! `cargo bench --bench hooks [-- ROUNDS [SECONDS] [--vs BINARY...]]`. Other builds take
+//! turns with this one. Without arguments the form is short (seconds, for CI), and it fails when
+//! calls are not grouped.
+
+#![expect(clippy::print_stdout, reason = "the result is for a person")]
+#![expect(clippy::print_stderr, reason = "the daemon's warnings are passed on")]
+
+mod daemon;
+mod figures;
+mod load;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::ensure;
+
+use crate::{
+    daemon::{Cores, Daemon},
+    figures::{Run, table},
+};
+
+const SENDERS: [usize; 4] = [1, 16, 64, 256];
+/// The senders of the short form that are to share syncs.
+const MANY: usize = 64;
+/// Fewer events in a sync than this with [`MANY`] senders mean that the writer does not give way to
+/// those that are about to call. An unoptimized daemon has fewer than an optimized one.
+const LEAST_GROUP: f64 = 10.0;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut binaries = vec![PathBuf::from(env!("CARGO_BIN_EXE_brevdue"))];
+    let (numbers, others) = match arguments.iter().position(|argument| *argument == "--vs") {
+        Some(place) => arguments.split_at(place),
+        None => (arguments.as_slice(), [].as_slice()),
+    };
+    binaries.extend(others.iter().skip(1).map(PathBuf::from));
+    let cores = Cores::allowed()?;
+    let (rounds, seconds) = match *numbers {
+        [] if binaries.len() == 1 => return short(cores),
+        [] => (3, 3),
+        [rounds] => (rounds.parse()?, 3),
+        [rounds, seconds] => (rounds.parse()?, seconds.parse()?),
+        _ => anyhow::bail!("[ROUNDS [SECONDS]] [--vs BINARY...]"),
+    };
+    compare(&binaries, cores, rounds, Duration::from_secs(seconds))
+}
+
+/// All numbers of senders, all binaries, by turns.
+fn compare(
+    binaries: &[PathBuf],
+    cores: Cores,
+    rounds: u64,
+    length: Duration,
+) -> anyhow::Result<()> {
+    println!(
+        "hooks: 700-byte events over TLS 1.3, the daemon on one core; median (lowest to highest) of \
+         {rounds} rounds of {} s each, by turns",
+        length.as_secs()
+    );
+    let mut runs: Vec<Vec<_>> =
+        binaries.iter().map(|_| SENDERS.map(|_| Vec::new()).into()).collect();
+    for _ in 0..rounds {
+        for (place, senders) in SENDERS.into_iter().enumerate() {
+            for (binary, runs) in binaries.iter().zip(&mut runs) {
+                let run = run(binary, cores, senders, length)?;
+                runs.get_mut(place).map(|all: &mut Vec<Run>| all.push(run)).unwrap_or_default();
+            }
+        }
+    }
+    for (binary, runs) in binaries.iter().zip(&runs) {
+        println!("{}", binary.display());
+        table(&SENDERS, runs);
+    }
+    Ok(())
+}
+
+/// Shows that figures can be had, and that many senders share a sync.
+fn short(cores: Cores) -> anyhow::Result<()> {
+    let runs = [1, MANY].map(|senders| {
+        run(Path::new(env!("CARGO_BIN_EXE_brevdue")), cores, senders, Duration::from_secs(2))
+    });
+    let [one, many] = runs;
+    let (one, many) = (one?, many?);
+    let group = many.group;
+    table(&[1, MANY], &[vec![one], vec![many]]);
+    ensure!(
+        group >= LEAST_GROUP,
+        "{MANY} senders have {group:.1} events a sync, not {LEAST_GROUP}"
+    );
+    Ok(())
+}
+
+/// One run on a fresh store.
+fn run(binary: &Path, cores: Cores, senders: usize, length: Duration) -> anyhow::Result<Run> {
+    let daemon = Daemon::start(binary, cores)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Run::of(&runtime.block_on(load::load(&daemon, senders, length))?)
+}

@@ -1,0 +1,129 @@
+//! `brevdue status`.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use crate::{
+    admin::schema,
+    cli::{
+        admin_client::AdminClient,
+        output::{Table, or_dash, print_json, printable},
+        runtime::block_on,
+    },
+    config::Config,
+};
+
+/// Between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// As one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Again every two seconds, until interrupted.
+    #[arg(long)]
+    watch: bool,
+    /// Only say by the exit code whether it is ready, as a health check wants it.
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    ready: bool,
+}
+
+pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+    let client = AdminClient::new(&config.admin.socket)?;
+    block_on(async {
+        loop {
+            let status: schema::Status = client.get("/v1/status", &[]).await?;
+            if arguments.ready {
+                anyhow::ensure!(status.ready, "not ready: {}", or_dash(status.not_ready));
+                return Ok(());
+            }
+            if arguments.json {
+                print_json(&status)?;
+            } else {
+                write(&status, arguments.watch)?;
+            }
+            if !arguments.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    })
+}
+
+fn write(status: &schema::Status, clear: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if clear {
+        write!(out, "\x1b[2J\x1b[H")?;
+    }
+    let ready = match &status.not_ready {
+        None => "ready".to_owned(),
+        Some(why) => format!("not ready: {}", printable(why)),
+    };
+    writeln!(out, "brevdue {}: {}, {ready}", status.version, status.state)?;
+    for reason in status.reasons.iter().filter(|reason| Some(*reason) != status.not_ready.as_ref())
+    {
+        writeln!(out, "degraded: {}", printable(reason))?;
+    }
+    if status.clock_jumped {
+        writeln!(out, "the clock jumped: for a day nothing is given up or deleted for its age")?;
+    }
+    let log = &status.log;
+    writeln!(
+        out,
+        "log: {} events, {} live bytes, {} identities remembered, {} undecodable pushes",
+        log.events, log.live_bytes, log.dedup_ids, log.raw_dead_letters
+    )?;
+    if let Some(last) = &log.unmatched.last_type {
+        let count = log.unmatched.count;
+        writeln!(out, "unmatched: {count} events, the last of type {}", printable(last))?;
+    }
+    if !status.subscriptions.is_empty() {
+        writeln!(out)?;
+        subscriptions(&status.subscriptions).write(&mut out)?;
+    }
+    writeln!(out)?;
+    Ok(handlers(&status.handlers).write(&mut out)?)
+}
+
+fn subscriptions(rows: &[schema::Subscription]) -> Table<8> {
+    let head =
+        ["SUBSCRIPTION", "ID", "STATE", "SINCE", "LAST PUSH", "FEED READ", "PUSH/FEED", "TROUBLE"];
+    let mut table = Table::new(head);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            or_dash(row.id.as_ref()),
+            row.state.clone(),
+            or_dash(row.since),
+            or_dash(row.last_push),
+            or_dash(row.last_feed_read),
+            format!("{}/{}", row.events_by_push, row.events_by_feed),
+            or_dash((!row.troubles.is_empty()).then(|| row.troubles.join("; "))),
+        ]);
+    }
+    table
+}
+
+pub(in crate::cli) fn handlers(rows: &[schema::Handler]) -> Table<6> {
+    let head = ["HANDLER", "PENDING", "IN FLIGHT", "RETRYING", "DEAD LETTERS", "OLDEST"];
+    let mut table = Table::new(head);
+    for row in rows {
+        let remark = match (row.configured, row.paused) {
+            (false, _) => " (not configured)",
+            (true, true) => " (paused)",
+            (true, false) => "",
+        };
+        table.row([
+            format!("{}{remark}", row.name),
+            row.pending.to_string(),
+            row.in_flight.to_string(),
+            row.retrying.to_string(),
+            row.dead_letters.to_string(),
+            or_dash(row.oldest),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,70 @@
+//! What commands write: aligned columns for people, JSON for programs.
+
+use std::io::{self, Write};
+
+/// Rows under a head; every column as wide as its widest cell.
+#[derive(Debug)]
+pub(super) struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    /// Only the head yet.
+    pub(super) fn new(head: [&str; N]) -> Self {
+        Self { rows: vec![head.map(str::to_owned)] }
+    }
+
+    /// One more row. What could move a terminal's cursor is shown, not obeyed.
+    pub(super) fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|cell| printable(&cell)));
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in &self.rows {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a value as JSON for a program, on one line each array element where it is an array.
+pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    Ok(writeln!(out)?)
+}
+
+/// Text from outside, safe on a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}
+
+/// A value, or a dash.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_controls_are_shown() {
+        let mut table = Table::new(["a", "b"]);
+        table.row(["long".into(), "x\u{1b}[2J".into()]);
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a     b\nlong  x\\u{1b}[2J\n");
+    }
+}

@@ -1,0 +1,76 @@
+//! `brevdue simulator`.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+};
+
+use anyhow::Context;
+
+use crate::{
+    cli::runtime::block_on,
+    config::{Log, LogFormat},
+    simulator::{
+        Simulator,
+        workspace::{self, Credentials, Daemon},
+    },
+    telemetry,
+};
+
+/// What the daemon in the folder does with its events until someone edits its configuration.
+const HANDLERS: &str = r#"[handlers.logg]
+kind = "file"
+path = "events.jsonl"
+"#;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// The folder for certificates, a client key and a configuration for a daemon.
+    #[arg(long, default_value = "brevdue-simulator")]
+    dir: PathBuf,
+    /// Where to listen; loopback only.
+    #[arg(long, default_value = "127.0.0.1:8450")]
+    listen: SocketAddr,
+    /// Where the daemon of the configuration is to listen.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    daemon: SocketAddr,
+    /// Altinn's delays and cache times are divided by this.
+    #[arg(long, default_value = "1")]
+    time_scale: NonZeroU32,
+}
+
+pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    telemetry::start(&Log { format: LogFormat::Text, level: "info".to_owned() })?;
+    block_on(async {
+        let credentials = Credentials::new()?;
+        let mut options = credentials.options()?;
+        options.listen = arguments.listen;
+        options.time_scale = arguments.time_scale;
+        let running = Simulator::start(options).await?;
+        let daemon = Daemon { listen: arguments.daemon, handlers: HANDLERS, settings: "" };
+        let config = workspace::write_workspace(&arguments.dir, &running, &credentials, daemon)?;
+        explain(&running.base_url, arguments, &config.display().to_string())?;
+        tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
+        running.stop().await;
+        Ok(())
+    })
+}
+
+fn explain(base: &str, arguments: &Arguments, config: &str) -> anyhow::Result<()> {
+    let ca = arguments.dir.join("ca.pem");
+    let (ca, resource) = (ca.display(), workspace::RESOURCE);
+    let org = workspace::ORG;
+    writeln!(
+        io::stdout(),
+        "The Altinn stand-in listens on {base}. Until Ctrl-C:\n\
+         \n\
+         start a daemon:    brevdue --config {config} run\n\
+         look at it:        brevdue --config {config} status\n\
+         publish an event:  curl --cacert {ca} {base}/simulator/events \\\n\
+         \x20                    -d '{{\"resource\":\"{resource}\",\"subject\":\"{org}\"}}'\n\
+         what was pushed:   curl --cacert {ca} {base}/simulator/deliveries"
+    )?;
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Reading values: from the layers' merged tree, with every problem noted under its key.
+
+pub(super) mod environment;
+pub(super) mod section;
+pub(super) mod setting;
+mod variable;

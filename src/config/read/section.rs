@@ -1,0 +1,379 @@
+//! A reader over the merged tree that collects every problem with its key's path.
+//!
+//! Owns the walk: which keys were asked for, which nobody asked for, and what stands nearest to
+//! them. What a value means is `setting`'s and the tables'. A `Reported` can be had only by noting a
+//! problem, so a part that could not be read has always been told.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ::config::{Value, ValueKind};
+
+use super::{setting::Setting, variable};
+use crate::{config::error::Problem, secret::SecretFile};
+
+/// One reading of a configuration.
+pub(in crate::config) struct Reading<'a> {
+    base: &'a Path,
+    problems: RefCell<Vec<Problem>>,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+/// Proof that the problem was noted.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Reported(());
+
+/// One table.
+pub(in crate::config) struct Section<'a> {
+    path: String,
+    /// The path with `*` for names that the operator gave.
+    shape: String,
+    values: BTreeMap<String, Value>,
+    known: BTreeSet<&'static str>,
+    from_environment: BTreeSet<&'static str>,
+    reading: &'a Reading<'a>,
+}
+
+impl<'a> Reading<'a> {
+    /// Relative paths are relative to `base`.
+    pub(in crate::config) fn new(base: &'a Path) -> Self {
+        Self { base, problems: RefCell::default(), asked: RefCell::default() }
+    }
+
+    /// Notes a problem.
+    pub(in crate::config) fn note(&self, key: &str, message: impl Into<String>) -> Reported {
+        self.problems.borrow_mut().push(Problem { key: key.to_owned(), message: message.into() });
+        Reported(())
+    }
+
+    /// Every problem, in the order found.
+    pub(in crate::config) fn problems(&self) -> Vec<Problem> {
+        self.problems.take()
+    }
+
+    /// Every key that was asked for, with `*` for given names.
+    #[cfg(test)]
+    pub(in crate::config) fn asked(&self) -> BTreeSet<String> {
+        self.asked.take()
+    }
+
+    /// The whole tree.
+    pub(in crate::config) fn root(
+        &'a self,
+        values: impl IntoIterator<Item = (String, Value)>,
+    ) -> Section<'a> {
+        self.section(String::new(), String::new(), values)
+    }
+
+    fn section(
+        &'a self,
+        path: String,
+        shape: String,
+        values: impl IntoIterator<Item = (String, Value)>,
+    ) -> Section<'a> {
+        let values = values.into_iter().collect();
+        let (known, from_environment) = (BTreeSet::new(), BTreeSet::new());
+        Section { path, shape, values, known, from_environment, reading: self }
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Notes a problem with one of its keys.
+    pub(in crate::config) fn fault(&self, key: &str, message: impl Into<String>) -> Reported {
+        let (path, message) = (join(&self.path, key), message.into());
+        if self.from_environment.contains(key) {
+            let variable = variable::variable(&path);
+            self.reading.note(&path, format!("{message} (set by {variable})"))
+        } else {
+            self.reading.note(&path, message)
+        }
+    }
+
+    /// Notes a problem with the table itself.
+    pub(in crate::config) fn fault_here(&self, message: impl Into<String>) -> Reported {
+        self.reading.note(&self.path, message)
+    }
+
+    /// The value of a key, which is known from now on.
+    pub(in crate::config) fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.insert(key);
+        self.reading.asked.borrow_mut().insert(join(&self.shape, key));
+        let value = self.values.remove(key)?;
+        if value.origin() == Some(variable::ORIGIN) {
+            self.from_environment.insert(key);
+        }
+        Some(value)
+    }
+
+    /// A key that may be left out.
+    pub(in crate::config) fn optional<T: Setting>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<T>, Reported> {
+        self.optional_as(key, Ok)
+    }
+
+    /// A key that may be left out, and is checked further.
+    pub(in crate::config) fn optional_as<L: Setting, T>(
+        &mut self,
+        key: &'static str,
+        check: impl FnOnce(L) -> Result<T, String>,
+    ) -> Result<Option<T>, Reported> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        L::read(value).and_then(check).map(Some).map_err(|fault| self.fault(key, fault))
+    }
+
+    /// A key that must be there.
+    pub(in crate::config) fn need<T: Setting>(&mut self, key: &'static str) -> Result<T, Reported> {
+        self.need_as(key, Ok)
+    }
+
+    /// A key that must be there, and is checked further.
+    pub(in crate::config) fn need_as<L: Setting, T>(
+        &mut self,
+        key: &'static str,
+        check: impl FnOnce(L) -> Result<T, String>,
+    ) -> Result<T, Reported> {
+        self.optional_as(key, check)?.ok_or_else(|| self.fault(key, "is missing"))
+    }
+
+    /// A key with a default.
+    pub(in crate::config) fn or<T: Setting>(
+        &mut self,
+        key: &'static str,
+        default: T,
+    ) -> Result<T, Reported> {
+        Ok(self.optional(key)?.unwrap_or(default))
+    }
+
+    /// One of several words.
+    pub(in crate::config) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>, Reported> {
+        self.optional_as(key, |word: String| {
+            let chosen = choices.iter().find(|(name, _)| *name == word);
+            chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+                let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+                format!("must be {}", names.join(" or "))
+            })
+        })
+    }
+
+    /// A path, relative to the configuration file.
+    pub(in crate::config) fn path(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<PathBuf>, Reported> {
+        let base = self.reading.base;
+        self.optional_as(key, |text: String| Ok(base.join(text)))
+    }
+
+    /// A file with a secret in it.
+    pub(in crate::config) fn secret(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<SecretFile>, Reported> {
+        let base = self.reading.base;
+        self.optional_as(key, |text: String| {
+            SecretFile::resolve(&text, base).map_err(|fault| fault.to_string())
+        })
+    }
+
+    /// What relative paths are relative to.
+    pub(in crate::config) fn base(&self) -> &'a Path {
+        self.reading.base
+    }
+
+    /// A table in it.
+    pub(in crate::config) fn section(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<Section<'a>>, Reported> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        self.below(key, key, value).map(Some)
+    }
+
+    /// A table in it; one that is left out is read as an empty one.
+    pub(in crate::config) fn section_or_empty(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Section<'a>, Reported> {
+        let empty = Value::new(None, ::config::Map::<String, Value>::new());
+        let value = self.take(key).unwrap_or(empty);
+        self.below(key, key, value)
+    }
+
+    /// The same, when the value was taken already.
+    pub(in crate::config) fn below(
+        &self,
+        key: &str,
+        shape: &str,
+        value: Value,
+    ) -> Result<Section<'a>, Reported> {
+        let ValueKind::Table(values) = value.kind else {
+            return Err(self.fault(key, "must be a table"));
+        };
+        let (path, shape) = (join(&self.path, key), join(&self.shape, shape));
+        Ok(self.reading.section(path, shape, values))
+    }
+
+    /// The tables below a key by the names that the operator gave them. Names that are none are
+    /// reported, and their tables are left out.
+    pub(in crate::config) fn named<N>(&mut self, key: &'static str) -> Vec<(N, Section<'a>)>
+    where
+        N: FromStr<Err: ToString>,
+    {
+        let Ok(Some(mut all)) = self.section(key) else { return Vec::new() };
+        let values = std::mem::take(&mut all.values);
+        let read = |(name, value): (String, Value)| {
+            let parsed = name.parse().map_err(|fault: N::Err| all.fault(&name, fault.to_string()));
+            let section = all.below(&name, "*", value);
+            Some((parsed.ok()?, section.ok()?))
+        };
+        values.into_iter().filter_map(read).collect()
+    }
+
+    /// What is left of a table whose keys are free.
+    pub(in crate::config) fn rest(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.values).into_iter().collect()
+    }
+
+    /// Keys that this version knows and refuses, with the reason.
+    pub(in crate::config) fn refuse(&mut self, refused: &[(&str, &str)]) -> Option<Reported> {
+        let mut reported = None;
+        for (key, reason) in refused {
+            if self.values.remove(*key).is_some() {
+                reported = Some(self.fault(key, *reason));
+            }
+        }
+        reported
+    }
+
+    /// The end of it: keys that nobody asked for are reported.
+    pub(in crate::config) fn finish(self) {
+        for (key, value) in &self.values {
+            self.unknown(key);
+            self.secrets_in(&join(&self.path, key), value);
+        }
+    }
+
+    fn unknown(&self, key: &str) {
+        if let Some(message) = secret_message(key) {
+            self.fault(key, message);
+        } else if let Some(nearest) = nearest(key, self.known.iter().copied()) {
+            self.fault(key, format!("is not known; did you mean {nearest}?"));
+        } else {
+            self.fault(key, "is not known");
+        }
+    }
+
+    fn secrets_in(&self, path: &str, value: &Value) {
+        let ValueKind::Table(values) = &value.kind else { return };
+        for (key, value) in values {
+            let path = join(path, key);
+            if let Some(message) = secret_message(key) {
+                self.reading.note(&path, message);
+            }
+            self.secrets_in(&path, value);
+        }
+    }
+}
+
+/// What to say of a key that seems to hold a secret itself.
+pub(in crate::config) fn secret_message(key: &str) -> Option<String> {
+    const WHOLE: [&str; 9] = [
+        "secret",
+        "password",
+        "passphrase",
+        "passwd",
+        "token",
+        "bearer",
+        "api_key",
+        "apikey",
+        "private_key",
+    ];
+    const ENDS: [&str; 5] = ["_secret", "_password", "_token", "_api_key", "_private_key"];
+    let lower = key.to_ascii_lowercase().replace('-', "_");
+    let secret = WHOLE.contains(&lower.as_str()) || ENDS.iter().any(|end| lower.ends_with(end));
+    secret.then(|| {
+        "a secret is never written here; put it in a file and name the file in a …_file key".into()
+    })
+}
+
+/// The known word that was probably meant.
+pub(in crate::config) fn nearest<'k>(
+    word: &str,
+    known: impl Iterator<Item = &'k str>,
+) -> Option<&'k str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let distances = known.map(|known| (distance(&word, &known.replace('-', "_")), known));
+    let (distance, nearest) = distances.min()?;
+    (distance <= 1 + word.len() / 4).then_some(nearest)
+}
+
+/// Insertions, deletions and replacements from one to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (index, left) in one.chars().enumerate() {
+        let mut last = index + 1;
+        let mut next = vec![last];
+        for (right, pair) in other.chars().zip(row.windows(2)) {
+            if let [diagonal, above] = pair {
+                let replaced = diagonal + usize::from(left != right);
+                last = replaced.min(above + 1).min(last + 1);
+                next.push(last);
+            }
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// A key's path, as TOML would write it.
+fn join(path: &str, key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
+    let key = if !key.is_empty() && key.chars().all(bare) {
+        key.to_owned()
+    } else {
+        format!("{:?}", key.chars().take(80).collect::<String>())
+    };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_suggested_but_no_far_one() {
+        let known = ["max_body", "max_connections", "listen"];
+        for (word, expected) in [
+            ("max_bdy", Some("max_body")),
+            ("Max-Body", Some("max_body")),
+            ("lisen", Some("listen")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known.into_iter()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_distance_counts_single_changes() {
+        for (one, other, expected) in
+            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("å", "a", 1)]
+        {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
+}

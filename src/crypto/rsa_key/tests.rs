@@ -1,0 +1,122 @@
+use std::sync::LazyLock;
+
+use aws_lc_rs::{
+    encoding::Pkcs8V1Der,
+    rsa::KeySize,
+    signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey},
+};
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::crypto::der::Reader;
+
+static PAIR: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
+
+fn pkcs8() -> Vec<u8> {
+    AsDer::<Pkcs8V1Der<'_>>::as_der(&*PAIR).unwrap().as_ref().to_vec()
+}
+
+/// In PKCS#8 the PKCS#1 key is the content of the OCTET STRING at its end.
+fn pkcs1() -> Vec<u8> {
+    let pkcs8 = pkcs8();
+    let octets = Reader(&pkcs8).next().unwrap().inner().last().unwrap();
+    octets.content.to_vec()
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+/// The same key as another program would export it.
+fn jwk() -> Value {
+    let pkcs1 = pkcs1();
+    let mut numbers = Reader(&pkcs1).next().unwrap().inner().skip(1).map(|number| {
+        let digits = number.content.strip_prefix(&[0]).unwrap_or(number.content);
+        URL_SAFE_NO_PAD.encode(digits)
+    });
+    let mut jwk = json!({"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "x"});
+    for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+        jwk[name] = numbers.next().unwrap().into();
+    }
+    jwk
+}
+
+fn read(text: &str) -> Result<RsaKey, KeyFault> {
+    RsaKey::read(&SecretString::from(text))
+}
+
+#[test]
+fn every_form_is_the_same_key_and_signs() {
+    let padded = {
+        let mut jwk = jwk();
+        jwk["e"] = "AQAB==".into();
+        jwk
+    };
+    for text in [
+        pem("PRIVATE KEY", &pkcs8()),
+        pem("RSA PRIVATE KEY", &pkcs1()),
+        jwk().to_string(),
+        format!("\n  {}", serde_json::to_string_pretty(&jwk()).unwrap()),
+        padded.to_string(),
+    ] {
+        let key = read(&text).unwrap();
+        assert_eq!(key.bits(), 2048);
+        let expected: PublicKeyX509Der<'_> = PAIR.public_key().as_der().unwrap();
+        assert_eq!(key.public_key_info().unwrap(), expected.as_ref());
+        let jwt = key.jwt(&json!({"alg": "RS256"}), &json!({"a": 1})).unwrap();
+        let (signed, signature) = jwt.rsplit_once('.').unwrap();
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, PAIR.public_key());
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        public.verify(signed.as_bytes(), &signature).unwrap();
+        assert_eq!(signed.split_once('.').unwrap().1, URL_SAFE_NO_PAD.encode(r#"{"a":1}"#));
+    }
+}
+
+#[test]
+fn the_jwk_becomes_the_very_same_pkcs1() {
+    let jwk: Jwk = serde_json::from_value(jwk()).unwrap();
+    assert_eq!(jwk.pkcs1().unwrap().expose_secret(), pkcs1());
+}
+
+#[test]
+fn what_is_no_key_is_refused_without_being_told() {
+    let without = |name: &str| {
+        let mut jwk = jwk();
+        jwk.as_object_mut().unwrap().remove(name);
+        jwk.to_string()
+    };
+    let with = |name: &str, value: Value| {
+        let mut jwk = jwk();
+        jwk[name] = value;
+        jwk.to_string()
+    };
+    let ec = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let damaged = pem("RSA PRIVATE KEY", &pkcs1()[..500]);
+    for (text, fault) in [
+        ("no key".to_owned(), KeyFault::None),
+        (ec, KeyFault::None),
+        (pem("ENCRYPTED PRIVATE KEY", &pkcs8()), KeyFault::None),
+        (pem("PUBLIC KEY", &pkcs8()[..100]), KeyFault::None),
+        (damaged, KeyFault::Unusable),
+        ("{}".to_owned(), KeyFault::None),
+        ("{not json".to_owned(), KeyFault::None),
+        (with("kty", "EC".into()), KeyFault::None),
+        (with("n", "not base64url!".into()), KeyFault::None),
+        (with("n", 7.into()), KeyFault::None),
+        (without("d"), KeyFault::Incomplete),
+        (without("qi"), KeyFault::Incomplete),
+        (with("oth", json!([])), KeyFault::Incomplete),
+        (with("d", "AQAB".into()), KeyFault::Unusable),
+        (with("n", jwk()["p"].clone()), KeyFault::Unusable),
+    ] {
+        let found = read(&text).unwrap_err();
+        assert_eq!(found, fault, "{text}");
+    }
+}
+
+#[test]
+fn a_key_is_never_shown() {
+    let shown = format!("{:?}", read(&jwk().to_string()).unwrap());
+    assert_eq!(shown, "RsaKey { bits: 2048, .. }");
+}
