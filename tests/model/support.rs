@@ -140,7 +140,7 @@ impl Store for Disk {
 
 /// When and how far the database was written.
 fn written(directory: &Path) -> impl PartialEq {
-    let data = fs::metadata(directory.join("queue/sled/db")).unwrap();
+    let data = fs::metadata(directory.join("queue/store/sled/db")).unwrap();
     (data.len(), data.modified().unwrap())
 }
 

@@ -96,7 +96,7 @@ impl Runs {
     /// Packs the groups that end here or before; the runs to write, as they are now.
     pub(crate) fn pack(&mut self, end: u64, bounds: Bounds) -> Vec<Run> {
         let mut written = Vec::new();
-        let mut last = self.last.take();
+        let mut last = self.last.take().filter(|run| !self.has_left(&run.head));
         let mut changed = false;
         while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
             && let Some((group, bytes)) = self.groups.pop_front()

@@ -114,6 +114,9 @@ fn records(
 fn skip(walk: &mut Walk<'_>, survey: &mut Survey, reading: &mut Reading) -> Result<(), Error> {
     let first_run = reading.runs.front().map_or(0, |run| run.end);
     records(walk, survey, reading, 0..first_run)?;
+    if reading.end < first_run {
+        hole(walk, survey, reading.end, first_run)?;
+    }
     let (whole, to) = (std::mem::take(&mut reading.runs), survey.packed_to);
     survey.contents.live_bytes +=
         whole.iter().filter(|run| run.first >= first_run).map(|run| run.bytes).sum::<u64>();

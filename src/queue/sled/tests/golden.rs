@@ -20,7 +20,7 @@ use crate::{
                     encode_number,
                 },
             },
-            shared::whole,
+            read_error::whole,
             write::high_water::HighWater,
         },
     },

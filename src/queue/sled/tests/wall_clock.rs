@@ -3,7 +3,10 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::queue::{DeadLetterId, RawPush};
+use crate::{
+    queue::{DeadLetterId, RawPush},
+    store::fault,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -110,18 +113,6 @@ async fn a_clock_ten_years_ahead_deletes_nothing_before_a_day_of_steady_time() {
     all_goes(&queue).await;
 }
 
-#[tokio::test]
-async fn a_clock_that_was_corrected_deletes_nothing_of_what_came_meanwhile() {
-    let (bench, queue) = aging().await;
-    bench.clock.set_wall(bench.clock.now().after(20 * DAY));
-    bench.clock.set_wall(bench.clock.now().before(20 * DAY));
-    rounds(&queue, ["2", "3"]).await;
-    all_is_there(&queue).await;
-    bench.clock.advance(2 * DAY);
-    rounds(&queue, ["4", "5"]).await;
-    all_is_there(&queue).await;
-}
-
 /// The store fails after two idle days: the time that it had noted last is that of this process, and
 /// says nothing about the clock.
 #[tokio::test]
@@ -129,10 +120,10 @@ async fn a_store_that_heals_has_not_seen_the_clock_jump() {
     let (bench, queue) = aging().await;
     rounds(&queue, ["2", "3"]).await;
     bench.clock.advance(2 * DAY);
-    crate::store::fault::breaks(bench.directory.path());
+    fault::breaks(bench.directory.path());
     drop(queue.append(vec![arrival("4")]).await);
     failing(&queue).await;
-    crate::store::fault::mends(bench.directory.path());
+    fault::mends(bench.directory.path());
     healed(&queue).await;
     assert_eq!(bench.clock.jumps(), 0);
 }
