@@ -159,29 +159,47 @@ fn decode(commit: &[u8], store: &StoreId) -> Result<(usize, Batch), Malformed> {
     Ok((index, batch))
 }
 
-/// A door for fuzz targets: reads a segment, and panics if what it read is not what is read when
-/// it is written again. Returns whether it is one.
+/// A door for fuzz targets: reads these bytes as a segment, behind a beginning that is right, and as
+/// a commit behind a frame that is right. Panics if what it reads is not what would be written for
+/// it. Returns whether that commit is one.
 #[doc(hidden)]
-pub(in crate::store) fn fuzz(bytes: &[u8], sealed: bool) -> bool {
-    let mut bytes = bytes.to_vec();
-    bytes.resize(bytes.len().max(FIRST_PAGE), 0);
+pub(in crate::store) fn fuzz(bytes: &[u8]) -> bool {
     let header = Header { segment: 3, store: [7; 16], commits_before: 1 };
-    if sealed {
-        // Bytes of commits behind a header that is right.
-        bytes.splice(..0, first_page(header));
-    }
-    let Ok(Some(segment)) = Segment::read(&bytes) else { return false };
-    if segment.damaged {
-        return true;
-    }
+    let mut commit = Encoder::new(Kind::COMMIT);
+    let len = 4 + 8 + bytes.len();
+    commit.u32(u32::try_from(len).unwrap_or(u32::MAX)).u64(header.segment).raw(bytes);
+    let commit = commit.seal_with(&header.store);
+    let beginning = first_page(header);
+    let forms =
+        [bytes.to_vec(), [beginning.as_slice(), bytes].concat(), [beginning, commit].concat()];
+    let read = forms.map(|mut bytes| {
+        bytes.resize(bytes.len().max(FIRST_PAGE), 0);
+        let segment = Segment::read(&bytes).ok().flatten().filter(|segment| !segment.damaged);
+        segment.inspect(same_again)
+    });
+    let [.., last] = read;
+    last.is_some_and(|segment| segment.commits.len() == 1)
+}
+
+/// Panics if what was read is not what is read when it is written again.
+fn same_again(segment: &Segment) {
     let mut again = first_page(segment.header);
     for (index, batch) in (0..).zip(&segment.commits) {
         again.extend(encode(&segment.header, index, batch));
     }
     assert_eq!(again.len(), segment.end, "its end is elsewhere");
     let same = Segment::read(&again).ok().flatten();
-    assert_eq!(same.map(|same| same.commits), Some(segment.commits), "it reads as another");
-    true
+    assert_eq!(same.as_ref(), Some(segment), "it reads as another");
+}
+
+/// Changes a first page and seals it again, for tests.
+#[cfg(test)]
+pub(super) fn reseal(page: &mut [u8], change: impl FnOnce(&mut [u8])) {
+    change(page);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&page[..2]);
+    hasher.update(&page[FRAME..HEADER]);
+    page[2..FRAME].copy_from_slice(&hasher.finalize().to_be_bytes());
 }
 
 #[cfg(test)]
