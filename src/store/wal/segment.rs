@@ -93,7 +93,11 @@ impl Segment {
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let (page, commits) =
             bytes.split_at_checked(FIRST_PAGE).ok_or(Malformed("it is too short"))?;
-        let Some(header) = Header::decode(page)? else { return Ok(None) };
+        let Some(header) = Header::decode(page)? else {
+            // The first page is synced before any commit is written behind it.
+            let unused = commits.iter().all(|byte| *byte == 0);
+            return if unused { Ok(None) } else { Err(Malformed("it is missing")) };
+        };
         let mut segment = Self { header, commits: Vec::new(), end: FIRST_PAGE, damaged: false };
         let rest = segment.commits(commits);
         segment.end = bytes.len() - rest.len();
@@ -150,9 +154,12 @@ fn decode(commit: &[u8], store: &StoreId) -> Result<(usize, Batch), Malformed> {
     let mut batch = Batch::new();
     for _ in 0..count {
         let key = commit.bytes()?;
-        let is_set = commit.u32()? == 1;
-        let value = commit.bytes()?;
-        batch.push((key.to_vec(), is_set.then(|| value.to_vec())));
+        let value = match (commit.u32()?, commit.bytes()?) {
+            (0, []) => None,
+            (1, value) => Some(value.to_vec()),
+            _ => return Err(Malformed("a change")),
+        };
+        batch.push((key.to_vec(), value));
     }
     commit.end()?;
     let index = usize::try_from(index).map_err(|_| Malformed("an index"))?;

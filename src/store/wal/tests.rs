@@ -158,6 +158,8 @@ fn one_that_is_not_right_is_refused_with_what_is_wrong() {
     let cases: &[(&str, Change)] = &[
         ("is cut short", |bytes| bytes.truncate(SEGMENT)),
         ("is missing", Vec::clear),
+        ("the beginning of a segment", |bytes| bytes[SEGMENT..][..FIRST_PAGE].fill(0)),
+        ("the beginning of a segment", |bytes| bytes[..FIRST_PAGE].fill(0)),
         ("a segment is missing", |bytes| bytes[SEGMENT..].fill(0)),
         ("the beginning of a segment", |bytes| bytes[8] ^= 1),
         ("a commit is damaged", |bytes| bytes[FIRST + 30] ^= 1),

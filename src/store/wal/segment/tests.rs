@@ -120,10 +120,37 @@ fn a_segment_whose_beginning_is_damaged_is_refused() {
 }
 
 #[test]
+fn a_segment_that_has_commits_and_no_beginning_is_refused() {
+    let (mut bytes, _) = segment(5, 2);
+    bytes[..FIRST_PAGE].fill(0);
+    assert!(Segment::read(&bytes).is_err());
+}
+
+#[test]
 fn a_beginning_that_is_whole_in_another_version_is_not_damage() {
     let (mut bytes, _) = segment(5, 2);
     reseal(&mut bytes, |page| page[0] += 1);
     assert_eq!(Segment::read(&bytes), Err(Malformed::VERSION));
+}
+
+/// The payload of a commit with one change, behind length and segment: whether it has a value is
+/// `form`.
+fn payload(index: u32, form: u32, value: &[u8]) -> Vec<u8> {
+    let mut payload = Encoder::piece(0);
+    payload.u32(index).u32(1).bytes(b"key").u32(form).bytes(value);
+    payload.into_piece()
+}
+
+#[test]
+fn a_change_in_another_form_than_is_written_is_no_commit() {
+    let whole = [(0, 0, &b""[..]), (0, 1, b""), (0, 1, b"v")];
+    let other = [(1, 1, &b"v"[..]), (0, 2, b"v"), (0, 0, b"v"), (0, u32::MAX, b"")];
+    for (is_one, forms) in [(true, &whole[..]), (false, &other)] {
+        for (index, form, value) in forms {
+            assert_eq!(fuzz(&payload(*index, *form, value)), is_one, "{index} {form} {value:?}");
+        }
+    }
+    assert!(!fuzz(&[payload(0, 1, b"v"), vec![0]].concat()), "bytes are left over");
 }
 
 #[test]
