@@ -14,6 +14,7 @@ pub(crate) mod directory;
 pub(crate) mod disk;
 mod durable_flush;
 mod error;
+mod handover;
 pub(crate) mod inspect;
 mod memtable;
 mod merge_iter;
