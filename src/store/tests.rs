@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod overlay;
+mod property;
 
 use std::{fs, path::Path};
 
