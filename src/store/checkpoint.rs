@@ -121,15 +121,21 @@ impl Checkpointer {
             let view = self.view.clone();
             let thread = thread::Builder::new().name("store-checkpoint".into());
             let hand_over = move || {
+                let before = durable_flush::syncs();
                 hand_over(&view.memtable, &view.trees, || {
                     // Behind all of it in sled's log: who finds the note finds the rest.
                     view.trees.set_checkpoint(position)?;
-                    flush(&view)
+                    flush(&view, before)
                 })
             };
             self.under_way = Some(thread.spawn(hand_over)?);
         }
         Ok(())
+    }
+
+    /// Waits for the checkpoint that is under way, if one is.
+    pub(super) fn end(&mut self) -> Result<(), Error> {
+        self.join()
     }
 
     fn join(&mut self) -> Result<(), Error> {
@@ -144,9 +150,9 @@ impl Checkpointer {
     }
 }
 
-/// Flushes sled, and proves that this synced its file: something was written just before.
-pub(super) fn flush(view: &View) -> Result<(), Error> {
-    let before = durable_flush::syncs();
+/// Flushes sled, and proves that its file was synced: something was written since there were
+/// `before` syncs. sled may have synced it by itself, and has nothing left to flush then.
+pub(super) fn flush(view: &View, before: u64) -> Result<(), Error> {
     view.trees.flush()?;
     if durable_flush::syncs() == before { Err(Error::NotDurable) } else { Ok(()) }
 }

@@ -1,5 +1,7 @@
 //! The store on a real disk.
 
+mod faults;
+mod files;
 mod overlay;
 mod property;
 

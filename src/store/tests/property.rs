@@ -251,3 +251,16 @@ fn a_value_keeps_its_parts_when_that_of_another_key_with_the_same_beginning_goes
         run.compare_all();
     }
 }
+
+#[test]
+fn who_reads_a_range_sees_a_commit_that_went_to_sled_at_once() {
+    let mut run = Run::new();
+    run.step(&Step::Bulk(450));
+    run.step(&Step::Checkpoint);
+    let view = run.store().view().clone();
+    let mut range = view.scan_prefix(b"z");
+    range.next().unwrap().unwrap();
+    run.step(&Step::Bulk(450));
+    let (key, value) = range.next().unwrap().unwrap();
+    assert!(*value == run.model[&key.to_vec()], "it was replaced before it was read");
+}
