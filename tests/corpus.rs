@@ -54,15 +54,21 @@ fn the_high_water_corpus_is_decided_as_before() -> std::io::Result<()> {
     replay("mark", decoding::mark)
 }
 
+#[test]
+fn the_log_corpus_is_decided_as_before() -> std::io::Result<()> {
+    replay("wal", decoding::wal)
+}
+
 /// Changes to what is in the corpus, always the same ones: what always holds must hold of them.
 #[test]
 fn what_is_near_the_corpus_holds_what_always_holds() -> std::io::Result<()> {
-    let targets: [(&str, Target); 5] = [
+    let targets: [(&str, Target); 6] = [
         ("json", decoding::json),
         ("binary", decoding::binary),
         ("value", decoding::value),
         ("frame", decoding::frame),
         ("mark", decoding::mark),
+        ("wal", decoding::wal),
     ];
     for (name, target) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);

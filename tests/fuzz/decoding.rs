@@ -57,6 +57,11 @@ pub(crate) fn mark(input: &[u8]) -> bool {
     brevdue::queue::sled::fuzz_mark(input)
 }
 
+/// A segment of the store's write-ahead log, or the changes of a commit in one.
+pub(crate) fn wal(input: &[u8]) -> bool {
+    brevdue::store::fuzz_wal(input)
+}
+
 fn check(events: &Result<Vec<Event>, DecodeError>, input: &[u8]) {
     match events {
         Err(fault) => assert!(fault.to_string().len() < 200, "a fault that tells too much"),
