@@ -82,7 +82,6 @@ fn while_a_commit_goes_to_sled_at_once() {
             bench.disk.mend();
             assert_eq!(answered.is_err(), met, "{calls_before}");
             assert!(calls_before > 0 || met);
-            answered.iter().for_each(|()| assert!(!met));
             drop(store.close());
             let store = bench.open();
             check(&store, 1);
