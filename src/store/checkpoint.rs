@@ -1,15 +1,16 @@
 //! Gives sled what was committed, while the writer goes on.
 //!
-//! Owns when a memtable is frozen and when sled gets it, and what makes it durable there.
+//! Owns when a memtable is frozen and when sled gets it, and what makes it durable there. The way
+//! there is `handover`'s.
 
 use std::thread::{self, JoinHandle};
 
 use super::{
-    base::Base,
+    base::Base as _,
     disk::{Class, words},
     durable_flush,
     error::Error,
-    memtable::Memtable,
+    handover::hand_over,
     trees::Position,
     view::View,
 };
@@ -20,11 +21,6 @@ const MEMTABLE: u64 = 4 * 1024 * 1024;
 /// With so many bytes in the active memtable, what is of no more use is to be deleted: before sled
 /// gets the frozen one, and before this one is frozen.
 const TIDY: [u64; 2] = [MEMTABLE / 8 * 3, MEMTABLE / 8 * 7];
-/// Bytes that sled is given before they are to be durable: the less, the shorter a commit waits for
-/// the disk while sled writes.
-const STEP: usize = 1024 * 1024;
-/// sled's memory is held down after so many changes.
-const TRIM: usize = 8;
 /// Bytes that sled's file can grow by while it gets a memtable and the next one fills.
 pub(crate) const GROWTH: u64 = 8 * MEMTABLE;
 
@@ -124,17 +120,22 @@ impl Checkpointer {
         if let (Some(Point { position, .. }), None) = (self.frozen, &self.under_way) {
             let view = self.view.clone();
             let thread = thread::Builder::new().name("store-checkpoint".into());
-            let write = move || {
-                write(&view.memtable, &view.trees)?;
-                // Behind all of it in sled's log: who finds the note finds the rest.
-                view.trees.set_checkpoint(position)?;
-                flush(&view)?;
-                view.memtable.retire();
-                Ok(())
+            let hand_over = move || {
+                let before = durable_flush::syncs();
+                hand_over(&view.memtable, &view.trees, || {
+                    // Behind all of it in sled's log: who finds the note finds the rest.
+                    view.trees.set_checkpoint(position)?;
+                    flush(&view, before)
+                })
             };
-            self.under_way = Some(thread.spawn(write)?);
+            self.under_way = Some(thread.spawn(hand_over)?);
         }
         Ok(())
+    }
+
+    /// Waits for the checkpoint that is under way, if one is.
+    pub(super) fn end(&mut self) -> Result<(), Error> {
+        self.join()
     }
 
     fn join(&mut self) -> Result<(), Error> {
@@ -149,32 +150,9 @@ impl Checkpointer {
     }
 }
 
-/// Writes the frozen memtable to the base, and makes all but the last step of it durable.
-pub(super) fn write<B: Base>(memtable: &Memtable, base: &B) -> Result<(), B::Error> {
-    let changes = memtable.frozen().unwrap_or_default();
-    let (mut count, mut bytes) = (0, 0);
-    for (key, change) in &*changes {
-        if memtable.is_active(key) {
-            continue;
-        }
-        let value = change.clone().value();
-        count += 1;
-        bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
-        base.change(key, value)?;
-        if count % TRIM == 0 {
-            base.trim(key)?;
-        }
-        if bytes >= STEP {
-            base.flush()?;
-            bytes = 0;
-        }
-    }
-    Ok(())
-}
-
-/// Flushes sled, and proves that this synced its file: something was written just before.
-pub(super) fn flush(view: &View) -> Result<(), Error> {
-    let before = durable_flush::syncs();
+/// Flushes sled, and proves that its file was synced: something was written since there were
+/// `before` syncs. sled may have synced it by itself, and has nothing left to flush then.
+pub(super) fn flush(view: &View, before: u64) -> Result<(), Error> {
     view.trees.flush()?;
     if durable_flush::syncs() == before { Err(Error::NotDurable) } else { Ok(()) }
 }

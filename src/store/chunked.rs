@@ -4,7 +4,7 @@
 //! and parts at once, and deletes them so, so that there are all of them or none.
 //! [`Decoder::peek`](super::codec::Decoder::peek) reads the beginning of a value from its stub.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashMap};
 
 use super::{
     batch::Batch,
@@ -47,38 +47,56 @@ pub(super) fn expand(view: &View, batch: Batch, any: &mut bool) -> Result<Batch,
     }
     *any |= comes;
     let mut expanded = Batch::new();
-    // What this commit itself writes is not to be looked for in the store.
-    let mut written = HashSet::new();
+    // Parts that this commit itself has for a key so far: those are not in the store yet.
+    let mut written = HashMap::new();
     for (key, value) in batch {
         let mut old = Batch::new();
-        if view.may_be_chunked(&key) && !written.contains(&key) {
-            for entry in view.range(part(&key, 0)..=part(&key, u32::MAX)) {
-                old.remove(entry?.0.to_vec());
+        let mut parts = 0;
+        if view.may_be_chunked(&key) {
+            match written.get(&key) {
+                Some(count) => (1..=*count).for_each(|index| old.remove(part(&key, index))),
+                None => stored_parts(view, &key, &mut old)?,
             }
         }
         match value {
             Some(value) if large(&value) => {
-                written.insert(key.clone());
                 expanded.append(old);
-                split(key, &value, &mut expanded);
+                parts = split(&key, &value, &mut expanded);
             }
             // Who reads meanwhile misses the whole of it, not a part.
             value => {
-                expanded.push((key, value));
+                expanded.push((key.clone(), value));
                 expanded.append(old);
             }
         }
+        written.insert(key, parts);
     }
     Ok(expanded)
 }
 
-fn split(key: Vec<u8>, value: &[u8], into: &mut Batch) {
+/// Removes the parts that the store has of a value.
+fn stored_parts(view: &View, key: &[u8], removed: &mut Batch) -> Result<(), Error> {
+    for entry in view.range(part(key, 0)..=part(key, u32::MAX)) {
+        let (found, _) = entry?;
+        // Parts of longer keys that begin with this one lie between them.
+        if part_of(&found).is_some_and(|(of, _)| of == key) {
+            removed.remove(found.to_vec());
+        }
+    }
+    Ok(())
+}
+
+/// Takes a value apart; the number of its parts.
+fn split(key: &[u8], value: &[u8], into: &mut Batch) -> u32 {
     let payload = value.get(FRAME..).unwrap_or_default();
     let (first, rest) = payload.split_at_checked(CHUNK).unwrap_or((payload, &[]));
-    for (index, chunk) in (1..).zip(rest.chunks(CHUNK)) {
-        into.put(part(&key, index), encode_part(value, index, chunk));
+    let mut parts = 0;
+    for chunk in rest.chunks(CHUNK) {
+        parts += 1;
+        into.put(part(key, parts), encode_part(value, parts, chunk));
     }
     into.put(key, Stub::encode(value, first));
+    parts
 }
 
 /// Bytes that an entry takes, its parts included.

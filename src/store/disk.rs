@@ -48,7 +48,7 @@ struct Inner {
     next: AtomicU64,
     under_way: Mutex<BTreeMap<u64, Instant>>,
     #[cfg(test)]
-    faults: Mutex<Vec<(Class, fault::Fault)>>,
+    faults: Mutex<Vec<(Class, Option<fault::Fault>)>>,
 }
 
 impl Default for Disk {
@@ -156,12 +156,20 @@ pub(crate) mod fault {
         /// From now on, calls of this class meet this fault, so many of them at most.
         pub(crate) fn put_in_the_way(&self, class: Class, fault: Fault, times: usize) {
             let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            faults.extend(std::iter::repeat_n((class, fault), times));
+            faults.extend(std::iter::repeat_n((class, Some(fault)), times));
+        }
+
+        /// After so many calls of this class, one meets this fault.
+        pub(crate) fn put_in_the_way_after(&self, class: Class, fault: Fault, calls: usize) {
+            let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.extend(std::iter::repeat_n((class, None), calls));
+            faults.push((class, Some(fault)));
         }
 
         /// The number of faults that no call has met.
         pub(crate) fn unmet(&self) -> usize {
-            self.0.faults.lock().unwrap_or_else(PoisonError::into_inner).len()
+            let faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.iter().filter(|(_, fault)| fault.is_some()).count()
         }
 
         /// No call meets a fault any more.
@@ -173,7 +181,7 @@ pub(crate) mod fault {
             let met = {
                 let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
                 let first = faults.iter().position(|(of, _)| *of == class);
-                first.map(|index| faults.swap_remove(index).1)
+                first.and_then(|index| faults.remove(index).1)
             };
             match met {
                 None => Ok(()),

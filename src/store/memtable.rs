@@ -110,7 +110,7 @@ impl Memtable {
         self.0.read().unwrap_or_else(PoisonError::into_inner).active.contains_key(key)
     }
 
-    /// Sled has the frozen memtable.
+    /// Sled has the frozen memtable, or got something at once: whoever reads it reads it anew.
     pub(super) fn retire(&self) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         tables.retired += 1;

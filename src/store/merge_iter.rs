@@ -1,4 +1,5 @@
-//! The entries of a range, from either end: sled's, with the memtables laid over them.
+//! The value of a key, and the entries of a range from either end: sled's, with the memtables laid
+//! over them.
 
 use std::{
     iter::Rev,
@@ -13,6 +14,19 @@ use super::{
     memtable::{End, Memtable, Overlay},
     sync::Arc,
 };
+
+/// The value of a key: the overlay's entry counts before the base's.
+pub(super) fn get<B: Base>(
+    memtable: &Memtable,
+    base: &B,
+    key: &[u8],
+) -> Result<Option<Slice>, B::Error> {
+    // Before the base is looked at: what is not in a memtable any more is there.
+    match memtable.get(key) {
+        Some(change) => Ok(change.value()),
+        None => base.get(key),
+    }
+}
 
 /// The base trims its memory after this many of its entries were read.
 const TRIM: usize = 8;

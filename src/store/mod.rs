@@ -14,6 +14,7 @@ pub(crate) mod directory;
 pub(crate) mod disk;
 mod durable_flush;
 mod error;
+mod handover;
 pub(crate) mod inspect;
 mod memtable;
 mod merge_iter;
@@ -59,7 +60,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the store with these files, or makes it. What a crash left in the write-ahead log is in
-    /// the memtable then; nothing is written to sled but a new store's id.
+    /// the memtable then; nothing is written to sled but a new store's notes.
     pub(crate) fn open(files: &Files, layout: Layout, disk: &Disk) -> Result<Self, Error> {
         Self::open_as(files, layout, disk, None)
     }
@@ -86,15 +87,22 @@ impl Store {
             Some(id) => id,
             None => begin(files, &trees, new)?,
         };
-        let checkpoint = trees.checkpoint()?;
+        let mut checkpoint = trees.checkpoint()?;
         let (wal, commits) = Wal::open(&files.wal(), Owner { store: id, checkpoint }, disk)?;
         let view = View::new(trees);
+        if checkpoint == Position::default() {
+            // Before anything is committed: a log that is missing from now on is a loss.
+            checkpoint = Position::BEGINNING;
+            let before = durable_flush::syncs();
+            view.trees.set_checkpoint(checkpoint)?;
+            checkpoint::flush(&view, before)?;
+        }
         for batch in commits {
             view.memtable.apply(slices(batch));
         }
         files.trust_cache();
         let checkpointer = Checkpointer::new(view.clone(), checkpoint);
-        let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().is_some();
+        let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose()?.is_some();
         let (files, disk) = (files.clone(), disk.clone());
         Ok(Self { files, view, wal, checkpointer, id, any_parts, disk })
     }
@@ -118,8 +126,11 @@ impl Store {
         let batch = chunked::expand(&self.view, batch, &mut self.any_parts)?;
         if !Wal::fits(&batch) {
             self.checkpoint()?;
+            let before = durable_flush::syncs();
             self.view.trees.change_at_once(&batch)?;
-            return checkpoint::flush(&self.view);
+            // Who has read ahead in sled reads it anew.
+            self.view.memtable.retire();
+            return checkpoint::flush(&self.view, before);
         }
         let now = self.now();
         if !self.wal.has_room(&batch) {
@@ -186,12 +197,14 @@ impl Store {
     }
 
     /// Lets go of the files. What was committed is in them, whatever this returns.
-    pub(crate) fn close(self) -> Result<(), Error> {
+    pub(crate) fn close(mut self) -> Result<(), Error> {
         let disk = self.disk.clone();
         // sled's own drop unwraps the error of its last sync.
-        disk.call(Class::Drop, || {
+        disk.call(Class::Drop, move || {
+            // Its thread has sled open, and would keep the next one out.
+            let ended = self.checkpointer.end();
             drop(self);
-            Ok::<_, Error>(())
+            ended
         })
     }
 

@@ -56,6 +56,11 @@ pub(super) struct Position {
     pub(super) commits: u32,
 }
 
+impl Position {
+    /// Before the first commit of a new store.
+    pub(super) const BEGINNING: Self = Self { segment: 1, commits: 0 };
+}
+
 /// sled's trees. Clones are the same ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Trees {
@@ -135,7 +140,7 @@ impl Trees {
         self.set_note(STORE_ID, note.seal())
     }
 
-    /// Up to where sled has the write-ahead log; the beginning in a new store.
+    /// Up to where sled has the write-ahead log; the default in a store that is being made.
     pub(super) fn checkpoint(&self) -> Result<Position, Error> {
         let value = self.note(CHECKPOINT)?;
         let position = value.map(|value| decode_checkpoint(&value)).transpose();

@@ -1,12 +1,12 @@
 //! Reading the store: the memtables over sled's trees.
 
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use super::{
-    base::{Base, Slice},
+    base::Slice,
     error::Error,
     memtable::Memtable,
-    merge_iter::MergeIter,
+    merge_iter::{self, MergeIter},
     sync::Arc,
     trees::{StoreId, Trees},
 };
@@ -36,15 +36,12 @@ impl View {
 
     /// The value of a key. A chunked one is a stub: see [`chunked::whole`](super::chunked::whole).
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>, Error> {
-        match self.memtable.get(key) {
-            Some(change) => Ok(change.value()),
-            None => self.trees.get(key),
-        }
+        merge_iter::get(&self.memtable, &self.trees, key)
     }
 
     /// Entries whose keys begin with the same byte, from either end.
     pub(crate) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
-        let own = |bound: std::ops::Bound<&K>| bound.map(|key| Slice::from(key.as_ref()));
+        let own = |bound: Bound<&K>| bound.map(|key| Slice::from(key.as_ref()));
         let bounds = (own(range.start_bound()), own(range.end_bound()));
         MergeIter::new(&self.memtable, self.trees.clone(), bounds)
     }
@@ -52,10 +49,12 @@ impl View {
     /// Entries whose keys have this prefix, which is not empty.
     pub(crate) fn scan_prefix(&self, prefix: &[u8]) -> Range {
         let mut end = prefix.to_vec();
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
-        self.range(prefix.to_vec()..end)
+        let end = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+        self.range((Bound::Included(prefix.to_vec()), end))
     }
 
     /// The store's id, if it has one.

@@ -93,7 +93,11 @@ impl Segment {
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let (page, commits) =
             bytes.split_at_checked(FIRST_PAGE).ok_or(Malformed("it is too short"))?;
-        let Some(header) = Header::decode(page)? else { return Ok(None) };
+        let Some(header) = Header::decode(page)? else {
+            // The first page is synced before any commit is written behind it.
+            let unused = commits.iter().all(|byte| *byte == 0);
+            return if unused { Ok(None) } else { Err(Malformed("it is missing")) };
+        };
         let mut segment = Self { header, commits: Vec::new(), end: FIRST_PAGE, damaged: false };
         let rest = segment.commits(commits);
         segment.end = bytes.len() - rest.len();
@@ -150,46 +154,59 @@ fn decode(commit: &[u8], store: &StoreId) -> Result<(usize, Batch), Malformed> {
     let mut batch = Batch::new();
     for _ in 0..count {
         let key = commit.bytes()?;
-        let is_set = commit.u32()? == 1;
-        let value = commit.bytes()?;
-        batch.push((key.to_vec(), is_set.then(|| value.to_vec())));
+        let value = match (commit.u32()?, commit.bytes()?) {
+            (0, []) => None,
+            (1, value) => Some(value.to_vec()),
+            _ => return Err(Malformed("a change")),
+        };
+        batch.push((key.to_vec(), value));
     }
     commit.end()?;
     let index = usize::try_from(index).map_err(|_| Malformed("an index"))?;
     Ok((index, batch))
 }
 
-/// A door for fuzz targets. One byte says what follows: `s` a segment with its first page, `c` commits
-/// behind a first page that is right, `p` the payload of one commit, which gets a frame that is right.
-/// Returns whether commits were read. Panics if they are not read when they are written again.
-pub(in crate::store) fn fuzz(input: &[u8]) -> bool {
+/// A door for fuzz targets: reads these bytes as a segment, behind a beginning that is right, and as
+/// a commit behind a frame that is right. Panics if what it reads is not what would be written for
+/// it. Returns whether that commit is one.
+#[doc(hidden)]
+pub(in crate::store) fn fuzz(bytes: &[u8]) -> bool {
     let header = Header { segment: 3, store: [7; 16], commits_before: 1 };
-    let mut bytes = first_page(header);
-    match input.split_first() {
-        Some((b's', segment)) => {
-            bytes = segment.to_vec();
-            bytes.resize(segment.len().max(FIRST_PAGE), 0);
-        }
-        Some((b'c', commits)) => bytes.extend_from_slice(commits),
-        Some((b'p', payload)) => {
-            let mut commit = Encoder::new(Kind::COMMIT);
-            commit.raw(payload);
-            bytes.extend(commit.seal_with(&header.store));
-        }
-        Some(_) | None => return false,
-    }
-    let Ok(Some(segment)) = Segment::read(&bytes) else { return false };
-    if segment.damaged || segment.commits.is_empty() {
-        return false;
-    }
+    let mut commit = Encoder::new(Kind::COMMIT);
+    let len = 4 + 8 + bytes.len();
+    commit.u32(u32::try_from(len).unwrap_or(u32::MAX)).u64(header.segment).raw(bytes);
+    let commit = commit.seal_with(&header.store);
+    let beginning = first_page(header);
+    let forms =
+        [bytes.to_vec(), [beginning.as_slice(), bytes].concat(), [beginning, commit].concat()];
+    let read = forms.map(|mut bytes| {
+        bytes.resize(bytes.len().max(FIRST_PAGE), 0);
+        let segment = Segment::read(&bytes).ok().flatten().filter(|segment| !segment.damaged);
+        segment.inspect(same_again)
+    });
+    let [.., last] = read;
+    last.is_some_and(|segment| segment.commits.len() == 1)
+}
+
+/// Panics if what was read is not what is read when it is written again.
+fn same_again(segment: &Segment) {
     let mut again = first_page(segment.header);
     for (index, batch) in (0..).zip(&segment.commits) {
         again.extend(encode(&segment.header, index, batch));
     }
     assert_eq!(again.len(), segment.end, "its end is elsewhere");
     let same = Segment::read(&again).ok().flatten();
-    assert_eq!(same.map(|same| same.commits), Some(segment.commits), "it reads as another");
-    true
+    assert_eq!(same.as_ref(), Some(segment), "it reads as another");
+}
+
+/// Changes a first page and seals it again, for tests.
+#[cfg(test)]
+pub(super) fn reseal(page: &mut [u8], change: impl FnOnce(&mut [u8])) {
+    change(page);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&page[..2]);
+    hasher.update(&page[FRAME..HEADER]);
+    page[2..FRAME].copy_from_slice(&hasher.finalize().to_be_bytes());
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::{half::HALF, *};
+use super::{
+    segment::{FIRST_PAGE, SEGMENT},
+    *,
+};
+use crate::store::trees::StoreId;
 
-const STORE: [u8; 16] = [7; 16];
+const STORE: StoreId = [7; 16];
 
-/// A store's directory.
+/// A directory with a write-ahead log in it.
 struct Bench(TempDir);
 
 impl Bench {
@@ -14,153 +18,236 @@ impl Bench {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn db(&self) -> Db {
-        Db::open(&sled::Config::new().path(self.0.path().join("sled"))).unwrap()
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("wal")
     }
 
-    fn open(&self, db: &Db) -> Result<Journal, OpenError> {
-        Journal::open(self.0.path(), db, STORE)
+    /// With a checkpoint at this segment and this number of commits in it.
+    fn open(&self, (segment, commits): (u64, u32)) -> Result<(Wal, Vec<u32>), Error> {
+        let owner = Owner { store: STORE, checkpoint: Position { segment, commits } };
+        let (wal, commits) = Wal::open(&self.path(), owner, &Disk::default())?;
+        Ok((wal, commits.iter().map(number).collect()))
+    }
+
+    /// The numbers of the commits that are to be replayed.
+    fn replayed(&self, checkpoint: (u64, u32)) -> Vec<u32> {
+        self.open(checkpoint).unwrap().1
+    }
+
+    fn refused(&self, checkpoint: (u64, u32)) -> Error {
+        self.open(checkpoint).unwrap_err()
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let path = path(self.0.path());
-        let mut bytes = fs::read(&path).unwrap();
+        let mut bytes = fs::read(self.path()).unwrap();
         change(&mut bytes);
-        fs::write(path, bytes).unwrap();
-    }
-
-    fn refused(&self, db: &Db) -> String {
-        self.open(db).unwrap_err().to_string()
+        fs::write(self.path(), bytes).unwrap();
     }
 }
 
-/// A database that has nothing of what the journal has.
-fn empty_db(noted: u64) -> Db {
-    let db = Db::open(&sled::Config::new().temporary(true)).unwrap();
-    db.note_journal(noted).unwrap();
-    db
+/// A commit with this number and a value of this length.
+fn batch(number: u32, len: usize) -> Batch {
+    [(number.to_be_bytes().to_vec(), Some(vec![1; len]))].into_iter().collect()
 }
 
-/// Sixteen of these are a page of sled; a larger one would become a file of its own.
-const MOST: usize = 4 * 1024;
-
-/// An entry, or several that begin with this key, and have so many bytes in all.
-fn set(key: u32, len: usize) -> Entries {
-    let lens = (0..len).step_by(MOST).map(|begin| MOST.min(len - begin));
-    let keys = (0_u32..).map(|part| [key.to_be_bytes(), part.to_be_bytes()].concat());
-    keys.zip(lens).map(|(key, len)| (key, Some(vec![1; len]))).collect()
+fn number(batch: &Batch) -> u32 {
+    let (key, _) = batch.iter().next().unwrap();
+    u32::from_be_bytes(key.as_slice().try_into().unwrap())
 }
 
-/// Bytes under this key.
-fn value(db: &Db, key: u32) -> Option<usize> {
-    let values = db.scan_prefix(&key.to_be_bytes()).map(|entry| entry.unwrap().1.len());
-    values.reduce(|sum, len| sum + len)
-}
+const TENTH: usize = SEGMENT / 10;
 
-#[test]
-fn what_sled_lost_it_gets_back_in_order() {
-    let bench = Bench::new();
-    let db = bench.db();
-    let mut journal = bench.open(&db).unwrap();
-    for (key, len) in [(1, 10), (2, 20), (1, 11)] {
-        journal.commit(&db, set(key, len)).unwrap();
-    }
-    let gone = set(2, 20).into_iter().map(|(key, _)| (key, None)).collect();
-    journal.commit(&db, gone).unwrap();
-    drop(journal);
-    let lost = empty_db(2);
-    drop(bench.open(&lost).unwrap());
-    assert_eq!((value(&lost, 1), value(&lost, 2)), (Some(11), None));
-}
-
-#[test]
-fn it_goes_round_and_keeps_what_sled_may_not_have() {
-    let bench = Bench::new();
-    let db = bench.db();
-    let mut journal = bench.open(&db).unwrap();
-    let len = HALF / 10;
-    for key in 0..100 {
-        journal.commit(&db, set(key, len)).unwrap();
-        assert!((journal.generation - 1..=journal.generation).contains(&noted(&db).unwrap()));
-    }
-    drop(journal);
-    let lost = empty_db(noted(&db).unwrap());
-    drop(bench.open(&lost).unwrap());
-    let kept = (0..100).filter(|key| value(&lost, *key) == Some(len)).count();
-    assert!((10..20).contains(&kept), "{kept}");
-    assert!((100 - 10..100).all(|key| value(&lost, key).is_some()));
-}
-
-#[test]
-fn a_commit_that_is_too_large_for_it_is_durable_in_sled_and_not_undone() {
-    let bench = Bench::new();
-    let db = bench.db();
-    let mut journal = bench.open(&db).unwrap();
-    journal.commit(&db, set(1, 10)).unwrap();
-    let mut large: Entries = (2..102).flat_map(|key| set(key, HALF / 99)).collect();
-    large.extend(set(1, 11));
-    journal.commit(&db, large).unwrap();
-    drop(journal);
-    drop(bench.open(&db).unwrap());
-    assert_eq!((value(&db, 1), value(&db, 101)), (Some(11), Some(HALF / 99)));
-}
-
-#[test]
-fn opened_again_and_again_and_cleared_it_stays_in_step() {
-    let bench = Bench::new();
-    let db = bench.db();
-    for round in 0..5 {
-        let mut journal = bench.open(&db).unwrap();
-        journal.commit(&db, set(round, 5)).unwrap();
-        if round % 2 == 0 {
-            journal.clear(&db).unwrap();
+/// Commits of a tenth of a segment each, the other segment begun when one is full.
+fn fill(wal: &mut Wal, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let batch = batch(number, TENTH);
+        if !wal.has_room(&batch) {
+            wal.begin_next().unwrap();
         }
+        wal.append(&batch).unwrap();
     }
-    assert!((0..5).all(|key| value(&db, key) == Some(5)));
+}
+
+/// 12 commits: 9 in segment 1, which is in the second half of the file, and 3 in segment 2.
+fn two_segments() -> Bench {
+    let bench = Bench::new();
+    fill(&mut bench.open((0, 0)).unwrap().0, 0..12);
+    bench
+}
+
+#[test]
+fn commits_from_the_checkpoint_on_are_replayed_in_order() {
+    let bench = two_segments();
+    assert_eq!(bench.replayed((1, 0)), (0..12).collect::<Vec<_>>());
+    assert_eq!(bench.replayed((1, 4)), (4..12).collect::<Vec<_>>());
+    assert_eq!(bench.replayed((2, 0)), [9, 10, 11]);
+    assert_eq!(bench.replayed((2, 3)), [0; 0]);
+    let (wal, _) = bench.open((2, 3)).unwrap();
+    assert_eq!((wal.position(), wal.written()), (Position { segment: 2, commits: 3 }, 0));
+}
+
+#[test]
+fn it_goes_round_and_keeps_the_last_two_segments() {
+    let bench = Bench::new();
+    fill(&mut bench.open((0, 0)).unwrap().0, 0..100);
+    // 9 go into a segment.
+    assert_eq!(bench.replayed((11, 0)), (90..100).collect::<Vec<_>>());
+    assert_eq!(bench.replayed((12, 0)), [99]);
+}
+
+#[test]
+fn opened_again_and_again_it_goes_on_where_it_was() {
+    let bench = Bench::new();
+    for round in 0..30_u32 {
+        let checkpoint = (u64::from(round / 9), 0);
+        let (mut wal, replayed) = bench.open(checkpoint).unwrap();
+        let first = (round / 9).saturating_sub(1) * 9;
+        assert_eq!(replayed, (first..round).collect::<Vec<_>>());
+        fill(&mut wal, round..round + 1);
+    }
+}
+
+#[test]
+fn after_a_torn_commit_it_goes_on_in_the_same_segment_and_is_recovered_again() {
+    let bench = Bench::new();
+    let (mut wal, _) = bench.open((0, 0)).unwrap();
+    for number in 0..2 {
+        wal.append(&batch(number, 60)).unwrap();
+    }
+    let end = SEGMENT + wal.at;
+    let len = size(&batch(0, 60));
+    let whole = fs::read(bench.path()).unwrap();
+    // Every byte is tried where segments are read; here it is the file.
+    for cut in (end - len..end).step_by(11) {
+        bench.change(|bytes| {
+            bytes.clone_from(&whole);
+            bytes[cut..end].fill(0);
+        });
+        let (mut wal, replayed) = bench.open((1, 0)).unwrap();
+        assert_eq!(replayed, [0], "{cut}");
+        // Shorter than the torn one, whose rest stays behind it.
+        wal.append(&batch(7, 3)).unwrap();
+        wal.append(&batch(8, 200)).unwrap();
+        let (mut wal, replayed) = bench.open((1, 1)).unwrap();
+        assert_eq!(replayed, [7, 8], "{cut}");
+        wal.begin_next().unwrap();
+        wal.append(&batch(9, 3)).unwrap();
+        assert_eq!(bench.replayed((1, 0)), [0, 7, 8, 9], "{cut}");
+    }
+}
+
+#[test]
+fn a_commit_that_fits_nowhere_is_told_before_it_is_written() {
+    let largest = SEGMENT - FIRST_PAGE - size(&batch(0, 0));
+    assert!(Wal::fits(&batch(0, largest)) && !Wal::fits(&batch(0, largest + 1)));
+    let bench = Bench::new();
+    let (mut wal, _) = bench.open((0, 0)).unwrap();
+    assert!(wal.has_room(&batch(0, largest)));
+    wal.append(&batch(0, largest)).unwrap();
+    assert!(!wal.has_room(&batch(1, 0)));
+    wal.begin_next().unwrap();
+    wal.append(&batch(1, largest)).unwrap();
+    assert_eq!(bench.replayed((1, 0)), [0, 1]);
 }
 
 #[test]
 fn one_that_is_not_right_is_refused_with_what_is_wrong() {
     type Change = fn(&mut Vec<u8>);
+    /// Where the commits of segment 1 begin.
+    const FIRST: usize = SEGMENT + FIRST_PAGE;
     let cases: &[(&str, Change)] = &[
-        ("is cut short", |bytes| bytes.truncate(HALF)),
+        ("is cut short", |bytes| bytes.truncate(SEGMENT)),
         ("is missing", Vec::clear),
-        ("half of the journal is missing", |bytes| bytes[HALF..HALF + START].fill(0)),
-        ("the beginning of a half", |bytes| bytes[8] ^= 1),
-        ("a commit in the journal is damaged", |bytes| bytes[HALF + START + 30] ^= 1),
-        ("mixed up", |bytes| bytes.rotate_left(HALF)),
+        ("the beginning of a segment", |bytes| bytes[SEGMENT..][..FIRST_PAGE].fill(0)),
+        ("the beginning of a segment", |bytes| bytes[..FIRST_PAGE].fill(0)),
+        ("a segment is missing", |bytes| bytes[SEGMENT..].fill(0)),
+        ("the beginning of a segment", |bytes| bytes[8] ^= 1),
+        ("a commit is damaged", |bytes| bytes[FIRST + 30] ^= 1),
+        ("a commit is damaged", |bytes| bytes[FIRST_PAGE + 30] ^= 1),
+        // The last one of segment 1: nothing is behind it, but segment 2 counts it.
+        ("a commit is damaged", |bytes| bytes[FIRST + 8 * (TENTH + 60)] ^= 1),
+        ("a commit is damaged", |bytes| bytes[FIRST + 8 * TENTH..].fill(0)),
+        ("mixed up", |bytes| bytes.rotate_left(SEGMENT)),
     ];
-    for (words, change) in cases {
-        let bench = Bench::new();
-        let db = bench.db();
-        let mut journal = bench.open(&db).unwrap();
-        // Fills the second half a little, after the first.
-        for key in 0..12 {
-            journal.commit(&db, set(key, HALF / 10)).unwrap();
-        }
-        drop(journal);
+    for (case, (words, change)) in cases.iter().enumerate() {
+        let bench = two_segments();
         bench.change(change);
-        let told = bench.refused(&db);
-        assert!(told.contains(words), "{told} does not say {words}");
+        let error = bench.refused((1, 2));
+        assert!(matches!(&error, Error::Damaged(told) if told.contains(words)), "{case}: {error}");
     }
 }
 
 #[test]
-fn one_of_another_store_or_time_is_refused() {
-    let bench = Bench::new();
-    let db = bench.db();
-    drop(bench.open(&db).unwrap());
-    let told = Journal::open(bench.0.path(), &db, [8; 16]).unwrap_err().to_string();
+fn random_bytes_are_damage_and_a_whole_header_of_another_version_is_not() {
+    let random = |bytes: &mut Vec<u8>| {
+        fastrand::seed(5);
+        for half in [0, SEGMENT] {
+            bytes[half..half + FIRST_PAGE].fill_with(|| fastrand::u8(..));
+        }
+    };
+    let bench = two_segments();
+    bench.change(random);
+    assert!(matches!(bench.refused((1, 0)), Error::Damaged(_)));
+    for half in [0, SEGMENT] {
+        let bench = two_segments();
+        bench.change(|bytes| segment::reseal(&mut bytes[half..], |page| page[0] += 1));
+        assert!(matches!(bench.refused((1, 0)), Error::Version(_)), "{half}");
+    }
+}
+
+#[test]
+fn one_that_does_not_reach_the_checkpoint_or_is_far_behind_it_is_refused() {
+    let bench = two_segments();
+    for (checkpoint, words) in [
+        ((2, 4), "its last commits are missing"),
+        ((1, 10), "its last commits are missing"),
+        ((3, 0), "of the same time"),
+        ((0, 0), "of the same time"),
+    ] {
+        let told = bench.refused(checkpoint).to_string();
+        assert!(told.contains(words), "{checkpoint:?}: {told}");
+    }
+    fs::remove_file(bench.path()).unwrap();
+    assert!(bench.refused((1, 0)).to_string().contains("is missing"));
+}
+
+#[test]
+fn one_of_another_store_is_refused() {
+    let bench = two_segments();
+    let owner = Owner { store: [8; 16], checkpoint: Position { segment: 2, commits: 0 } };
+    let told = Wal::open(&bench.path(), owner, &Disk::default()).unwrap_err().to_string();
     assert!(told.contains("another store's"), "{told}");
-    let earlier = fs::read(path(bench.0.path())).unwrap();
-    let noted_then = noted(&db).unwrap();
-    drop(bench.open(&db).unwrap());
-    drop(bench.open(&db).unwrap());
-    let told = bench.refused(&empty_db(noted_then));
-    assert!(told.contains("of the same time"), "{told}");
-    bench.change(|bytes| *bytes = earlier);
-    let told = bench.refused(&db);
-    assert!(told.contains("of the same time"), "{told}");
-    fs::remove_file(path(bench.0.path())).unwrap();
-    assert!(bench.refused(&db).contains("is missing"));
+}
+
+#[test]
+fn one_that_is_being_made_is_made_anew() {
+    let bench = Bench::new();
+    for len in [0, 1, SEGMENT, SIZE - 1, SIZE] {
+        fs::write(bench.path(), vec![0; len]).unwrap();
+        assert_eq!(bench.replayed((0, 0)), [0; 0]);
+        assert_eq!(fs::metadata(bench.path()).unwrap().len(), SIZE_U64);
+        // Its first segment is begun; sled may not have noted that yet.
+        assert_eq!(bench.replayed((0, 0)), [0; 0]);
+    }
+}
+
+#[test]
+fn a_segment_that_could_not_be_begun_leaves_the_one_before_it_to_go_on() {
+    let bench = Bench::new();
+    let disk = Disk::default();
+    let owner = Owner { store: STORE, checkpoint: Position::default() };
+    let (mut wal, _) = Wal::open(&bench.path(), owner, &disk).unwrap();
+    fill(&mut wal, 0..9);
+    disk.put_in_the_way(Class::Write, crate::store::disk::fault::Fault::Fails(libc::EIO), 1);
+    assert!(wal.begin_next().is_err());
+    assert_eq!(wal.position(), Position { segment: 1, commits: 9 });
+    assert_eq!(bench.replayed((1, 0)), (0..9).collect::<Vec<_>>());
+    // Its page is on the disk, though nobody heard so.
+    let (mut wal, _) = bench.open((1, 0)).unwrap();
+    wal.begin_next().unwrap();
+    drop(wal);
+    let (mut wal, replayed) = bench.open((1, 0)).unwrap();
+    assert_eq!((replayed, wal.position().segment), ((0..9).collect(), 2));
+    fill(&mut wal, 9..10);
+    assert_eq!(bench.replayed((1, 0)), (0..10).collect::<Vec<_>>());
 }

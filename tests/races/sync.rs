@@ -1,0 +1,5 @@
+//! The scheduler's locks, under the names that `src/store/sync.rs` has.
+
+pub(super) use std::sync::PoisonError;
+
+pub(super) use shuttle::sync::{Arc, RwLock};
