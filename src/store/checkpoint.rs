@@ -6,11 +6,9 @@
 use std::thread::{self, JoinHandle};
 
 use super::{
-    base::Base as _,
-    disk::{Class, words},
-    durable_flush,
+    disk::{Class, durable_flush, words},
     error::Error,
-    handover::hand_over,
+    overlay::{base::Base as _, handover::hand_over},
     trees::Position,
     view::View,
 };

@@ -14,8 +14,7 @@ use std::{
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::{
-    disk::{Class, Disk},
-    durable_flush,
+    disk::{Class, Disk, durable_flush},
     error::Error,
     trees::{Layout, Trees, blob},
     wal::forget_cached,

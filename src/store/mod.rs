@@ -5,21 +5,15 @@
 //! order; damage is an error that names what is damaged. After an error nothing is flushed again:
 //! the store is closed and opened anew. `docs/STORE.md` has the files, and what a crash leaves.
 
-mod base;
 mod batch;
 mod checkpoint;
 pub(crate) mod chunked;
 pub(crate) mod codec;
 pub(crate) mod directory;
 pub(crate) mod disk;
-mod durable_flush;
 mod error;
-mod handover;
 pub(crate) mod inspect;
-mod memtable;
-mod merge_iter;
-pub(crate) mod room;
-mod sync;
+mod overlay;
 pub(crate) mod trees;
 mod view;
 mod wal;
@@ -28,22 +22,23 @@ mod wal;
 mod tests;
 
 #[cfg(test)]
-pub(crate) use self::durable_flush::fault;
-use self::{
-    base::Base,
-    checkpoint::{Checkpointer, Point},
-    trees::{PARTS, Position, Trees},
-    wal::{Owner, Wal},
-};
+pub(crate) use self::disk::durable_flush::fault;
 pub(crate) use self::{
-    base::Slice,
     batch::Batch,
     directory::{Directory, Files},
-    disk::{Class, Disk},
+    disk::{Class, Disk, room},
+    overlay::base::Slice,
     trees::{Layout, StoreId},
     view::View,
 };
-pub use self::{error::Error, room::MIN_FREE_DISK};
+use self::{
+    checkpoint::{Checkpointer, Point},
+    disk::durable_flush,
+    overlay::base::Base,
+    trees::{PARTS, Position, Trees},
+    wal::{Owner, Wal},
+};
+pub use self::{disk::room::MIN_FREE_DISK, error::Error};
 
 /// The store, to write to. One at a time.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use sled::{
 };
 
 use super::{
-    base::{Base, Bounds, Entry, Slice},
     batch::Batch,
     codec::{Decoder, Encoder, Kind, Malformed},
     disk::{Class, Disk},
     error::Error,
+    overlay::base::{Base, Bounds, Entry, Slice},
 };
 
 /// The first byte of the keys of parts of chunked values; they are in sled's default tree.

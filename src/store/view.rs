@@ -3,11 +3,13 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
-    base::Slice,
     error::Error,
-    memtable::Memtable,
-    merge_iter::{self, MergeIter},
-    sync::Arc,
+    overlay::{
+        base::Slice,
+        memtable::Memtable,
+        merge_iter::{self, MergeIter},
+        sync::Arc,
+    },
     trees::{StoreId, Trees},
 };
 

@@ -5,15 +5,15 @@
 
 #![cfg(test)]
 
-#[path = "../../src/store/base.rs"]
+#[path = "../../src/store/overlay/base.rs"]
 mod base;
-#[path = "../../src/store/handover.rs"]
+#[path = "../../src/store/overlay/handover.rs"]
 mod handover;
 mod history;
-#[path = "../../src/store/memtable.rs"]
+#[path = "../../src/store/overlay/memtable.rs"]
 #[expect(dead_code, reason = "what only a store that is copied or looked at uses")]
 mod memtable;
-#[path = "../../src/store/merge_iter.rs"]
+#[path = "../../src/store/overlay/merge_iter.rs"]
 mod merge_iter;
 mod ordered;
 mod sync;

@@ -9,7 +9,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::store::handover::hand_over;
+use crate::store::overlay::handover::hand_over;
 
 impl View {
     fn take(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {

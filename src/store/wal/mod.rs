@@ -16,18 +16,13 @@ use std::{
 };
 
 pub(super) use self::recovery::{Owner, Recovered, forget_cached};
-use self::segment::{FIRST_PAGE, Header, SEGMENT, encode, first_page, size};
+use self::segment::{FIRST_PAGE, Header, SEGMENT, SIZE, SIZE_U64, encode, first_page, size};
 use super::{
     batch::Batch,
-    disk::{Class, Disk},
-    durable_flush,
+    disk::{Class, Disk, durable_flush},
     error::Error,
     trees::Position,
 };
-
-/// Bytes of the file.
-pub(super) const SIZE: usize = 2 * SEGMENT;
-const SIZE_U64: u64 = 2 * SEGMENT as u64;
 
 /// The file, and where in it the next commit goes.
 #[derive(Debug)]

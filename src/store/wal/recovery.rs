@@ -8,11 +8,11 @@ use std::{
 
 use rustix::fs::{Advice, fadvise};
 
-use super::segment::{SEGMENT, Segment};
+use super::segment::{SEGMENT, SIZE, SIZE_U64, Segment};
 use crate::store::{
     batch::Batch,
     codec::Malformed,
-    durable_flush,
+    disk::durable_flush,
     error::Error,
     trees::{Position, StoreId},
 };
@@ -55,7 +55,7 @@ impl Recovered {
 
     fn judge(bytes: &[u8], owner: Owner) -> Self {
         let mut recovered = Self::default();
-        if bytes.len() < super::SIZE {
+        if bytes.len() < SIZE {
             // One that is being made is of no use yet.
             if owner.checkpoint != Position::default() {
                 let what = if bytes.is_empty() { "is missing" } else { "is cut short" };
@@ -162,8 +162,8 @@ impl Recovered {
 
 /// Not more than a log has.
 fn bytes(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(super::SIZE);
-    file.take(super::SIZE_U64).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::with_capacity(SIZE);
+    file.take(SIZE_U64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

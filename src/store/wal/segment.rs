@@ -15,6 +15,9 @@ use crate::store::{
 
 /// Bytes of a segment. No commit goes over its end.
 pub(super) const SEGMENT: usize = 8 * 1024 * 1024;
+/// Bytes of the file, which has two.
+pub(super) const SIZE: usize = 2 * SEGMENT;
+pub(super) const SIZE_U64: u64 = 2 * 8 * 1024 * 1024;
 /// Bytes of its first page.
 pub(super) const FIRST_PAGE: usize = 4096;
 /// Bytes that its header takes: frame, number, store, commits of the one before.

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The value of a key: the overlay's entry counts before the base's.
-pub(super) fn get<B: Base>(
+pub(crate) fn get<B: Base>(
     memtable: &Memtable,
     base: &B,
     key: &[u8],
@@ -80,7 +80,7 @@ enum Whose {
 
 impl<B: Base> MergeIter<B> {
     /// The entries within these bounds.
-    pub(super) fn new(memtable: &Arc<Memtable>, base: B, bounds: Bounds) -> Self {
+    pub(crate) fn new(memtable: &Arc<Memtable>, base: B, bounds: Bounds) -> Self {
         Self {
             memtable: Arc::clone(memtable),
             base,

@@ -3,6 +3,9 @@
 //! Owns the watch over how long calls take, what a panic becomes, and the faults that tests put in
 //! a call's way. What the calls do belongs to their callers.
 
+pub(crate) mod durable_flush;
+pub(crate) mod room;
+
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -16,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::error::Error;
+use crate::store::error::Error;
 
 /// A call may take this long before the store counts as failing; less than a request may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

@@ -125,13 +125,13 @@ fn has_failed(fd: c_int) -> bool {
 }
 
 /// Whether an `fsync` of the file at this path failed since it was last read from the disk.
-pub(super) fn is_suspect(path: &Path) -> bool {
+pub(in crate::store) fn is_suspect(path: &Path) -> bool {
     ANY_FAILED.load(Ordering::Acquire)
         && File::open(path).is_ok_and(|file| has_failed(file.as_raw_fd()))
 }
 
 /// What is read of this file from now on is what the disk has.
-pub(super) fn trust(file: &File) -> io::Result<()> {
+pub(in crate::store) fn trust(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     failed.retain(|of| *of != (metadata.dev(), metadata.ino()));
@@ -146,7 +146,7 @@ fn refuse(number: c_int) -> c_int {
 }
 
 /// Syncs the data of a file of the store; with the faults that tests put in its way.
-pub(super) fn sync(file: &File) -> io::Result<()> {
+pub(in crate::store) fn sync(file: &File) -> io::Result<()> {
     #[cfg(test)]
     if let Some(number) = fault::due(file.as_raw_fd()) {
         return Err(io::Error::from_raw_os_error(number));
@@ -155,7 +155,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 }
 
 /// The number of syncs that sled asked for and got. A flush of something new must raise it.
-pub(super) fn syncs() -> u64 {
+pub(in crate::store) fn syncs() -> u64 {
     SYNCS.load(Ordering::Relaxed)
 }
 
@@ -206,7 +206,7 @@ pub(crate) mod fault {
     }
 
     /// The error that this sync is to fail with.
-    pub(super) fn due(fd: libc::c_int) -> Option<i32> {
+    pub(in crate::store) fn due(fd: libc::c_int) -> Option<i32> {
         let mut broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.is_empty() {
             return None;

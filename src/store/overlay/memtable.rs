@@ -13,24 +13,24 @@ use super::{
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Overlay {
+pub(crate) enum Overlay {
     Set(Slice),
     Removed,
 }
 
 /// Changes by their keys.
-pub(super) type Changes = BTreeMap<Slice, Overlay>;
+pub(crate) type Changes = BTreeMap<Slice, Overlay>;
 
 /// Which end of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Front,
     Back,
 }
 
 /// The memtables.
 #[derive(Debug, Default)]
-pub(super) struct Memtable(RwLock<Tables>);
+pub(crate) struct Memtable(RwLock<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -42,7 +42,7 @@ struct Tables {
 
 impl Overlay {
     /// The value that the key has now, if it has one.
-    pub(super) fn value(self) -> Option<Slice> {
+    pub(crate) fn value(self) -> Option<Slice> {
         match self {
             Self::Set(value) => Some(value),
             Self::Removed => None,
@@ -52,7 +52,7 @@ impl Overlay {
 
 impl Memtable {
     /// Takes these changes, in their order.
-    pub(super) fn apply(&self, changes: impl IntoIterator<Item = (Slice, Option<Slice>)>) {
+    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (Slice, Option<Slice>)>) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
             tables.active.insert(key, value.map_or(Overlay::Removed, Overlay::Set));
@@ -60,14 +60,14 @@ impl Memtable {
     }
 
     /// The overlay's entry; `None` defers to sled.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Overlay> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Overlay> {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let frozen = || tables.frozen.as_ref().and_then(|frozen| frozen.get(key));
         tables.active.get(key).or_else(frozen).cloned()
     }
 
     /// All values in it; those of the active one count.
-    pub(super) fn all(&self) -> Vec<(Slice, Slice)> {
+    pub(crate) fn all(&self) -> Vec<(Slice, Slice)> {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = tables.frozen.as_deref().cloned().unwrap_or_default();
         all.extend(tables.active.clone());
@@ -76,7 +76,7 @@ impl Memtable {
 
     /// The number of memtables that sled has got by now, and the first change at this end of the
     /// bounds.
-    pub(super) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(Slice, Overlay)>) {
+    pub(crate) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(Slice, Overlay)>) {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let active = edge(&tables.active, bounds, end);
         let frozen = tables.frozen.as_ref().and_then(|frozen| edge(frozen, bounds, end));
@@ -92,7 +92,7 @@ impl Memtable {
     }
 
     /// The active memtable becomes the frozen one, if there is none.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if tables.frozen.is_none() {
             tables.frozen = Some(Arc::new(mem::take(&mut tables.active)));
@@ -100,18 +100,18 @@ impl Memtable {
     }
 
     /// The memtable that sled is to get now.
-    pub(super) fn frozen(&self) -> Option<Arc<Changes>> {
+    pub(crate) fn frozen(&self) -> Option<Arc<Changes>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).frozen.clone()
     }
 
     /// Whether this key was changed again after the freeze. Then sled need not hear of the frozen
     /// change: the write-ahead log has the later one, and a later checkpoint brings it.
-    pub(super) fn is_active(&self, key: &[u8]) -> bool {
+    pub(crate) fn is_active(&self, key: &[u8]) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).active.contains_key(key)
     }
 
     /// Sled has the frozen memtable, or got something at once: whoever reads it reads it anew.
-    pub(super) fn retire(&self) {
+    pub(crate) fn retire(&self) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         tables.retired += 1;
         let frozen = tables.frozen.take();

@@ -12,8 +12,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-pub(crate) use super::checkpoint::GROWTH;
-use super::disk::{Class, Disk};
+use super::{Class, Disk};
+pub(crate) use crate::store::checkpoint::GROWTH;
 
 /// The ballast's size where the store may become large enough for it: what sled's file can grow by.
 pub(crate) const BALLAST: u64 = GROWTH;

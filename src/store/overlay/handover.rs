@@ -12,7 +12,7 @@ const STEP: usize = 1024 * 1024;
 const TRIM: usize = 8;
 
 /// Gives the base the frozen memtable, has `settle` make it durable there, and retires it.
-pub(super) fn hand_over<B: Base>(
+pub(crate) fn hand_over<B: Base>(
     memtable: &Memtable,
     base: &B,
     settle: impl FnOnce() -> Result<(), B::Error>,
