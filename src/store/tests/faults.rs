@@ -210,7 +210,7 @@ fn while_it_is_closed_or_room_is_looked_for() {
 fn a_store_that_is_closed_has_no_thread_left_that_writes_to_it() {
     let bench = Bench::new();
     let mut store = bench.open();
-    let memtable = overlay::sync::Arc::clone(&store.view.memtable);
+    let memtable = std::sync::Arc::clone(&store.view.memtable);
     commit_until_it_fails(&mut store, 0);
     store.checkpoint().unwrap();
     let mut number = 0;
@@ -220,7 +220,7 @@ fn a_store_that_is_closed_has_no_thread_left_that_writes_to_it() {
     }
     store.commit(numbered(number)).unwrap();
     store.close().unwrap();
-    assert_eq!(overlay::sync::Arc::strong_count(&memtable), 1);
+    assert_eq!(std::sync::Arc::strong_count(&memtable), 1);
 }
 
 #[test]
