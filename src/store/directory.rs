@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::{
     disk::{Class, Disk},
+    durable_flush,
     error::Error,
     trees::{Layout, Trees, blob},
     wal::forget_cached,
@@ -164,8 +165,8 @@ impl Files {
     pub(super) fn open(&self, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
         let database = self.database();
         make(&database)?;
-        if self.distrusted().exists() {
-            let file = database.join("db");
+        let file = database.join("db");
+        if self.distrusted().exists() || durable_flush::is_suspect(&file) {
             disk.file(Class::Open, &file, || forget_cached(&file))?;
         }
         remove_snapshots(&database, |name| name.ends_with(".generating"))?;

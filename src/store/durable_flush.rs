@@ -3,28 +3,42 @@
 //! After each write to its log, sled calls the C library's `sync_file_range` and takes its success
 //! for durability; but that call syncs neither the file's metadata nor the disk's cache
 //! (spacejam/sled issue 1452). So this program defines the function itself and does `fdatasync`.
+//!
+//! A thread of sled's calls `fsync` now and then, and only logs an error. Linux tells an error of a
+//! file once, and counts the pages as written then: the next sync would succeed, without them. So
+//! this program defines `fsync`, too, and remembers whose failed.
+//!
 //! Owns that, the proof that it is in force, and the syncs of the write-ahead log; no other code of
 //! the program but the allocator's settings is unsafe.
 
-#![expect(unsafe_code, reason = "a C function is defined and called: see above")]
+#![expect(unsafe_code, reason = "C functions are defined and called: see above")]
 
-#[cfg(test)]
-use std::os::fd::AsRawFd;
 use std::{
     fs::File,
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    mem::{MaybeUninit, transmute},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::Path,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use libc::{c_int, c_uint, off64_t};
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-type SyncFileRange = unsafe extern "C" fn(c_int, off64_t, off64_t, c_uint) -> c_int;
+/// Files that an `fsync` failed of, by device and inode, and whether there are any.
+static FAILED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+static ANY_FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Keeps the function in the program whatever the linker thinks of its use.
+type SyncFileRange = unsafe extern "C" fn(c_int, off64_t, off64_t, c_uint) -> c_int;
+type Fsync = unsafe extern "C" fn(c_int) -> c_int;
+
+/// Keeps the functions in the program whatever the linker thinks of their use.
 #[used]
-static KEEP: SyncFileRange = sync_file_range;
+static KEEP: (SyncFileRange, Fsync) = (sync_file_range, fsync);
 
 /// Stands in for the C library's function of this name, in this program only.
 ///
@@ -34,14 +48,101 @@ static KEEP: SyncFileRange = sync_file_range;
 unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uint) -> c_int {
     #[cfg(test)]
     if let Some(number) = fault::due(fd) {
-        return fault::refuse(number);
+        return refuse(number);
     }
     // SAFETY: fdatasync takes no pointer and leaves memory alone.
     let result = unsafe { libc::fdatasync(fd) };
+    if result == 0 && has_failed(fd) {
+        return refuse(libc::EIO);
+    }
     if result == 0 {
         SYNCS.fetch_add(1, Ordering::Relaxed);
     }
     result
+}
+
+/// Stands in for the C library's function of this name, in this program only, and calls that.
+///
+/// # Safety
+/// As for the C library's: any number is a legal argument.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fsync(fd: c_int) -> c_int {
+    #[cfg(test)]
+    let due = fault::due(fd);
+    #[cfg(not(test))]
+    let due = None;
+    let result = match due {
+        Some(number) => refuse(number),
+        None => real_fsync(fd),
+    };
+    if result != 0
+        && let Some(file) = identity(fd)
+    {
+        let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failed.contains(&file) {
+            failed.push(file);
+        }
+        ANY_FAILED.store(true, Ordering::Release);
+        drop(failed);
+        return refuse(number);
+    }
+    result
+}
+
+/// The C library's `fsync`, or what stands between it and this program.
+fn real_fsync(fd: c_int) -> c_int {
+    static NEXT: OnceLock<Option<Fsync>> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        // SAFETY: the name is a C string; the symbol, if there is one, is a function of this type.
+        unsafe {
+            let symbol = libc::dlsym(libc::RTLD_NEXT, c"fsync".as_ptr());
+            (!symbol.is_null()).then(|| transmute::<*mut libc::c_void, Fsync>(symbol))
+        }
+    });
+    match next {
+        // SAFETY: fsync takes no pointer and leaves memory alone.
+        Some(fsync) => unsafe { fsync(fd) },
+        // SAFETY: the same, where the program is linked statically.
+        None => unsafe { c_int::try_from(libc::syscall(libc::SYS_fsync, fd)).unwrap_or(-1) },
+    }
+}
+
+/// Device and inode of an open file.
+fn identity(fd: c_int) -> Option<(u64, u64)> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the struct that it is given, if it succeeds.
+    let stat = unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+/// An `fsync` of this file failed: what it was for may be on no disk.
+fn has_failed(fd: c_int) -> bool {
+    ANY_FAILED.load(Ordering::Acquire)
+        && identity(fd).is_some_and(|file| {
+            FAILED.lock().unwrap_or_else(PoisonError::into_inner).contains(&file)
+        })
+}
+
+/// Whether an `fsync` of the file at this path failed since it was last read from the disk.
+pub(super) fn is_suspect(path: &Path) -> bool {
+    ANY_FAILED.load(Ordering::Acquire)
+        && File::open(path).is_ok_and(|file| has_failed(file.as_raw_fd()))
+}
+
+/// What is read of this file from now on is what the disk has.
+pub(super) fn trust(file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    failed.retain(|of| *of != (metadata.dev(), metadata.ino()));
+    ANY_FAILED.store(!failed.is_empty(), Ordering::Release);
+    Ok(())
+}
+
+fn refuse(number: c_int) -> c_int {
+    // SAFETY: the location is this thread's own.
+    unsafe { *libc::__errno_location() = number };
+    -1
 }
 
 /// Syncs the data of a file of the store; with the faults that tests put in its way.
@@ -121,11 +222,5 @@ pub(crate) mod fault {
                 }
             }
         }
-    }
-
-    pub(super) fn refuse(number: i32) -> libc::c_int {
-        // SAFETY: the location is this thread's own.
-        unsafe { *libc::__errno_location() = number };
-        -1
     }
 }

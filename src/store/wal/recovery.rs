@@ -12,6 +12,7 @@ use super::segment::{SEGMENT, Segment};
 use crate::store::{
     batch::Batch,
     codec::Malformed,
+    durable_flush,
     error::Error,
     trees::{Position, StoreId},
 };
@@ -177,5 +178,6 @@ pub(in crate::store) fn forget_cached(path: &Path) -> io::Result<()> {
         file => file?,
     };
     file.sync_all()?;
-    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    durable_flush::trust(&file)
 }
