@@ -5,8 +5,8 @@ use crate::{clock::Timestamp, queue::model::ModelQueue};
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn subscription(state: &str, troubles: &[&str]) -> view::Subscription {
-    view::Subscription {
+fn subscription(state: &str, troubles: &[&str]) -> schema::Subscription {
+    schema::Subscription {
         name: "innboks".to_owned(),
         id: None,
         state: state.to_owned(),
@@ -22,11 +22,11 @@ fn subscription(state: &str, troubles: &[&str]) -> view::Subscription {
     }
 }
 
-fn admin(subscription: view::Subscription) -> Admin<ModelQueue> {
+fn admin(subscription: schema::Subscription) -> Admin<ModelQueue> {
     let clock = Clock::manual(START);
     let outside = Outside {
         subscriptions: Box::new(move || vec![subscription.clone()]),
-        unmatched: Box::new(view::Unmatched::default),
+        unmatched: Box::new(schema::Unmatched::default),
         accepting: Box::new(|| true),
         rotate: Arc::new(|_| Err(RotateError::Unknown)),
     };

@@ -2,9 +2,9 @@
 
 use brevdue::{
     altinn::{
-        feed::page::Content,
+        feed::client::Content,
         fuzzing::{self, redacted},
-        problem::Words,
+        http::error_text::ErrorText,
     },
     clock::Timestamp,
     handler,
@@ -55,7 +55,7 @@ pub(crate) fn token(input: &[u8]) -> bool {
 
 /// The body of a refusal. Accepted if it says anything.
 pub(crate) fn words(input: &[u8]) -> bool {
-    let Words { text, trace_id } = Words::of_body(input);
+    let ErrorText { text, trace_id } = ErrorText::of_body(input);
     assert!(text.chars().count() <= 501, "too long");
     assert!(!text.contains(char::is_control), "more than a line");
     let whole = text.strip_suffix('…').unwrap_or(&text);

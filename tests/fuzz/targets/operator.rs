@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use brevdue::{
-    certificate::Certificate,
-    config::{Config, problem::ConfigError},
-    der::{Element, Reader},
+    config::{Config, error::ConfigError},
+    crypto::{
+        certificate::Certificate,
+        der::{Element, Reader},
+        rsa_key::RsaKey,
+    },
     network::Network,
-    rsa_key::RsaKey,
 };
 use secrecy::SecretString;
 use tokio_rustls::rustls::{pki_types::CertificateDer, server::ParsedCertificate};

@@ -68,7 +68,8 @@ async fn forgetting_takes_as_many_commits_as_it_needs_and_others_come_between() 
     let commits = queue.shared.metrics.commits.get();
     let name = handler("b");
     let (forgotten, stored) = tokio::join!(queue.forget(&name), queue.append(vec![arrival("x")]));
-    (forgotten.unwrap(), stored.unwrap());
+    forgotten.unwrap();
+    stored.unwrap();
     assert!(queue.shared.metrics.commits.get() >= commits + 4);
     assert_eq!(remaining(&queue).await, None);
     assert_eq!(queue.forget(&name).await, Err(QueueError::NotFound));

@@ -164,7 +164,9 @@ fn again(key: &[u8], value: &[u8]) -> Vec<u8> {
         (keys::EVENTS, _) => {
             let (head, events) = decode_group(value).unwrap();
             let mut packing = Packing::new(head.first, head.received).with_ids(head.ids);
-            events.iter().for_each(|stored| packing.push(&encode_event(stored), &[]));
+            for stored in &events {
+                packing.push(&encode_event(stored), &[]);
+            }
             packing.seal().1
         }
         (keys::IDS, _) => Run::decode(value).unwrap().encode(),

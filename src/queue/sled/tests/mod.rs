@@ -212,7 +212,7 @@ impl Db {
     /// The values of all entries.
     fn values(&self) -> Vec<Vec<u8>> {
         let trees = [&self.sled, &self.ids, &self.state, &self.notes];
-        trees.into_iter().flat_map(|tree| tree.iter()).map(|e| e.unwrap().1.to_vec()).collect()
+        trees.into_iter().flat_map(sled::Tree::iter).map(|e| e.unwrap().1.to_vec()).collect()
     }
 }
 

@@ -98,10 +98,10 @@ impl Case {
             Ok((view, survey, faults)) => {
                 report.opens = true;
                 // One that is damaged was told with the write-ahead log, which it ties to the trees.
-                let id = view.store_id().or_else(|error| match error {
-                    Error::Damaged(_) => Ok(None),
-                    other => Err(other),
-                })?;
+                let id = match view.store_id() {
+                    Err(Error::Damaged(_)) => None,
+                    id => id?,
+                };
                 if mark.zip(id).is_some_and(|(mark, id)| mark.store != id) {
                     let words = "the high-water file is of another store than the database";
                     report.fault(words.to_owned());
