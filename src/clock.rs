@@ -147,8 +147,3 @@ impl Machine {
         Reading { wall, steady: self.began.elapsed() }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-}

@@ -50,6 +50,8 @@ pub(crate) struct Store {
     id: StoreId,
     /// There are parts of chunked values in the store, or were since it was opened.
     any_parts: bool,
+    /// A commit failed: what comes after it would stand in its place.
+    failed: bool,
     disk: Disk,
 }
 
@@ -99,7 +101,7 @@ impl Store {
         let checkpointer = Checkpointer::new(view.clone(), checkpoint);
         let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose()?.is_some();
         let (files, disk) = (files.clone(), disk.clone());
-        Ok(Self { files, view, wal, checkpointer, id, any_parts, disk })
+        Ok(Self { files, view, wal, checkpointer, id, any_parts, failed: false, disk })
     }
 
     /// What is in it, for readers.
@@ -118,6 +120,17 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
+        if self.failed {
+            return Err(Error::other("an earlier commit failed"));
+        }
+        // Until it is known that this one did not.
+        self.failed = true;
+        self.write(batch)?;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<(), Error> {
         let batch = chunked::expand(&self.view, batch, &mut self.any_parts)?;
         if !Wal::fits(&batch) {
             self.checkpoint()?;

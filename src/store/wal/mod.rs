@@ -57,7 +57,8 @@ impl Wal {
             header,
             commits: recovered.end.commits,
             at: recovered.at,
-            written: 0,
+            // What is in the memtable again is to be given to sled like any other commit.
+            written: recovered.commits.iter().map(bytes).sum(),
         };
         if wal.header.segment == 0 {
             wal.begin_next()?;
@@ -116,6 +117,11 @@ impl Wal {
             durable_flush::sync(&self.file)
         })
     }
+}
+
+/// Bytes of a commit.
+fn bytes(batch: &Batch) -> u64 {
+    u64::try_from(size(batch)).unwrap_or(u64::MAX)
 }
 
 /// Filled with zeros, not only reserved: then a sync has nothing but data to write.

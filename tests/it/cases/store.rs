@@ -114,7 +114,7 @@ fn verify_says_what_is_whole_what_is_not_and_repairs_it() {
     let json: Value = serde_json::from_slice(&bench.verify(&["--json"]).stdout).unwrap();
     assert_eq!((&json["whole"], &json["holds"]["next"]), (&true.into(), &8.into()));
 
-    let db = bench.queue().join("sled/db");
+    let db = bench.queue().join("store/sled/db");
     let file = fs::OpenOptions::new().write(true).open(&db).unwrap();
     file.write_all_at(&[0xA5; 16], 0).unwrap();
     let before = fs::read(&db).unwrap();
@@ -129,7 +129,7 @@ fn verify_says_what_is_whole_what_is_not_and_repairs_it() {
     let said = text(&repaired.stdout);
     let (_, aside) = said.split_once("is kept in ").unwrap();
     let aside = Path::new(aside.trim().trim_end_matches('.'));
-    assert_eq!(fs::read(aside.join("sled/db")).unwrap(), before, "the damaged one is kept");
+    assert_eq!(fs::read(aside.join("store/sled/db")).unwrap(), before, "the damaged one is kept");
     assert!(bench.verify(&[]).status.success());
 }
 
@@ -147,7 +147,8 @@ async fn verify_leaves_a_running_daemon_alone() {
 #[tokio::test]
 async fn a_daemon_does_not_start_on_a_damaged_store_and_says_what_to_do() {
     let bench = Bench::golden();
-    let file = fs::OpenOptions::new().write(true).open(bench.queue().join("sled/db")).unwrap();
+    let file =
+        fs::OpenOptions::new().write(true).open(bench.queue().join("store/sled/db")).unwrap();
     file.write_all_at(&[0xA5; 16], 0).unwrap();
     let daemon = Daemon::spawn(&bench.config, bench.folder.path());
     assert_eq!(daemon.ended().await.code(), Some(1));
@@ -218,8 +219,8 @@ async fn a_body_of_a_mebibyte_is_stored_and_delivered_and_a_larger_one_refused()
     assert!(refused.is_ok_and(|answer| answer.status() == 413));
     assert!(daemon.stop().await.success());
     assert!(
-        !bench.queue().join("sled/blobs").exists() || {
-            fs::read_dir(bench.queue().join("sled/blobs")).unwrap().next().is_none()
+        !bench.queue().join("store/sled/blobs").exists() || {
+            fs::read_dir(bench.queue().join("store/sled/blobs")).unwrap().next().is_none()
         }
     );
 }

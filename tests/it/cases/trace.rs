@@ -42,11 +42,11 @@ async fn between_the_request_and_its_200_the_stores_file_is_synced() {
     };
     let request = at(0, "request", &|line| line.contains("POST /hooks/innboks"));
     let written = at(request, "write of the commit", &|line| {
-        line.contains("pwrite64(") && line.contains("/data/queue/journal>")
+        line.contains("pwrite64(") && line.contains("/data/queue/store/wal>")
     });
     // A call that another thread interrupts in the trace is finished in a line of its own.
     let synced = at(written, "data sync", &|line| {
-        line.contains("fdatasync(") && line.contains("/data/queue/journal>")
+        line.contains("fdatasync(") && line.contains("/data/queue/store/wal>")
     });
     let thread = lines[synced].split_whitespace().next().unwrap();
     let done = at(synced, "end of the sync", &|line| {

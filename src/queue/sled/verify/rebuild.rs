@@ -46,6 +46,8 @@ struct Rebuild<'a> {
     store: Store,
     /// What a search found, to fill holes with.
     spare: Option<&'a Pieces>,
+    /// The dedup key to go on with.
+    key: DedupKey,
     /// What makes ids, if those in the records are of no use.
     new_ids: Option<Dedup>,
     batch: Batch,
@@ -80,6 +82,7 @@ pub(super) fn rebuild(
     let mut rebuild = Rebuild {
         store: Store::create(&files, keys::LAYOUT, &disk, id)?,
         spare: case.spare.as_ref(),
+        key: DedupKey::default(),
         new_ids: None,
         batch: Batch::new(),
         bytes: 0,
@@ -172,14 +175,15 @@ impl Rebuild<'_> {
         self.put(keys::event(head.first), value)
     }
 
-    /// The dedup key to go on with. If it is lost, the ids that were made with it are, too.
-    fn key(&mut self, known: Option<DedupKey>) -> Result<DedupKey, Error> {
+    /// Goes on with this dedup key. If it is lost, the ids that were made with it are, too.
+    fn go_on_with(&mut self, known: Option<DedupKey>) -> Result<(), Error> {
         if let Some(key) = known {
-            return Ok(key);
+            self.key = key;
+            return Ok(());
         }
-        let key = random_key()?;
-        self.new_ids = Some(Dedup::new(&key));
-        Ok(key)
+        self.key = random_key()?;
+        self.new_ids = Some(Dedup::new(&self.key));
+        Ok(())
     }
 
     /// Ends the log at `next`, and writes down what the queue notes of itself; where the log begins
@@ -188,7 +192,6 @@ impl Rebuild<'_> {
         &mut self,
         next: u64,
         next_raw: u64,
-        key: &DedupKey,
         runs: impl Iterator<Item = Result<Run, Error>>,
         ids_from: Option<u64>,
     ) -> Result<(u64, u64), Error> {
@@ -202,7 +205,7 @@ impl Rebuild<'_> {
         } else {
             self.runs(runs, ids_from.unwrap_or(u64::MAX).min(oldest), oldest)?
         };
-        self.put(keys::DEDUP, encode_key(key))?;
+        self.put(keys::DEDUP, encode_key(&self.key))?;
         self.put(keys::LOG, LogBounds { oldest, next, ids_from }.encode())?;
         self.put(keys::NEXT_RAW, encode_number(next_raw))?;
         Ok((oldest, next))
@@ -267,7 +270,7 @@ impl Rebuild<'_> {
         faults: &Collected,
         mark: Option<&HighWater>,
     ) -> Result<(u64, u64), Error> {
-        let key = self.key(survey.key.or_else(|| self.spare?.key))?;
+        self.go_on_with(survey.key.or_else(|| self.spare?.key))?;
         let bounds = survey.contents.bounds;
         if survey.events > 0 {
             (self.oldest, self.end) = (Some(bounds.oldest), bounds.oldest);
@@ -289,7 +292,7 @@ impl Rebuild<'_> {
             Ok((key, value)) => Run::of(&key, &value).ok().map(Ok),
             Err(error) => Some(Err(error)),
         });
-        self.finish(next, survey.contents.next_raw, &key, runs, Some(bounds.ids_from))
+        self.finish(next, survey.contents.next_raw, runs, Some(bounds.ids_from))
     }
 
     fn log(&mut self, old: &View, faults: &Collected) -> Result<(), Error> {
@@ -367,7 +370,7 @@ impl Rebuild<'_> {
         handlers: &[HandlerName],
         mark: Option<&HighWater>,
     ) -> Result<(u64, u64), Error> {
-        let key = self.key(pieces.key)?;
+        self.go_on_with(pieces.key)?;
         for (head, events) in pieces.log() {
             self.reach(head.first)?;
             self.record(&head, &events)?;
@@ -376,7 +379,7 @@ impl Rebuild<'_> {
         if self.oldest.is_some() {
             self.reach(next)?;
         }
-        let dedup = Dedup::new(&key);
+        let dedup = Dedup::new(&self.key);
         self.retries(pieces, &dedup, next)?;
         let next_raw = self.undecodable(pieces)?;
         let low = self.oldest.unwrap_or(next);
@@ -389,7 +392,7 @@ impl Rebuild<'_> {
             Ok(value) => Run::decode(&value).ok().map(Ok),
             Err(error) => Some(Err(error.into())),
         });
-        self.finish(next, next_raw, &key, runs, None)
+        self.finish(next, next_raw, runs, None)
     }
 
     /// Whose they are is not known, so that everyone gets them, as events of their own.

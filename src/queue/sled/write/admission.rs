@@ -43,9 +43,10 @@ impl Admission {
         shared.metrics.queue_full.set(i64::from(full.is_some()));
         let mut state = shared.state();
         if full != state.full {
-            match full {
-                Some(why) => tracing::warn!(%why, "the queue is full: new events are refused"),
-                None => tracing::info!("the queue has room again"),
+            if let Some(why) = full {
+                tracing::warn!(%why, "the queue is full: new events are refused");
+            } else {
+                tracing::info!("the queue has room again");
             }
             state.full = full;
         }

@@ -3,7 +3,9 @@
 //! Owns the order of things: nothing is made known before it is durable, and after an error nothing
 //! is written again; the store is closed and opened anew instead.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::{
     admission::{Admission, is_worth_compacting},

@@ -25,6 +25,9 @@ use crate::{
 /// Written at most this often, and at the end.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// And this often if nothing is new: a start compares its time with the clock.
+const HOURLY: Duration = Duration::from_secs(3600);
+
 /// Where it is.
 pub(crate) fn path(directory: &Path) -> PathBuf {
     directory.join("high-water")
@@ -140,11 +143,11 @@ impl HighWaterFile {
         self.written.is_some()
     }
 
-    /// Whether it is time, and there is something new.
+    /// Whether it is time: there is something new, or its time has become old.
     pub(crate) fn is_due(&self, next: u64, low: u64, must: bool) -> bool {
         self.written.as_ref().is_none_or(|(at, written)| {
             let new = self.unnoted || (written.next, written.low) != (next, low);
-            new && (must || at.elapsed() >= EVERY)
+            must || (new && at.elapsed() >= EVERY) || at.elapsed() >= HOURLY
         })
     }
 

@@ -260,7 +260,7 @@ impl Writer {
                     break;
                 }
                 Command::Append { .. } | Command::BuryRaw { .. } => {
-                    self.admit(&mut commit, command)
+                    self.admit(&mut commit, command);
                 }
                 Command::Settle { receipt, verdict, answer } => {
                     commit.settle(&self.engine.shared, receipt, verdict, answer);
