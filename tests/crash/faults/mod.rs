@@ -50,6 +50,13 @@ const FAULTS: &[Fault] = &[
     (Call::Sync, HIGH_WATER, libc::EIO, 0, FOR_EVER),
 ];
 
+/// An event with so much in it that sled gets something after some hundred of them.
+fn large(id: &str) -> String {
+    let mut event: serde_json::Value = serde_json::from_str(&event(id)).unwrap();
+    event["data"] = "x".repeat(30_000).into();
+    event.to_string()
+}
+
 /// The program in its world, and what it answered.
 struct Sick {
     daemon: Daemon,
@@ -72,7 +79,7 @@ impl Sick {
     async fn push(&mut self) -> StatusCode {
         self.sent += 1;
         let id = format!("n-{}", self.sent);
-        let answer = self.world.push("innboks", event(&id)).send().await.unwrap();
+        let answer = self.world.push("innboks", large(&id)).send().await.unwrap();
         if answer.status() == StatusCode::OK {
             self.answered.insert(id);
         } else {
@@ -93,6 +100,19 @@ impl Sick {
             pace.tick().await;
         }
         panic!("never answered {status}");
+    }
+
+    /// Sends until so many calls were made to fail.
+    async fn push_until_hit(&mut self, shim: &Shim, times: u64) {
+        let mut pace = tokio::time::interval(Duration::from_millis(10));
+        for _ in 0..3_000 {
+            if shim.hits() >= times {
+                return;
+            }
+            self.push().await;
+            pace.tick().await;
+        }
+        panic!("{} calls failed instead of {times}", shim.hits());
     }
 
     async fn is_ready(&self) -> bool {
@@ -129,7 +149,7 @@ impl Sick {
         daemon.kill();
         let daemon = world.daemon().await;
         for id in &answered {
-            let answer = world.push("innboks", event(id)).send().await.unwrap();
+            let answer = world.push("innboks", large(id)).send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::OK);
         }
         let page = daemon.metrics().await;
@@ -168,11 +188,7 @@ async fn while_the_disk_fails_nothing_is_answered_200_and_then_it_heals() {
             }
             shim.mend();
         } else {
-            eventually("the fault", || async {
-                sick.is_ready().await;
-                (shim.hits() == u64::try_from(*times).unwrap()).then_some(())
-            })
-            .await;
+            sick.push_until_hit(&shim, u64::try_from(*times).unwrap()).await;
         }
         assert!(shim.hits() > 0, "{call:?} {file} did not fail");
         sick.world.receiver.behave(Behaviour::Answer(200));

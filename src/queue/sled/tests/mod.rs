@@ -1,20 +1,14 @@
 //! The queue on a real disk.
 
-mod chunked;
-mod compacting;
-mod damage;
 mod delivering;
-mod faults;
+mod disk;
 mod forgetting;
-mod formats;
-mod golden;
 mod limits;
 mod operating;
 mod packing;
 mod starting;
 mod storing;
 mod trouble;
-mod verifying;
 mod wall_clock;
 
 use std::{fs, ops::Range, path::PathBuf, time::Duration};
