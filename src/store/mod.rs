@@ -1,7 +1,7 @@
 //! A small ordered store with durable commits: a write-ahead log, two memtables, and sled below.
 //!
 //! Owns its directory and every call to the disk. It knows batches, keys and ranges, and nothing of
-//! queues. [`Store::commit`] is durable when it returns; a crash leaves whole commits, in their
+//! queues. `Store::commit` is durable when it returns; a crash leaves whole commits, in their
 //! order; damage is an error that names what is damaged. After an error nothing is flushed again:
 //! the store is closed and opened anew. `docs/STORE.md` has the files, and what a crash leaves.
 

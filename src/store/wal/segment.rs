@@ -82,8 +82,8 @@ impl Header {
     /// Otherwise bytes of an event could look like the beginnings of thousands of commits, whose
     /// checksums would take minutes at a start.
     fn mark(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.store;
-        self.segment ^ u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        let secret = self.store.first_chunk().copied().unwrap_or_default();
+        self.segment ^ u64::from_be_bytes(secret)
     }
 
     /// What the first page says; `None` if it was never written.

@@ -46,7 +46,7 @@ pub(crate) const MANY: usize = 1000;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A store that fails again sooner than this has not healed: the pauses go on growing.
-const HEALED: Duration = Duration::from_secs(60);
+const HEALED: Duration = Duration::from_secs(5);
 
 /// How the thread is.
 #[derive(Debug, Clone, PartialEq, Eq)]
