@@ -16,8 +16,8 @@ use super::{
 /// Bytes of commits in a memtable when it is frozen. sled gets it when half as many have come after
 /// it: by then most of it is deleted again. Twice as many are in memory at most.
 const MEMTABLE: u64 = 4 * 1024 * 1024;
-/// With so many bytes in the active memtable, what is of no more use is to be deleted: before sled
-/// gets the frozen one, and before this one is frozen.
+/// Bytes in the active memtable at which passed entries are deleted: before sled gets the frozen one,
+/// and before this one is frozen.
 const TIDY: [u64; 2] = [MEMTABLE / 8 * 3, MEMTABLE / 8 * 7];
 /// Bytes that sled's file can grow by while it gets a memtable and the next one fills.
 pub(crate) const GROWTH: u64 = 8 * MEMTABLE;

@@ -59,7 +59,7 @@ impl Encoder {
         Self::with_capacity(kind, 0)
     }
 
-    /// The same, with room for a payload of so many bytes.
+    /// The same, with room for a payload of `payload` bytes.
     pub(crate) fn with_capacity(kind: Kind, payload: usize) -> Self {
         let mut bytes = Vec::with_capacity(FRAME + payload);
         bytes.extend_from_slice(&[VERSION, kind.0, 0, 0, 0, 0]);
@@ -71,7 +71,7 @@ impl Encoder {
         [VERSION, kind.0]
     }
 
-    /// A piece of a value, without a frame, of about so many bytes.
+    /// A piece of a value, without a frame, of about `capacity` bytes.
     pub(crate) fn piece(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }

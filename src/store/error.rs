@@ -82,7 +82,7 @@ impl From<sled::Error> for Error {
             sled::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Self::Damaged(error.to_string())
             }
-            sled::Error::Io(error) => Self::Io(error),
+            sled::Error::Io(error) => Self::Io(as_the_system_says(error)),
             sled::Error::Unsupported(words) if words.contains("version") => Self::Version(words),
             sled::Error::CollectionNotFound(_)
             | sled::Error::Unsupported(_)
@@ -90,6 +90,14 @@ impl From<sled::Error> for Error {
             | sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
         }
     }
+}
+
+/// sled tells an error again by its debug form, which has the system's number.
+fn as_the_system_says(error: io::Error) -> io::Error {
+    let words = error.to_string();
+    let number = words.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next());
+    let number = number.and_then(|number| number.parse().ok());
+    number.map_or(error, io::Error::from_raw_os_error)
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -115,5 +123,23 @@ fn cure(error: &io::Error) -> &'static str {
         "; the disk itself fails: see dmesg"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_sled_tells_again_has_the_words_of_the_system() {
+        let first = sled::Error::Io(io::Error::from_raw_os_error(28));
+        for error in [first.clone(), first.clone().clone(), first] {
+            let error = Error::from(error);
+            assert!(error.is_full(), "{error}");
+            let words = "the store: No space left on device (os error 28); make room on the disk";
+            assert_eq!(error.to_string(), words);
+        }
+        let other = sled::Error::Io(io::Error::other("no lock"));
+        assert_eq!(Error::from(other).to_string(), "the store: no lock");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) const PART: Kind = Kind::PART;
 const STORE_ID: &[u8] = b"id";
 const CHECKPOINT: &[u8] = b"checkpoint";
 
-/// sled looks at the bound of its cache only when so many accesses of one of 256 shards have piled up.
+/// Accesses of one of 256 shards after which sled looks at the bound of its cache.
 const ACCESSES: usize = 64;
 
 /// Which tree a key is in, by its first byte, and which values may be chunked.

@@ -95,7 +95,7 @@ impl SledQueue {
         }
     }
 
-    /// Leave to hold so many bytes in the mailbox.
+    /// Leave to hold these bytes in the mailbox.
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, QueueError> {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(MAILBOX_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib);

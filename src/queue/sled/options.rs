@@ -9,7 +9,7 @@ use crate::{name::HandlerName, queue::StartAt};
 pub struct Options {
     /// Where; made if it is not there. One process at a time.
     pub directory: PathBuf,
-    /// With so many live bytes it is full.
+    /// Live bytes at which it is full.
     pub max_bytes: u64,
     /// With less free disk it is full.
     pub min_free_disk: u64,

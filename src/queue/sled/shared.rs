@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) wake_writer: Notify,
     /// A read failed as only a broken store fails: the writer is to reopen it.
     broken: AtomicBool,
-    /// A log whose packed part has at most so many bytes is read whole at start.
+    /// Packed bytes up to which a log is read whole at start.
     pub(super) read_whole: u64,
     state: Mutex<State>,
     view: RwLock<Option<View>>,

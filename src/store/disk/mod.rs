@@ -158,13 +158,13 @@ pub(crate) mod fault {
     }
 
     impl Disk {
-        /// From now on, calls of this class meet this fault, so many of them at most.
+        /// From now on, the next `times` calls of this class meet this fault.
         pub(crate) fn put_in_the_way(&self, class: Class, fault: Fault, times: usize) {
             let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
             faults.extend(std::iter::repeat_n((class, Some(fault)), times));
         }
 
-        /// After so many calls of this class, one meets this fault.
+        /// The call of this class that comes after `calls` others meets this fault.
         pub(crate) fn put_in_the_way_after(&self, class: Class, fault: Fault, calls: usize) {
             let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
             faults.extend(std::iter::repeat_n((class, None), calls));

@@ -36,7 +36,7 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// The ballast of a store with at most so many bytes of entries, as it was left.
+    /// The ballast of a store that holds `max_bytes` of entries at most, as it was left.
     pub(crate) fn of(directory: &Path, max_bytes: u64, disk: &Disk) -> Self {
         let size = (max_bytes / 64).min(BALLAST);
         let size = if size < SMALLEST { 0 } else { size };

@@ -65,7 +65,7 @@ impl Dedup {
         [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
     }
 
-    /// A group was stored, in so many bytes.
+    /// A group was stored, in a record of `bytes`.
     pub(super) fn remember(&mut self, head: Head, bytes: u64) {
         self.known.extend(&head.ids);
         self.runs.push(head, bytes);

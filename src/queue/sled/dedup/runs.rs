@@ -28,7 +28,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Small parts of a window of so much time and so many ids.
+    /// Small parts of a window of this length and this number of ids.
     pub(crate) fn of_window(window: Duration, max: usize) -> Self {
         Self { most: (max / 64).clamp(1, MOST), span: window / 64 }
     }

@@ -18,7 +18,7 @@ use crate::{
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// What a start needs; a log whole if it has at most so many packed bytes.
+    /// What a start needs; a log is read whole if it has at most `read_whole` packed bytes.
     Start { read_whole: u64, dedup_max: usize },
     /// Everything.
     All,

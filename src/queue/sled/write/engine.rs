@@ -3,7 +3,7 @@
 //! Owns the order of things: nothing is made known before it is durable, and after an error nothing
 //! is written again; the store is closed and opened anew instead.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -23,7 +23,10 @@ use crate::{
             shared::Shared,
         },
     },
-    store::{Batch, Directory, Error, Store, View, inspect},
+    store::{
+        Batch, Directory, Error, Store, View, inspect,
+        room::{self, GROWTH},
+    },
 };
 
 /// The writer's own things.
@@ -43,7 +46,13 @@ pub(crate) struct Engine {
     disk_full: bool,
     /// The last time that the clock was vouched for.
     vouched: Timestamp,
+    /// Before this moment no compaction is tried, after one that failed; and the pause until then.
+    compaction: (Instant, Duration),
 }
+
+/// Between compactions that fail.
+const COMPACT_AGAIN: Duration = Duration::from_secs(5);
+const COMPACT_AGAIN_MAX: Duration = Duration::from_secs(3600);
 
 /// Why the writer stops writing: the store is to be opened anew.
 #[derive(Debug)]
@@ -72,6 +81,7 @@ impl Engine {
             tidy_due: false,
             disk_full: false,
             vouched: shared.clock.now(),
+            compaction: (Instant::now(), Duration::ZERO),
             shared,
         })
     }
@@ -212,7 +222,7 @@ impl Engine {
         Ok(self.high_water.write(HighWater { store, next, low, count, at })?)
     }
 
-    /// Writes sled's file anew if it is far larger than what it holds.
+    /// Writes sled's file anew if it is far larger than what it holds, and there is room for both.
     pub(crate) fn compact(&mut self) -> Result<(), Broken> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let held = {
@@ -220,11 +230,23 @@ impl Engine {
             state.live_bytes.saturating_add(state.dedup_ids * 16)
         };
         let file = store.database_len();
-        if !is_worth_compacting(file, held) {
+        if Instant::now() < self.compaction.0 || !is_worth_compacting(file, held) {
             return Ok(());
         }
+        let free = room::free(self.directory.path(), &self.shared.disk);
+        if free < held.saturating_mul(3).saturating_add(GROWTH) {
+            return Ok(());
+        }
+        store.checkpoint()?;
         let next = self.directory.next();
-        store.copy_to(&next)?;
+        if let Err(error) = store.copy_to(&next) {
+            // The store itself is as it was.
+            let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
+            self.compaction = (Instant::now() + pause, pause);
+            tracing::warn!(%error, "cannot give room in the database's file back");
+            return Ok(());
+        }
+        self.compaction.1 = Duration::ZERO;
         self.let_go();
         self.directory.swap(&next)?;
         self.open()?;

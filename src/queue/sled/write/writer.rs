@@ -40,7 +40,7 @@ const COMMIT_BYTES: usize = 256 * 1024;
 const UPKEEP: Duration = Duration::from_millis(150);
 /// At the latest then the writer looks whether something has become old.
 const IDLE: Duration = Duration::from_secs(1);
-/// With so many settled marks they are written down at once.
+/// Settled marks of one handler at which they are written down at once.
 pub(crate) const MANY: usize = 1000;
 /// Between attempts to open a store that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
