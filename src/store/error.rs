@@ -95,7 +95,7 @@ impl From<sled::Error> for Error {
 /// sled tells an error again by its debug form, which has the system's number.
 fn as_the_system_says(error: io::Error) -> io::Error {
     let words = error.to_string();
-    let number = words.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next());
+    let number = words.split_once("Os { code: ").and_then(|(_, rest)| rest.split(',').next());
     let number = number.and_then(|number| number.parse().ok());
     number.map_or(error, io::Error::from_raw_os_error)
 }

@@ -105,17 +105,21 @@ impl Workload {
 
     /// On a sick disk that can fail for a while.
     async fn open(&self) -> SledQueue {
+        let mut why = String::new();
         for _ in 0..OPENING_TRIES {
             let options = options(&self.folder);
             let opening =
                 spawn_blocking(|| SledQueue::open(options, Clock::System, Metrics::default()));
             match opening.await.unwrap() {
                 Ok(queue) => return queue,
-                Err(error) => assert!(self.sick, "{error}"),
+                Err(error) => {
+                    assert!(self.sick, "{error}");
+                    why = error.to_string();
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
-        panic!("it never opens");
+        panic!("it never opens: {why}");
     }
 }
 

@@ -4,9 +4,10 @@
 //! for durability; but that call syncs neither the file's metadata nor the disk's cache
 //! (spacejam/sled issue 1452). So this program defines the function itself and does `fdatasync`.
 //!
-//! A thread of sled's calls `fsync` now and then, and only logs an error. Linux tells an error of a
-//! file once, and counts the pages as written then: the next sync would succeed, without them. So
-//! this program defines `fsync`, too, and remembers whose failed.
+//! Linux tells a failed sync of a file once, and counts the pages as written then: the next sync
+//! succeeds, without them. sled writes and syncs on several threads, one of which only logs an error
+//! of its `fsync`. So this program defines `fsync`, too, and remembers whose sync failed: no later
+//! one succeeds until the file was read from the disk again.
 //!
 //! Owns that, the proof that it is in force, and the syncs of the write-ahead log; no other code of
 //! the program but the allocator's settings is unsafe.
@@ -29,7 +30,7 @@ use libc::{c_int, c_uint, off64_t};
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-/// Files that an `fsync` failed of, by device and inode, and whether there are any.
+/// Files that a sync failed of, by device and inode, and whether there are any.
 static FAILED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 static ANY_FAILED: AtomicBool = AtomicBool::new(false);
 
@@ -40,18 +41,19 @@ type Fsync = unsafe extern "C" fn(c_int) -> c_int;
 #[used]
 static KEEP: (SyncFileRange, Fsync) = (sync_file_range, fsync);
 
+/// One sync at a time: a sync that follows a failed one must know of it.
+static SYNCING: Mutex<()> = Mutex::new(());
+
 /// Stands in for the C library's function of this name, in this program only.
 ///
 /// # Safety
 /// As for `fdatasync`: any number is a legal argument, and an illegal descriptor is an error.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uint) -> c_int {
-    #[cfg(test)]
-    if let Some(number) = fault::due(fd) {
-        return refuse(number);
-    }
-    // SAFETY: fdatasync takes no pointer and leaves memory alone.
-    let result = unsafe { libc::fdatasync(fd) };
+    let result = sync_and_remember(fd, |fd| {
+        // SAFETY: fdatasync takes no pointer and leaves memory alone.
+        unsafe { libc::fdatasync(fd) }
+    });
     if result == 0 && has_failed(fd) {
         return refuse(libc::EIO);
     }
@@ -67,27 +69,29 @@ unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uin
 /// As for the C library's: any number is a legal argument.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fsync(fd: c_int) -> c_int {
+    sync_and_remember(fd, real_fsync)
+}
+
+/// Syncs a file, and remembers if that failed.
+fn sync_and_remember(fd: c_int, sync: impl FnOnce(c_int) -> c_int) -> c_int {
     #[cfg(test)]
     let due = fault::due(fd);
     #[cfg(not(test))]
     let due = None;
-    let result = match due {
-        Some(number) => refuse(number),
-        None => real_fsync(fd),
-    };
-    if result != 0
-        && let Some(file) = identity(fd)
-    {
-        let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    let _one = SYNCING.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = due.map_or_else(|| sync(fd), refuse);
+    if result == 0 {
+        return 0;
+    }
+    let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    if let Some(file) = identity(fd) {
         let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
         if !failed.contains(&file) {
             failed.push(file);
         }
         ANY_FAILED.store(true, Ordering::Release);
-        drop(failed);
-        return refuse(number);
     }
-    result
+    refuse(number)
 }
 
 /// The C library's `fsync`, or what stands between it and this program.
@@ -116,7 +120,7 @@ fn identity(fd: c_int) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// An `fsync` of this file failed: what it was for may be on no disk.
+/// A sync of this file failed: what it was for may be on no disk.
 fn has_failed(fd: c_int) -> bool {
     ANY_FAILED.load(Ordering::Acquire)
         && identity(fd).is_some_and(|file| {
@@ -124,7 +128,7 @@ fn has_failed(fd: c_int) -> bool {
         })
 }
 
-/// Whether an `fsync` of the file at this path failed since it was last read from the disk.
+/// Whether a sync of the file at this path failed since it was last read from the disk.
 pub(in crate::store) fn is_suspect(path: &Path) -> bool {
     ANY_FAILED.load(Ordering::Acquire)
         && File::open(path).is_ok_and(|file| has_failed(file.as_raw_fd()))
