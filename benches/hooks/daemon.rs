@@ -33,7 +33,7 @@ socket = "admin.sock"
 format = "json"
 level = "warn,brevdue::cli=info"
 [queue]
-min_free_disk = "16MiB"
+min_free_disk = "64MiB"
 [sources.bench]
 auth = { bearer_file = "token" }
 "#;

@@ -92,9 +92,13 @@ impl From<sled::Error> for Error {
     }
 }
 
-/// sled tells an error again by its debug form, which has the system's number.
+/// sled tells an error again by its debug form, which has the system's number. What it says of its
+/// lock is its own.
 fn as_the_system_says(error: io::Error) -> io::Error {
     let words = error.to_string();
+    if words.contains("acquire lock") {
+        return error;
+    }
     let number = words.split_once("Os { code: ").and_then(|(_, rest)| rest.split(',').next());
     let number = number.and_then(|number| number.parse().ok());
     number.map_or(error, io::Error::from_raw_os_error)
@@ -139,7 +143,11 @@ mod tests {
             let words = "the store: No space left on device (os error 28); make room on the disk";
             assert_eq!(error.to_string(), words);
         }
-        let other = sled::Error::Io(io::Error::other("no lock"));
-        assert_eq!(Error::from(other).to_string(), "the store: no lock");
+        let words = "could not acquire lock on db: Os { code: 11, kind: WouldBlock }";
+        let lock = sled::Error::Io(io::Error::other(words));
+        assert!(
+            Error::from(lock).to_string().contains("acquire lock"),
+            "who opens tries again then"
+        );
     }
 }
