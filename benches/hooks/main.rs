@@ -29,7 +29,7 @@ const SENDERS: [usize; 4] = [1, 16, 64, 256];
 const MANY: usize = 64;
 /// Fewer events in a sync than this with [`MANY`] senders mean that the writer does not give way to
 /// those that are about to call. An unoptimized daemon has fewer than an optimized one.
-const LEAST_GROUP: f64 = 10.0;
+const LEAST_GROUP: f64 = 2.0;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
