@@ -29,7 +29,7 @@ pub(crate) async fn run(events: u64) -> anyhow::Result<()> {
     kill_when_filled(&queue, events)?;
     for round in 1..=3 {
         let began = Instant::now();
-        let read = read(&queue.join("sled/db"))?;
+        let read = read(&queue.join("store/sled/db"))?;
         let reading = began.elapsed();
         let began = Instant::now();
         let opened = open(&queue, &["a"], u64::MAX).await?;
