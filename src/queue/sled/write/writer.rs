@@ -45,6 +45,8 @@ pub(crate) const MANY: usize = 1000;
 /// Between attempts to open a store that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// The longest first pause of a store that fails again soon after it healed.
+const RELAPSE_MAX: Duration = Duration::from_secs(1);
 /// A store that fails again sooner than this has not healed: the pauses go on growing.
 const HEALED: Duration = Duration::from_secs(5);
 
@@ -382,7 +384,7 @@ impl Writer {
         }
         self.forgotten.clear();
         let mut pause = match self.healed {
-            Some((pause, at)) if at.elapsed() < HEALED => (pause * 2).min(RETRY_MAX),
+            Some((pause, at)) if at.elapsed() < HEALED => (pause * 2).min(RELAPSE_MAX),
             Some(_) | None => RETRY_FIRST,
         };
         loop {
