@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt, lchown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -131,6 +131,46 @@ fn verify_says_what_is_whole_what_is_not_and_repairs_it() {
     let aside = Path::new(aside.trim().trim_end_matches('.'));
     assert_eq!(fs::read(aside.join("store/sled/db")).unwrap(), before, "the damaged one is kept");
     assert!(bench.verify(&[]).status.success());
+}
+
+/// Every file and folder in here, with its owner and its group.
+fn owners(folder: &Path) -> Vec<(PathBuf, u32, u32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            found.extend(owners(&path));
+        }
+        found.push((path, metadata.uid(), metadata.gid()));
+    }
+    found
+}
+
+/// An operator repairs as root; the service runs as a user of its own.
+#[test]
+fn a_repair_leaves_the_store_to_the_owner_of_its_directory() {
+    let bench = Bench::golden();
+    let owner = if rustix::process::geteuid().is_root() {
+        for (path, ..) in owners(&bench.queue()) {
+            lchown(path, Some(12_345), Some(54_321)).unwrap();
+        }
+        lchown(bench.queue(), Some(12_345), Some(54_321)).unwrap();
+        (12_345, 54_321)
+    } else {
+        let folder = fs::metadata(bench.queue()).unwrap();
+        (folder.uid(), folder.gid())
+    };
+    assert!(bench.verify(&[]).status.success());
+    let db = bench.queue().join("store/sled/db");
+    fs::OpenOptions::new().write(true).open(db).unwrap().write_all_at(&[0xA5; 16], 0).unwrap();
+    assert!(bench.verify(&["--repair"]).status.success());
+    assert!(bench.verify(&[]).status.success());
+    for (path, uid, gid) in owners(&bench.queue()) {
+        assert_eq!((uid, gid), owner, "{}", path.display());
+    }
+    let store = fs::metadata(bench.queue().join("store")).unwrap();
+    assert_eq!(store.mode() & 0o777, 0o700, "it is for its owner only");
 }
 
 #[tokio::test]

@@ -98,9 +98,6 @@ pub(super) fn rebuild(
     rebuild.store.checkpoint()?;
     let store = rebuild.store.id();
     rebuild.store.close()?;
-    case.directory.give_to_owner(&work)?;
-    // Both are whole until here.
-    case.directory.swap(&files)?;
     let written = high_water::path(directory);
     match fs::copy(&written, high_water::path(&work)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -108,6 +105,9 @@ pub(super) fn rebuild(
         }
         Ok(_) | Err(_) => {}
     }
+    case.directory.give_to_owner(&work)?;
+    // Both are whole until here.
+    case.directory.swap(&files)?;
     fs::rename(&work, &aside).map_err(Error::at(&work))?;
     File::open(directory).and_then(|d| d.sync_all()).map_err(Error::at(directory))?;
     let mut file = HighWaterFile::open(directory, &disk)?;
