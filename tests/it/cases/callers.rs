@@ -31,7 +31,7 @@ fn edit(world: &World, from: &str, to: &str) {
     fs::write(&world.config, text.replace(from, to)).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_is_not_on_the_list_is_told_403_or_only_reported() {
     for (mode, status) in [("enforce", 403), ("report", 200)] {
         let world = World::new().await;
@@ -82,7 +82,7 @@ fn proxy_header(source: [u8; 4]) -> Vec<u8> {
     [&head[..], &source, &[127, 0, 0, 1, 0x12, 0x67, 0x20, 0xfb]].concat()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_says_who_is_behind_it_before_tls() {
     let world = World::new().await;
     let lines = "[server]\nproxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
@@ -117,7 +117,7 @@ fn jwk_of(pem: &str) -> String {
     jwk.to_string()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_a_jwk_signs_in() {
     let world = World::new().await;
     let file = world.folder.path().join("maskinporten.pem");
@@ -129,7 +129,7 @@ async fn a_key_in_a_jwk_signs_in() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_enterprise_certificate_signs_in() {
     let key = client_key().unwrap();
     let certificate = enterprise_certificate(&key).unwrap();
@@ -153,7 +153,7 @@ async fn an_enterprise_certificate_signs_in() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_supplier_subscribes_as_the_consumer_that_delegated_to_it() {
     const CONSUMER: &str = "310000002";
     let world = World::with(

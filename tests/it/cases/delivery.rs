@@ -12,7 +12,7 @@ use crate::support::{
 const IMPATIENT: &str = "timeout = \"500ms\"\n\
     retry = { initial = \"20ms\", max = \"200ms\", factor = 2.0 }";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_fails_hangs_redirects_or_closes_gets_it_again_with_the_same_key() {
     let world = World::with(|_| {}, IMPATIENT, "").await;
     let daemon = world.daemon().await;
@@ -46,7 +46,7 @@ async fn a_handler_that_fails_hangs_redirects_or_closes_gets_it_again_with_the_s
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_never_recovers_leaves_a_dead_letter_that_a_retry_delivers() {
     let give_up = r#"retry = { initial = "20ms", max = "50ms", give_up_after = "300ms" }"#;
     let world = World::with(|_| {}, give_up, "").await;
@@ -83,13 +83,13 @@ async fn one_that_never_recovers_leaves_a_dead_letter_that_a_retry_delivers() {
     let last = attempts.last().unwrap();
     assert_eq!(last.header("brevdue-attempt"), (tried + 1).to_string());
     assert_eq!(last.header("idempotency-key"), attempts[0].header("idempotency-key"));
-    assert!(letters(&daemon).is_empty());
+    eventually("no dead letter", || async { letters(&daemon).is_empty().then_some(()) }).await;
     let again = daemon.command(&["dead-letters", "retry", id]);
     assert_eq!(again.status.code(), Some(1), "it is no longer one");
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_discarded_dead_letter_is_gone() {
     let give_up = r#"retry = { initial = "1ms", max = "1ms", give_up_after = "1ms" }"#;
     let world = World::with(|_| {}, give_up, "").await;
@@ -108,7 +108,7 @@ async fn a_discarded_dead_letter_is_gone() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn attempts_and_due_times_survive_a_restart() {
     let slow = r#"retry = { initial = "3s", max = "1h", factor = 2.0 }"#;
     let world = World::with(|_| {}, slow, "").await;
@@ -129,7 +129,7 @@ async fn attempts_and_due_times_survive_a_restart() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_reach_commands_and_files_and_only_those_that_match() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("note.sh");

@@ -31,7 +31,7 @@ async fn stored(daemon: &Daemon) -> u64 {
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_not_stored_and_nothing_secret_is_logged() {
     let world = World::new().await;
     let daemon = world.daemon().await;
@@ -92,7 +92,7 @@ async fn what_is_refused_is_not_stored_and_nothing_secret_is_logged() {
     assert!(log.contains("\"x\""), "the event's id is in the log");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_event_fifty_times_at_once_by_two_hooks_is_stored_and_delivered_once() {
     let world = World::with(|_| {}, QUICK_RETRY, SECOND).await;
     let daemon = world.daemon().await;
@@ -113,7 +113,7 @@ async fn the_same_event_fifty_times_at_once_by_two_hooks_is_stored_and_delivered
     assert_eq!(copy.lines().filter(|line| line.contains("\"same\"")).count(), 1, "{copy}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_do_not_delay_a_good_event() {
     let world = World::new().await;
     let daemon = world.daemon().await;
@@ -131,7 +131,7 @@ async fn silent_clients_do_not_delay_a_good_event() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn binary_mode_and_batches_are_read_too() {
     let world = World::new().await;
     let daemon = world.daemon().await;

@@ -11,7 +11,7 @@ use crate::support::{
     world::{ORG, QUICK_RETRY, World, event},
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn status_events_health_and_metrics_tell_what_is_going_on() {
     let retain = "[queue]\nretain = \"1h\"\n";
     let world = World::with(|_| {}, QUICK_RETRY, retain).await;
@@ -61,7 +61,7 @@ async fn status_events_health_and_metrics_tell_what_is_going_on() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn over_tcp_only_health_and_metrics_are_open_without_a_token() {
     let world = World::new().await;
     let config = fs::read_to_string(&world.config).unwrap();
@@ -82,7 +82,7 @@ async fn over_tcp_only_health_and_metrics_are_open_without_a_token() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_no_handler_matches_are_counted_and_shown() {
     let world = World::with(|_| {}, "match = { type = [\"no.such.*\"] }", "").await;
     let daemon = world.daemon().await;

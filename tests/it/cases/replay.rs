@@ -20,7 +20,7 @@ fn refused(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr.clone()).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_gets_again_what_it_had_from_an_event_on() {
     let world = World::with(|_| {}, QUICK_RETRY, "[queue]\nretain = \"1h\"\n").await;
     let daemon = world.daemon().await;
@@ -71,7 +71,7 @@ async fn a_handler_gets_again_what_it_had_from_an_event_on() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_handler_gets_nothing_until_it_is_resumed_over_a_restart() {
     let world = World::new().await;
     let daemon = world.daemon().await;
@@ -93,7 +93,7 @@ async fn a_paused_handler_gets_nothing_until_it_is_resumed_over_a_restart() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_left_the_configuration_is_shown_and_can_be_forgotten() {
     let logg = "[handlers.logg]\nkind = \"file\"\npath = \"events.jsonl\"\n";
     let world = World::with(|_| {}, QUICK_RETRY, logg).await;

@@ -105,7 +105,7 @@ async fn a_secret_of_the_operators_is_not_rotated_but_followed() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_validation_is_answered_before_and_after_its_id_is_known_and_never_stored() {
     let world = World::with(steps::fast, QUICK_RETRY, "").await;
     world.tell_altinn("faults", &json!({ "events": "validate-first" })).await;
@@ -130,7 +130,7 @@ async fn a_validation_is_answered_before_and_after_its_id_is_known_and_never_sto
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_whose_answer_is_lost_comes_again_and_is_delivered_once() {
     let world = World::with(steps::fast, QUICK_RETRY, "").await;
     let daemon = world.daemon().await;

@@ -21,7 +21,7 @@ async fn counts(world: &World, name: &str) -> u64 {
     world.altinn("requests").await[name].as_u64().expect("a count")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_creates_and_validates_each_subscription_and_a_second_creates_none() {
     let world = World::with(|_| {}, QUICK_RETRY, SECOND).await;
     let daemon = world.daemon().await;
@@ -45,7 +45,7 @@ async fn a_first_start_creates_and_validates_each_subscription_and_a_second_crea
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_deleted_behind_its_back_comes_back_and_foreign_ones_stay() {
     let interval = "\n[altinn]\nreconcile_interval = \"1s\"\n";
     let world = World::new().await;
@@ -76,7 +76,7 @@ async fn a_subscription_deleted_behind_its_back_comes_back_and_foreign_ones_stay
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expires_while_it_runs_is_renewed() {
     let interval = "\n[altinn]\nreconcile_interval = \"500ms\"\n";
     let world = World::with(|options| options.lifetimes.altinn = 3, QUICK_RETRY, "").await;
@@ -106,7 +106,7 @@ async fn a_token_that_expires_while_it_runs_is_renewed() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_published_at_altinn_arrive_once_each() {
     let world = World::new().await;
     let daemon = world.daemon().await;
