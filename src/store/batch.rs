@@ -38,11 +38,6 @@ impl Batch {
         self.0.is_empty()
     }
 
-    /// The number of changes.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The changes, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
         self.0.iter()

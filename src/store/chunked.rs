@@ -2,13 +2,15 @@
 //!
 //! Owns taking them apart and putting them together. A commit takes whole values and writes stub
 //! and parts at once, and deletes them so, so that there are all of them or none.
-//! [`Decoder::peek`](super::codec::Decoder::peek) reads the beginning of a value from its stub.
+//! [`open_beginning`](super::codec::open_beginning) reads the beginning of a value from its stub.
 
 use std::{borrow::Cow, collections::HashMap};
 
+use serde_bytes::Bytes;
+
 use super::{
     batch::Batch,
-    codec::{FRAME, Malformed, Stub, decode_part, encode_part},
+    codec::{self, FRAME, Kind, Malformed, Stub},
     error::Error,
     trees::PARTS,
     view::View,
@@ -21,10 +23,13 @@ const _: () = assert!(MAX_ENTRY < super::directory::SEGMENT_SIZE / 4 / 24);
 
 /// Bytes of a value in its stub, and in each of its parts.
 pub(crate) const CHUNK: usize = 16 * 1024;
-const _: () = assert!(CHUNK + 64 < MAX_ENTRY, "a part is an entry, too");
+const _: () = assert!(CHUNK + 64 < MAX_ENTRY, "a stub or a part is an entry, too");
 
 /// The largest value. A body of 1 MiB is at most six times as long once it is JSON.
 pub(crate) const MAX_VALUE: usize = 8 * 1024 * 1024;
+
+/// A part as it is written: the checksum of the whole value, the number of the part, its bytes.
+pub(crate) type Part<'a> = ([u8; 4], u32, &'a Bytes);
 
 /// A part of the chunked value with this key.
 pub(super) fn part(of: &[u8], index: u32) -> Vec<u8> {
@@ -88,20 +93,20 @@ fn stored_parts(view: &View, key: &[u8], removed: &mut Batch) -> Result<(), Erro
 
 /// Takes a value apart; the number of its parts.
 fn split(key: &[u8], value: &[u8], into: &mut Batch) -> u32 {
-    let payload = value.get(FRAME..).unwrap_or_default();
-    let (first, rest) = payload.split_at_checked(CHUNK).unwrap_or((payload, &[]));
+    let (beginning, rest) = value.split_at_checked(FRAME + CHUNK).unwrap_or((value, &[]));
     let mut parts = 0;
     for chunk in rest.chunks(CHUNK) {
         parts += 1;
-        into.put(part(key, parts), encode_part(value, parts, chunk));
+        let value: Part<'_> = (codec::crc(value), parts, Bytes::new(chunk));
+        into.put(part(key, parts), codec::encode(Kind::PART, &value));
     }
-    into.put(key, Stub::encode(value, first));
+    into.put(key, Stub::encode(beginning));
     parts
 }
 
 /// Bytes that an entry takes, its parts included.
 pub(crate) fn size(key: &[u8], value: &[u8]) -> u64 {
-    let len = Stub::of(value).map_or(value.len(), |stub| FRAME + stub.len);
+    let len = Stub::of(value).map_or(value.len(), |stub| stub.whole_len());
     u64::try_from(key.len() + len).unwrap_or(u64::MAX)
 }
 
@@ -136,18 +141,14 @@ pub(crate) fn join<T: AsRef<[u8]>, E>(
     stub: &Stub<'_>,
     mut part: impl FnMut(u32) -> Result<Option<T>, E>,
 ) -> Result<Result<Vec<u8>, Malformed>, E> {
-    const MISSING: Malformed = Malformed("a part of it is missing");
-    if stub.len > MAX_VALUE {
-        return Ok(Err(Malformed("a length")));
-    }
-    let mut whole = stub.beginning();
-    let mut index = 0;
-    while whole.len() < FRAME + stub.len {
-        index += 1;
-        let Some(part) = part(index)? else { return Ok(Err(MISSING)) };
-        match decode_part(part.as_ref(), stub.crc, index) {
-            Ok(chunk) if !chunk.is_empty() => whole.extend_from_slice(chunk),
-            Ok(_) => return Ok(Err(MISSING)),
+    let mut whole = stub.beginning().to_vec();
+    for index in 1..=stub.parts() {
+        let Some(part) = part(index)? else { return Ok(Err(Malformed("a part of it is missing"))) };
+        match codec::decode::<Part<'_>>(Kind::PART, part.as_ref()) {
+            Ok((of, at, chunk)) if of == codec::crc(&whole) && at == index => {
+                whole.extend_from_slice(chunk);
+            }
+            Ok(_) => return Ok(Err(Malformed("a part of another value"))),
             Err(error) => return Ok(Err(error)),
         }
     }

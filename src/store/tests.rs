@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 use super::{
-    codec::{Encoder, FRAME, Kind},
+    codec::{FRAME, Kind, seal},
     directory::Directory,
     *,
 };
@@ -50,9 +50,7 @@ impl Bench {
 
 /// A value of so many bytes of payload.
 fn value(len: usize, stamp: u8) -> Vec<u8> {
-    let mut value = Encoder::with_capacity(Kind::new(1), len);
-    value.raw(&vec![stamp; len]);
-    value.seal()
+    seal(Kind::new(1), [vec![0; FRAME], vec![stamp; len]].concat())
 }
 
 fn put(key: impl Into<Vec<u8>>, value: Vec<u8>) -> Batch {

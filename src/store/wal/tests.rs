@@ -190,7 +190,7 @@ fn random_bytes_are_damage_and_a_whole_header_of_another_version_is_not() {
     assert!(matches!(bench.refused((1, 0)), Error::Damaged(_)));
     for half in [0, SEGMENT] {
         let bench = two_segments();
-        bench.change(|bytes| segment::reseal(&mut bytes[half..], |page| page[0] += 1));
+        bench.change(|bytes| segment::tests::reseal(&mut bytes[half..], |page| page[0] += 1));
         assert!(matches!(bench.refused((1, 0)), Error::Version(_)), "{half}");
     }
 }

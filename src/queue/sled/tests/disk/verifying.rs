@@ -3,7 +3,7 @@
 use std::{fs::DirBuilder, os::unix::fs::FileExt};
 
 use super::*;
-use crate::queue::{Bookmark, DeadLetterId, Letter, RawPush, sled::codec::values::encode_number};
+use crate::queue::{Bookmark, DeadLetterId, Letter, RawPush, sled::codec::Value};
 
 fn raw() -> RawPush {
     RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body: "?".into() }
@@ -139,7 +139,7 @@ const DAMAGES: &[Damage] = &[
     ),
     (
         "the last changes",
-        |db| db.insert(keys::NOTED, encode_number(0)),
+        |db| db.insert(keys::NOTED, 0_u64.encode()),
         "the last changes are missing",
         |_| true,
     ),
