@@ -1,5 +1,7 @@
 //! What one commit changes: entries that are set and entries that are removed, in order.
 
+use std::collections::HashSet;
+
 /// A key, and its new value or its end.
 pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 
@@ -31,6 +33,14 @@ impl Batch {
     /// Adds one change.
     pub(super) fn push(&mut self, change: Change) {
         self.0.push(change);
+    }
+
+    /// Drops changes that a later one replaces.
+    pub(super) fn keep_last_of_each(&mut self) {
+        let mut seen = HashSet::new();
+        self.0.reverse();
+        self.0.retain(|(key, _)| seen.insert(key.clone()));
+        self.0.reverse();
     }
 
     /// Whether nothing changes.

@@ -4,7 +4,7 @@
 //! and parts at once, and deletes them so, so that there are all of them or none.
 //! [`open_beginning`](super::codec::open_beginning) reads the beginning of a value from its stub.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use serde_bytes::Bytes;
 
@@ -44,37 +44,32 @@ pub(crate) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
 
 /// A batch as it is written: large values taken apart, and removed ones with their parts.
 /// `any` is whether there are parts in the store, so that their absence costs nothing.
-pub(super) fn expand(view: &View, batch: Batch, any: &mut bool) -> Result<Batch, Error> {
-    let large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
-    let comes = batch.iter().any(|(_, value)| value.as_ref().is_some_and(large));
+pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Batch, Error> {
+    let is_large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
+    let comes = batch.iter().any(|(_, value)| value.as_ref().is_some_and(is_large));
     if !comes && !*any {
         return Ok(batch);
     }
     *any |= comes;
+    // The store has the parts of what was there before this commit, not of an earlier change in it.
+    batch.keep_last_of_each();
     let mut expanded = Batch::new();
-    // Parts that this commit itself has for a key so far: those are not in the store yet.
-    let mut written = HashMap::new();
     for (key, value) in batch {
         let mut old = Batch::new();
-        let mut parts = 0;
         if view.may_be_chunked(&key) {
-            match written.get(&key) {
-                Some(count) => (1..=*count).for_each(|index| old.remove(part(&key, index))),
-                None => stored_parts(view, &key, &mut old)?,
-            }
+            stored_parts(view, &key, &mut old)?;
         }
         match value {
-            Some(value) if large(&value) => {
+            Some(value) if is_large(&value) => {
                 expanded.append(old);
-                parts = split(&key, &value, &mut expanded);
+                split(&key, &value, &mut expanded);
             }
             // Who reads meanwhile misses the whole of it, not a part.
             value => {
-                expanded.push((key.clone(), value));
+                expanded.push((key, value));
                 expanded.append(old);
             }
         }
-        written.insert(key, parts);
     }
     Ok(expanded)
 }
@@ -91,17 +86,14 @@ fn stored_parts(view: &View, key: &[u8], removed: &mut Batch) -> Result<(), Erro
     Ok(())
 }
 
-/// Takes a value apart; the number of its parts.
-fn split(key: &[u8], value: &[u8], into: &mut Batch) -> u32 {
+/// Takes a value apart. Its stub comes last: who sees that finds the parts.
+fn split(key: &[u8], value: &[u8], into: &mut Batch) {
     let (beginning, rest) = value.split_at_checked(FRAME + CHUNK).unwrap_or((value, &[]));
-    let mut parts = 0;
-    for chunk in rest.chunks(CHUNK) {
-        parts += 1;
-        let value: Part<'_> = (codec::crc(value), parts, Bytes::new(chunk));
-        into.put(part(key, parts), codec::encode(Kind::PART, &value));
+    for (index, chunk) in (1..).zip(rest.chunks(CHUNK)) {
+        let value: Part<'_> = (codec::crc(value), index, Bytes::new(chunk));
+        into.put(part(key, index), codec::encode(Kind::PART, &value));
     }
     into.put(key, Stub::encode(beginning));
-    parts
 }
 
 /// Bytes that an entry takes, its parts included.
@@ -110,29 +102,17 @@ pub(crate) fn size(key: &[u8], value: &[u8]) -> u64 {
     u64::try_from(key.len() + len).unwrap_or(u64::MAX)
 }
 
-/// Why a whole value cannot be had.
-#[derive(Debug)]
-pub(crate) enum Unwhole {
-    /// The store cannot be read.
-    Store(Error),
-    /// A part is damaged or missing.
-    Malformed(Malformed),
-}
-
 /// The whole value. `None` if it was deleted between the reading of `value` and of its parts.
 pub(crate) fn whole<'a>(
     view: &View,
     key: &[u8],
     value: &'a [u8],
-) -> Result<Option<Cow<'a, [u8]>>, Unwhole> {
-    let Some(stub) = Stub::of(value) else { return Ok(Some(Cow::Borrowed(value))) };
-    let joined = join(&stub, |index| view.get(&part(key, index))).map_err(Unwhole::Store)?;
-    match joined {
-        Ok(whole) => Ok(Some(Cow::Owned(whole))),
-        Err(error) => match view.get(key).map_err(Unwhole::Store)? {
-            Some(now) if *now == *value => Err(Unwhole::Malformed(error)),
-            Some(_) | None => Ok(None),
-        },
+) -> Result<Result<Option<Cow<'a, [u8]>>, Malformed>, Error> {
+    let Some(stub) = Stub::of(value) else { return Ok(Ok(Some(Cow::Borrowed(value)))) };
+    match join(&stub, |index| view.get(&part(key, index)))? {
+        Ok(whole) => Ok(Ok(Some(Cow::Owned(whole)))),
+        Err(_) if view.get(key)?.is_none_or(|now| *now != *value) => Ok(Ok(None)),
+        Err(error) => Ok(Err(error)),
     }
 }
 

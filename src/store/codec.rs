@@ -55,7 +55,6 @@ pub(crate) struct Malformed(pub(crate) &'static str);
 impl Malformed {
     /// Whole, but written in a format that is not ours.
     pub(crate) const VERSION: Self = Self("another format version");
-    const FRAME: Self = Self("no frame");
 }
 
 /// Bytes of the frame before the payload: version, kind, length of the payload, checksum.
@@ -65,47 +64,32 @@ const COVERED: usize = 6;
 
 /// A value of this kind.
 pub(crate) fn encode<T: Serialize + ?Sized>(kind: Kind, payload: &T) -> Vec<u8> {
-    seal(kind, put(room(0), payload))
+    seal(kind, put(vec![0; FRAME], payload))
 }
 
-/// The beginning of a value: room for its frame, and for `payload` bytes behind it.
-pub(crate) fn room(payload: usize) -> Vec<u8> {
-    let mut value = Vec::with_capacity(FRAME + payload);
-    value.resize(FRAME, 0);
-    value
-}
-
-/// Adds something to bytes.
+/// Adds a field to bytes.
 #[expect(clippy::expect_used, reason = "memory takes it, and the length of all we write is known")]
 pub(crate) fn put<T: Serialize + ?Sized>(bytes: Vec<u8>, field: &T) -> Vec<u8> {
-    postcard::to_extend(field, bytes).expect("a value can be written")
+    postcard::to_extend(field, bytes).expect("a field can be written")
 }
 
-/// Makes a value of its payload, which stands behind the room for its frame.
-pub(crate) fn seal(kind: Kind, value: Vec<u8>) -> Vec<u8> {
-    seal_with(kind, value, &[])
-}
-
-/// The same, with a checksum that also covers `salt`, which is not in the value. Only who knows the
-/// salt can make such a value, or take one for whole.
-pub(super) fn seal_with(kind: Kind, mut value: Vec<u8>, salt: &[u8]) -> Vec<u8> {
+/// Makes a value of its payload, which stands behind room for its frame.
+pub(crate) fn seal(kind: Kind, mut value: Vec<u8>) -> Vec<u8> {
     let [version, kind] = kind.tag();
     // Everything stored is far below 4 GiB; a longer one would not read back.
     let payload = value.len().saturating_sub(FRAME);
     let [a, b, c, d] = u32::try_from(payload).unwrap_or(u32::MAX).to_be_bytes();
     let covered = [version, kind, a, b, c, d];
     if let Some((frame, payload)) = value.split_first_chunk_mut::<FRAME>() {
-        let crc = checksum(salt, &covered, payload);
         let (before, after) = frame.split_at_mut(COVERED);
         before.copy_from_slice(&covered);
-        after.copy_from_slice(&crc);
+        after.copy_from_slice(&checksum(&covered, payload));
     }
     value
 }
 
-fn checksum(salt: &[u8], covered: &[u8], payload: &[u8]) -> [u8; 4] {
+fn checksum(covered: &[u8], payload: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(salt);
     hasher.update(covered);
     hasher.update(payload);
     hasher.finalize().to_be_bytes()
@@ -128,30 +112,12 @@ pub(crate) fn crc(value: &[u8]) -> [u8; 4] {
     value.get(COVERED..FRAME).and_then(|crc| crc.try_into().ok()).unwrap_or_default()
 }
 
-/// Changes a value and seals it again.
-#[cfg(test)]
-pub(super) fn reseal(mut value: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    change(&mut value);
-    let (covered, payload) = (value[..COVERED].to_vec(), value[FRAME..].to_vec());
-    value[COVERED..FRAME].copy_from_slice(&checksum(&[], &covered, &payload));
-    value
-}
-
 /// The payload of a value of this kind, whose frame is checked.
 pub(crate) fn open(kind: Kind, value: &[u8]) -> Result<&[u8], Malformed> {
-    open_with(kind, value, &[])
-}
-
-/// The same of a value that was sealed with `salt`.
-pub(super) fn open_with<'a>(
-    kind: Kind,
-    value: &'a [u8],
-    salt: &[u8],
-) -> Result<&'a [u8], Malformed> {
-    let (frame, payload) = value.split_first_chunk::<FRAME>().ok_or(Malformed::FRAME)?;
+    let (frame, payload) = value.split_first_chunk::<FRAME>().ok_or(Malformed("no frame"))?;
     let (covered, crc) = frame.split_at(COVERED);
     // Before the version: bytes that are not even whole are damage, not another format.
-    if crc != checksum(salt, covered, payload) {
+    if crc != checksum(covered, payload) {
         return Err(Malformed("its checksum is wrong"));
     }
     match covered {
@@ -163,32 +129,24 @@ pub(super) fn open_with<'a>(
 
 /// The payload of a value, or the beginning of it if the value is chunked.
 pub(crate) fn open_beginning(kind: Kind, value: &[u8]) -> Result<&[u8], Malformed> {
-    match Stub::of(value) {
-        None => open(kind, value),
-        Some(stub) => {
-            open(kind.chunked(), value)?;
-            stub.0.get(FRAME..).ok_or(Malformed::FRAME)
-        }
-    }
+    let Some(stub) = Stub::of(value) else { return open(kind, value) };
+    open(kind.chunked(), value)?;
+    Ok(stub.payload())
 }
 
-/// Reads the whole of a payload.
-pub(crate) fn read<'a, T: Deserialize<'a>>(mut payload: &'a [u8]) -> Result<T, Malformed> {
+/// Reads a value of this kind.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(kind: Kind, value: &'a [u8]) -> Result<T, Malformed> {
+    let mut payload = open(kind, value)?;
     let value = take(&mut payload)?;
     if payload.is_empty() { Ok(value) } else { Err(Malformed("bytes are left over")) }
 }
 
 /// Reads the next field of a payload.
 pub(crate) fn take<'a, T: Deserialize<'a>>(payload: &mut &'a [u8]) -> Result<T, Malformed> {
-    let (field, rest) =
-        postcard::take_from_bytes(payload).map_err(|_| Malformed("its fields cannot be read"))?;
+    let taken = postcard::take_from_bytes(payload);
+    let (field, rest) = taken.map_err(|_| Malformed("its fields cannot be read"))?;
     *payload = rest;
     Ok(field)
-}
-
-/// Reads a value of this kind.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(kind: Kind, value: &'a [u8]) -> Result<T, Malformed> {
-    read(open(kind, value)?)
 }
 
 /// What stands in the place of a chunked value: its payload is the beginning of that value, frame
@@ -214,6 +172,11 @@ impl<'a> Stub<'a> {
         self.0
     }
 
+    /// The beginning of its payload.
+    fn payload(&self) -> &'a [u8] {
+        self.0.get(FRAME..).unwrap_or_default()
+    }
+
     /// The length of the whole value.
     pub(crate) fn whole_len(&self) -> usize {
         FRAME + payload_len(self.0).unwrap_or(0)
@@ -222,17 +185,25 @@ impl<'a> Stub<'a> {
     /// The number of parts that follow it. Each is as long as the beginning of the payload, but for
     /// the last.
     pub(crate) fn parts(&self) -> u32 {
-        let (each, rest) = (self.0.len() - FRAME, self.whole_len().saturating_sub(self.0.len()));
-        let parts = if each == 0 { 0 } else { rest.div_ceil(each) };
-        u32::try_from(parts).unwrap_or(u32::MAX)
+        let rest = self.whole_len().saturating_sub(self.0.len());
+        let each = self.payload().len().max(1);
+        u32::try_from(rest.div_ceil(each)).unwrap_or(u32::MAX)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const KIND: Kind = Kind::new(1);
+
+    /// Changes a value and seals it again.
+    pub(crate) fn reseal(mut value: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        change(&mut value);
+        let crc = checksum(&value[..COVERED], &value[FRAME..]);
+        value[COVERED..FRAME].copy_from_slice(&crc);
+        value
+    }
 
     #[test]
     fn bytes_that_are_not_whole_are_damage_and_whole_ones_of_another_version_are_not() {
@@ -260,13 +231,5 @@ mod tests {
         let more = [&value[..], b"more"].concat();
         assert_eq!(split(&more), Some((&value[..], &b"more"[..])));
         assert_eq!(split(&value[..value.len() - 1]), None);
-    }
-
-    #[test]
-    fn a_salted_value_is_whole_only_to_who_knows_the_salt() {
-        let value = seal_with(KIND, room(0), b"salt");
-        assert!(open_with(KIND, &value, b"salt").is_ok());
-        assert!(open_with(KIND, &value, b"pepper").is_err());
-        assert!(open(KIND, &value).is_err());
     }
 }

@@ -63,7 +63,7 @@ fn put(key: impl Into<Vec<u8>>, value: Vec<u8>) -> Batch {
 fn all(view: &View, first: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
     let whole = |entry: Result<(Slice, Slice), Error>| {
         let (key, value) = entry.unwrap();
-        let whole = chunked::whole(view, &key, &value).unwrap().unwrap();
+        let whole = chunked::whole(view, &key, &value).unwrap().unwrap().unwrap();
         (key.to_vec(), whole.into_owned())
     };
     view.scan_prefix(&[first]).map(whole).collect()

@@ -192,8 +192,9 @@ impl Run {
         let view = self.store.as_ref().unwrap().view();
         for key in KEYS {
             let value = view.get(key).unwrap();
-            let whole =
-                value.as_ref().map(|value| chunked::whole(view, key, value).unwrap().unwrap());
+            let whole = value
+                .as_ref()
+                .map(|value| chunked::whole(view, key, value).unwrap().unwrap().unwrap());
             assert!(whole.as_deref() == self.model.get(key).map(Vec::as_slice), "{key:?}");
         }
         for first in [b'e', b'l', b's'] {

@@ -2,8 +2,8 @@
 //!
 //! The first page says which segment it is, and how many commits the one before it had; commits
 //! follow each other, each synced before the next is written. So the first bytes that are no commit
-//! are the end, and a commit behind them is damage. Checksums cover the store's id, which nobody
-//! outside knows: bytes of an event are never taken for a commit.
+//! are the end, and a commit behind them is damage. Each begins with a mark that nobody outside
+//! knows: bytes of an event are never taken for a commit.
 
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub(super) const SIZE_U64: u64 = 2 * 8 * 1024 * 1024;
 /// Bytes of its first page.
 pub(super) const FIRST_PAGE: usize = 4096;
 /// Bytes that a commit takes beside its changes at most: frame, mark, index, count.
-const HEAD: usize = FRAME + 8 + 5 + 5;
+const HEAD: usize = FRAME + 16 + 5 + 5;
 /// Bytes that a change takes beside its key and value at most: their lengths, and whether it has a
 /// value.
 const EACH: usize = 5 + 5 + 1;
@@ -42,7 +42,7 @@ pub(super) struct Header {
 /// A commit as it is written.
 #[derive(Serialize, Deserialize)]
 struct Commit<'a> {
-    mark: [u8; 8],
+    mark: [u8; 16],
     /// Its place in the segment, from 0.
     index: u32,
     #[serde(borrow)]
@@ -73,9 +73,7 @@ pub(super) fn encode(header: &Header, index: u32, batch: &Batch) -> Vec<u8> {
         .iter()
         .map(|(key, value)| (Bytes::new(key), value.as_deref().map(Bytes::new)))
         .collect();
-    let commit = Commit { mark: header.mark(), index, changes };
-    let value = codec::put(codec::room(size(batch) - FRAME), &commit);
-    codec::seal_with(Kind::COMMIT, value, &header.store)
+    codec::encode(Kind::COMMIT, &Commit { mark: header.mark(), index, changes })
 }
 
 /// Bytes that a commit takes at most.
@@ -85,12 +83,11 @@ pub(super) fn size(batch: &Batch) -> usize {
 }
 
 impl Header {
-    /// Begins every commit of this segment: its number, which nobody outside can guess so.
-    /// Otherwise bytes of an event could look like the beginnings of thousands of commits, whose
-    /// checksums would take minutes at a start.
-    fn mark(&self) -> [u8; 8] {
-        let secret = self.store.first_chunk().copied().unwrap_or_default();
-        (self.segment ^ u64::from_be_bytes(secret)).to_be_bytes()
+    /// Begins every commit of this segment: its number, hidden by the store's id. Otherwise bytes of
+    /// an event could be a commit, or look like the beginnings of thousands of them, whose checksums
+    /// would take minutes at a start.
+    fn mark(&self) -> [u8; 16] {
+        (u128::from_be_bytes(self.store) ^ u128::from(self.segment)).to_be_bytes()
     }
 
     /// Reads the first page; `None` if it was never written.
@@ -114,37 +111,29 @@ impl Segment {
             return if unused { Ok(None) } else { Err(Malformed("it is missing")) };
         };
         let mut segment = Self { header, commits: Vec::new(), end: FIRST_PAGE, damaged: false };
-        let rest = segment.commits(commits);
-        segment.end = bytes.len() - rest.len();
-        segment.stray(rest);
+        segment.take(commits);
         Ok(Some(segment))
     }
 
-    /// Reads commits that follow each other; the bytes behind the last.
-    fn commits<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
-        while let Some((index, batch, after)) = self.commit(rest)
-            && index == self.commits.len()
-        {
-            self.commits.push(batch);
-            rest = after;
-        }
-        rest
-    }
-
-    /// Looks for commits behind bytes that are none.
-    fn stray(&mut self, mut rest: &[u8]) {
+    /// Takes the commits that follow each other, and those behind bytes that are none.
+    fn take(&mut self, commits: &[u8]) {
+        let (mut rest, mut end) = (commits, commits.len());
         while let Some(at) = memmem::find(rest, &Kind::COMMIT.tag()) {
             rest = rest.get(at..).unwrap_or_default();
-            if let Some((index, batch, after)) = self.commit(rest)
-                && index >= self.commits.len()
-            {
-                self.damaged = true;
-                self.commits.push(batch);
-                rest = after;
-            } else {
-                rest = rest.get(1..).unwrap_or_default();
+            let next = self.commits.len();
+            match self.commit(rest).filter(|(index, ..)| *index >= next) {
+                Some((index, batch, behind)) => {
+                    self.damaged |= rest.len() != end || index != next;
+                    self.commits.push(batch);
+                    rest = behind;
+                    if !self.damaged {
+                        end = rest.len();
+                    }
+                }
+                None => rest = rest.get(1..).unwrap_or_default(),
             }
         }
+        self.end += commits.len() - end;
     }
 
     /// The commit of this segment that begins here: its index, its changes, and the bytes behind it.
@@ -154,8 +143,7 @@ impl Segment {
         if commit.get(FRAME..)?.first_chunk() != Some(&self.header.mark()) {
             return None;
         }
-        let payload = codec::open_with(Kind::COMMIT, commit, &self.header.store).ok()?;
-        let Commit { index, changes, .. } = codec::read(payload).ok()?;
+        let Commit { index, changes, .. } = codec::decode(Kind::COMMIT, commit).ok()?;
         let owned = |bytes: &Bytes| bytes.to_vec();
         let batch = changes.into_iter().map(|(key, value)| (owned(key), value.map(owned)));
         Some((usize::try_from(index).ok()?, batch.collect(), rest))
@@ -168,8 +156,7 @@ impl Segment {
 #[doc(hidden)]
 pub(in crate::store) fn fuzz(bytes: &[u8]) -> bool {
     let header = Header { segment: 3, store: [7; 16], commits_before: 1 };
-    let commit = [&[0; FRAME], &header.mark()[..], bytes].concat();
-    let commit = codec::seal_with(Kind::COMMIT, commit, &header.store);
+    let commit = codec::seal(Kind::COMMIT, [&[0; FRAME], &header.mark()[..], bytes].concat());
     let beginning = first_page(header);
     let forms =
         [bytes.to_vec(), [beginning.as_slice(), bytes].concat(), [beginning, commit].concat()];

@@ -60,7 +60,7 @@ impl Head {
 
     /// The value under `e|` for events that were lost, so that the log has no hole.
     pub(crate) fn encode_gap(&self) -> Vec<u8> {
-        codec::encode(GROUP, self)
+        codec::encode(GROUP, &(self, Bytes::new(&[])))
     }
 
     /// Reads the head of the value under this key, which must be its own.
@@ -70,21 +70,14 @@ impl Head {
 
     /// Whether it stands under its own key.
     pub(crate) fn checked(self, key: &[u8]) -> Result<Self, Malformed> {
-        let right = keys::number_of(key) == Some(self.first) && self.count > 0;
+        let runs_over = self.first.checked_add(self.count.into()).is_none();
+        let right = keys::number_of(key) == Some(self.first) && self.count > 0 && !runs_over;
         if right { Ok(self) } else { Err(Malformed("it is another record than its key says")) }
     }
 
     /// Reads the head of a value under `e|`, whose checksum covers its events, too.
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        Self::take(&mut codec::open_beginning(GROUP, value)?)
-    }
-
-    fn take(payload: &mut &[u8]) -> Result<Self, Malformed> {
-        let head: Self = codec::take(payload)?;
-        match head.first.checked_add(head.count.into()) {
-            Some(_) => Ok(head),
-            None => Err(Malformed("its numbers run over")),
-        }
+        codec::take(&mut codec::open_beginning(GROUP, value)?)
     }
 }
 
@@ -122,31 +115,27 @@ impl Packing {
 
     /// The head, and the value under `e|`.
     pub(crate) fn seal(self) -> (Head, Vec<u8>) {
-        let room = codec::room(HEAD + self.head.ids.len() * ID + self.events.len());
-        let mut value = codec::put(room, &self.head);
-        value.extend_from_slice(&self.events);
-        (self.head, codec::seal(GROUP, value))
+        let value = codec::encode(GROUP, &(&self.head, Bytes::new(&self.events)));
+        (self.head, value)
     }
 }
 
 /// Everything in a value under `e|`; no events if they were lost.
 pub(crate) fn decode_group(value: &[u8]) -> Result<(Head, Vec<StoredEvent>), Malformed> {
-    let mut payload = codec::open(GROUP, value)?;
-    let head = Head::take(&mut payload)?;
-    let mut events = Vec::new();
-    if payload.is_empty() {
+    let (head, events): (Head, &Bytes) = codec::decode(GROUP, value)?;
+    let (mut rest, mut events): (&[u8], _) = (events, Vec::new());
+    if rest.is_empty() {
         return Ok((head, events));
     }
     for seq in head.first..head.end() {
-        events.push(stored_event(codec::take(&mut payload)?, Seq(seq), head.received)?);
+        events.push(stored_event(codec::take(&mut rest)?, Seq(seq), head.received)?);
     }
-    if payload.is_empty() { Ok((head, events)) } else { Err(Malformed("bytes are left over")) }
+    if rest.is_empty() { Ok((head, events)) } else { Err(Malformed("it has more events")) }
 }
 
 /// One event as it stands in a group; number and time are the group's.
 pub(crate) fn encode_event(stored: &StoredEvent) -> Vec<u8> {
-    let room = Vec::with_capacity(stored.event.json().len() + 128);
-    codec::put(room, &fields(stored))
+    codec::put(Vec::new(), &fields(stored))
 }
 
 /// An event's fields in any value: origin, `from` names, `already` names, JSON.
