@@ -46,7 +46,7 @@ pub(crate) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
 /// `any` is whether there are parts in the store, so that their absence costs nothing.
 pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Batch, Error> {
     let is_large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
-    let comes = batch.iter().any(|(_, value)| value.as_ref().is_some_and(is_large));
+    let comes = batch.0.iter().any(|(_, value)| value.as_ref().is_some_and(is_large));
     if !comes && !*any {
         return Ok(batch);
     }
@@ -54,7 +54,7 @@ pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Ba
     // The store has the parts of what was there before this commit, not of an earlier change in it.
     batch.keep_last_of_each();
     let mut expanded = Batch::new();
-    for (key, value) in batch {
+    for (key, value) in batch.0 {
         let mut old = Batch::new();
         if view.may_be_chunked(&key) {
             stored_parts(view, &key, &mut old)?;
@@ -66,7 +66,7 @@ pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Ba
             }
             // Who reads meanwhile misses the whole of it, not a part.
             value => {
-                expanded.push((key, value));
+                expanded.0.push((key, value));
                 expanded.append(old);
             }
         }

@@ -239,7 +239,7 @@ fn begin(files: &Files, trees: &Trees, id: Option<StoreId>) -> Result<StoreId, E
 
 /// Changes as a memtable takes them.
 fn slices(batch: Batch) -> impl Iterator<Item = (Slice, Option<Slice>)> {
-    batch.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
+    batch.0.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
 }
 
 /// Where sled has the write-ahead log up to, of a store that is only looked at.

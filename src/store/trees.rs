@@ -163,7 +163,7 @@ impl Trees {
         let trees = [&self.default, &self.ids, &self.state];
         self.disk.call(Class::Checkpoint, || {
             let written = sled::Transactional::transaction(&trees[..], |trees| {
-                batch.iter().try_for_each(|(key, value)| {
+                batch.0.iter().try_for_each(|(key, value)| {
                     let [default, ids, state] = trees.as_slice() else { return Ok(()) };
                     let tree: &TransactionalTree = match key.first() {
                         Some(first) if self.layout.ids.contains(first) => ids,

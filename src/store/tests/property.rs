@@ -128,9 +128,9 @@ impl Run {
 
     fn commit(&mut self, batch: Batch) {
         let size = |(key, value): &batch::Change| key.len() + value.as_ref().map_or(0, Vec::len);
-        let bytes: usize = batch.iter().map(size).sum();
+        let bytes: usize = batch.0.iter().map(size).sum();
         self.since = self.since.map(|since| since + bytes).filter(|since| *since < 1 << 20);
-        for (key, value) in batch.clone() {
+        for (key, value) in batch.0.clone() {
             match value {
                 Some(value) => self.model.insert(key, value),
                 None => self.model.remove(&key),

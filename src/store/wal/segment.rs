@@ -70,6 +70,7 @@ pub(super) fn first_page(header: Header) -> Vec<u8> {
 /// A commit, as it is written.
 pub(super) fn encode(header: &Header, index: u32, batch: &Batch) -> Vec<u8> {
     let changes = batch
+        .0
         .iter()
         .map(|(key, value)| (Bytes::new(key), value.as_deref().map(Bytes::new)))
         .collect();
@@ -79,7 +80,7 @@ pub(super) fn encode(header: &Header, index: u32, batch: &Batch) -> Vec<u8> {
 /// Bytes that a commit takes at most.
 pub(super) fn size(batch: &Batch) -> usize {
     let change = |(key, value): &Change| EACH + key.len() + value.as_ref().map_or(0, Vec::len);
-    HEAD + batch.iter().map(change).sum::<usize>()
+    HEAD + batch.0.iter().map(change).sum::<usize>()
 }
 
 impl Header {
@@ -145,8 +146,8 @@ impl Segment {
         }
         let Commit { index, changes, .. } = codec::decode(Kind::COMMIT, commit).ok()?;
         let owned = |bytes: &Bytes| bytes.to_vec();
-        let batch = changes.into_iter().map(|(key, value)| (owned(key), value.map(owned)));
-        Some((usize::try_from(index).ok()?, batch.collect(), rest))
+        let changes = changes.into_iter().map(|(key, value)| (owned(key), value.map(owned)));
+        Some((usize::try_from(index).ok()?, Batch(changes.collect()), rest))
     }
 }
 

@@ -47,11 +47,11 @@ impl Bench {
 
 /// A commit with this number and a value of this length.
 fn batch(number: u32, len: usize) -> Batch {
-    [(number.to_be_bytes().to_vec(), Some(vec![1; len]))].into_iter().collect()
+    Batch(vec![(number.to_be_bytes().to_vec(), Some(vec![1; len]))])
 }
 
 fn number(batch: &Batch) -> u32 {
-    let (key, _) = batch.iter().next().unwrap();
+    let (key, _) = batch.0.first().unwrap();
     u32::from_be_bytes(key.as_slice().try_into().unwrap())
 }
 

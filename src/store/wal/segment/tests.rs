@@ -8,7 +8,7 @@ fn header(segment: u64) -> Header {
 
 fn batch(number: u8) -> Batch {
     let set = (vec![b'k', number], Some(vec![number; 50]));
-    [set, (vec![b'x', number], None)].into_iter().collect()
+    Batch(vec![set, (vec![b'x', number], None)])
 }
 
 /// A segment with `count` commits, and where each of them ends.
@@ -62,7 +62,7 @@ fn a_commit_that_was_cut_short_at_any_byte_is_the_end() {
 #[test]
 fn what_replaces_a_commit_that_was_cut_short_is_read_whatever_of_it_is_left() {
     let (bytes, ends) = segment(5, 3);
-    let shorter: Batch = [(vec![b'y'], None)].into_iter().collect();
+    let shorter = Batch(vec![(vec![b'y'], None)]);
     let replaced = encode(&header(5), 2, &shorter);
     for cut in ends[1]..ends[2] {
         let mut torn = bytes.clone();
@@ -102,7 +102,7 @@ fn a_commit_in_a_value_is_never_taken_for_one() {
     let forged = encode(&stranger, 1, &batch(9));
     let honest = encode(&header(5), 1, &batch(9));
     for (value, is_damage) in [(forged, false), (honest, true)] {
-        let carrier: Batch = [(vec![b'v'], Some(value))].into_iter().collect();
+        let carrier = Batch(vec![(vec![b'v'], Some(value))]);
         let mut bytes = first_page(header(5));
         bytes.extend(encode(&header(5), 0, &carrier));
         let end = bytes.len();
