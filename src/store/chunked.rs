@@ -102,12 +102,11 @@ pub(crate) fn size(key: &[u8], value: &[u8]) -> u64 {
     u64::try_from(key.len() + len).unwrap_or(u64::MAX)
 }
 
-/// The whole value. `None` if it was deleted between the reading of `value` and of its parts.
-pub(crate) fn whole<'a>(
-    view: &View,
-    key: &[u8],
-    value: &'a [u8],
-) -> Result<Result<Option<Cow<'a, [u8]>>, Malformed>, Error> {
+/// A whole value, or why there is none; `None` if it was deleted meanwhile.
+pub(crate) type Whole<'a> = Result<Option<Cow<'a, [u8]>>, Malformed>;
+
+/// The whole of a value, with its parts, which may be deleted after `value` was read.
+pub(crate) fn whole<'a>(view: &View, key: &[u8], value: &'a [u8]) -> Result<Whole<'a>, Error> {
     let Some(stub) = Stub::of(value) else { return Ok(Ok(Some(Cow::Borrowed(value)))) };
     match join(&stub, |index| view.get(&part(key, index)))? {
         Ok(whole) => Ok(Ok(Some(Cow::Owned(whole)))),
