@@ -23,6 +23,8 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use self::disk::durable_flush::fault;
+#[doc(hidden)]
+pub use self::wal::fuzzing::fuzz_wal;
 pub(crate) use self::{
     batch::Batch,
     directory::{Directory, Files},
@@ -246,10 +248,4 @@ fn slices(batch: Batch) -> impl Iterator<Item = (Slice, Option<Slice>)> {
 fn owner(trees: &Trees) -> Result<Option<Owner>, Error> {
     let checkpoint: Position = trees.checkpoint()?;
     Ok(trees.store_id()?.map(|store| Owner { store, checkpoint }))
-}
-
-/// A door for fuzz targets: see [`wal::segment`].
-#[doc(hidden)]
-pub fn fuzz_wal(bytes: &[u8]) -> bool {
-    wal::segment::fuzz(bytes)
 }

@@ -87,7 +87,7 @@ impl Header {
     /// Begins every commit of this segment: its number, hidden by the store's id. Otherwise bytes of
     /// an event could be a commit, or look like the beginnings of thousands of them, whose checksums
     /// would take minutes at a start.
-    fn mark(&self) -> [u8; 16] {
+    pub(super) fn mark(&self) -> [u8; 16] {
         (u128::from_be_bytes(self.store) ^ u128::from(self.segment)).to_be_bytes()
     }
 
@@ -149,39 +149,6 @@ impl Segment {
         let changes = changes.into_iter().map(|(key, value)| (owned(key), value.map(owned)));
         Some((usize::try_from(index).ok()?, Batch(changes.collect()), rest))
     }
-}
-
-/// A door for fuzz targets: reads these bytes as a segment, behind a beginning that is right, and as
-/// a commit behind a frame that is right. Panics if what it reads is not what would be written for
-/// it. Returns whether that commit is one.
-#[doc(hidden)]
-pub(in crate::store) fn fuzz(bytes: &[u8]) -> bool {
-    let header = Header { segment: 3, store: [7; 16], commits_before: 1 };
-    let commit = codec::seal(Kind::COMMIT, [&[0; FRAME], &header.mark()[..], bytes].concat());
-    let beginning = first_page(header);
-    let forms =
-        [bytes.to_vec(), [beginning.as_slice(), bytes].concat(), [beginning, commit].concat()];
-    let read = forms.map(|mut bytes| {
-        bytes.resize(bytes.len().max(FIRST_PAGE), 0);
-        let segment = Segment::read(&bytes).ok().flatten().filter(|segment| !segment.damaged);
-        segment.inspect(same_again)
-    });
-    let [.., last] = read;
-    last.is_some_and(|segment| segment.commits.len() == 1)
-}
-
-/// Panics if what was read is not what is read when it is written again.
-fn same_again(segment: &Segment) {
-    let mut again = first_page(segment.header);
-    for (index, batch) in (0..).zip(&segment.commits) {
-        again.extend(encode(&segment.header, index, batch));
-    }
-    // A number can be written in more bytes than it is here.
-    assert!(again.len() <= segment.end, "it is written longer");
-    let read = Segment::read(&again).ok().flatten().map(|again| (again.header, again.commits));
-    let same = read
-        .is_some_and(|(header, commits)| (header, &commits) == (segment.header, &segment.commits));
-    assert!(same, "it reads as another");
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    super::fuzzing::{fuzz_wal, same_again},
+    *,
+};
 
 const STORE: StoreId = [7; 16];
 
@@ -152,10 +155,14 @@ fn a_change_in_another_form_than_is_written_is_no_commit() {
     let other = [(1, 1, &b"\x01v"[..]), (0, 2, b"\x01v"), (0, 0, b"\x01v"), (0, 1, b"\x02v")];
     for (is_one, forms) in [(true, &whole[..]), (false, &other)] {
         for (index, form, value) in forms {
-            assert_eq!(fuzz(&payload(*index, *form, value)), is_one, "{index} {form} {value:?}");
+            assert_eq!(
+                fuzz_wal(&payload(*index, *form, value)),
+                is_one,
+                "{index} {form} {value:?}"
+            );
         }
     }
-    assert!(!fuzz(&[payload(0, 1, b"\x01v"), vec![0]].concat()), "bytes are left over");
+    assert!(!fuzz_wal(&[payload(0, 1, b"\x01v"), vec![0]].concat()), "bytes are left over");
 }
 
 #[test]

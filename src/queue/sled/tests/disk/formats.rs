@@ -17,7 +17,7 @@ use crate::{
                 run::Run,
                 values::{Cursor, DedupKey, LogBounds, Tried, Undecodable, decided_at},
             },
-            write::high_water::HighWater,
+            write::high_water::{self, HighWater, HighWaterFile},
         },
     },
     store::codec::{FRAME, Kind, encode, open, seal},
@@ -146,6 +146,26 @@ proptest! {
         // With all of its events cut off it is a gap, which a record without events stands for.
         let is_refused = decode_group(&short).map_or(true, |(_, events)| events.is_empty());
         prop_assert!(is_refused);
+    }
+}
+
+#[test]
+fn a_record_whose_numbers_run_over_is_refused() {
+    let head = |first| Head { first, count: 2, received: Timestamp::default(), ids: Vec::new() };
+    let read = |head: Head| Head::of(&keys::event(head.first), &head.encode_gap());
+    assert!(read(head(u64::MAX - 2)).is_ok() && read(head(u64::MAX - 1)).is_err());
+}
+
+#[test]
+fn a_high_water_mark_that_is_shorter_than_the_one_before_reads_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut file = HighWaterFile::open(directory.path(), &Disk::default()).unwrap();
+    for at in [u64::MAX, 0] {
+        let mark =
+            HighWater { store: [1; 16], next: at, low: at, count: at, at: Timestamp::default() };
+        file.write(mark.clone()).unwrap();
+        let read = high_water::read(directory.path()).unwrap();
+        assert_eq!(read, Some(Ok(mark)));
     }
 }
 
