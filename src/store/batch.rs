@@ -1,11 +1,13 @@
 //! What one commit changes: entries that are set and entries that are removed, in order.
 
+use std::collections::HashSet;
+
 /// A key, and its new value or its end.
 pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// The changes of one commit. A later change of a key replaces an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Batch(Vec<Change>);
+pub(crate) struct Batch(pub(super) Vec<Change>);
 
 impl Batch {
     /// An empty one.
@@ -28,38 +30,16 @@ impl Batch {
         self.0.append(&mut other.0);
     }
 
-    /// Adds one change.
-    pub(super) fn push(&mut self, change: Change) {
-        self.0.push(change);
+    /// Drops changes that a later one replaces.
+    pub(super) fn keep_last_of_each(&mut self) {
+        let mut seen = HashSet::new();
+        self.0.reverse();
+        self.0.retain(|(key, _)| seen.insert(key.clone()));
+        self.0.reverse();
     }
 
     /// Whether nothing changes.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// The number of changes.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The changes, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
-        self.0.iter()
-    }
-}
-
-impl FromIterator<Change> for Batch {
-    fn from_iter<T: IntoIterator<Item = Change>>(changes: T) -> Self {
-        Self(changes.into_iter().collect())
-    }
-}
-
-impl IntoIterator for Batch {
-    type Item = Change;
-    type IntoIter = std::vec::IntoIter<Change>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Owns taking them apart and putting them together. A commit takes whole values and writes stub
 //! and parts at once, and deletes them so, so that there are all of them or none.
-//! [`Decoder::peek`](super::codec::Decoder::peek) reads the beginning of a value from its stub.
+//! [`open_beginning`](super::codec::open_beginning) reads the beginning of a value from its stub.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
+
+use serde_bytes::Bytes;
 
 use super::{
     batch::Batch,
-    codec::{FRAME, Malformed, Stub, decode_part, encode_part},
+    codec::{self, FRAME, Kind, Malformed, Stub},
     error::Error,
     trees::PARTS,
     view::View,
@@ -21,10 +23,13 @@ const _: () = assert!(MAX_ENTRY < super::directory::SEGMENT_SIZE / 4 / 24);
 
 /// Bytes of a value in its stub, and in each of its parts.
 pub(crate) const CHUNK: usize = 16 * 1024;
-const _: () = assert!(CHUNK + 64 < MAX_ENTRY, "a part is an entry, too");
+const _: () = assert!(CHUNK + 64 < MAX_ENTRY, "a stub or a part is an entry, too");
 
 /// The largest value. A body of 1 MiB is at most six times as long once it is JSON.
 pub(crate) const MAX_VALUE: usize = 8 * 1024 * 1024;
+
+/// A part as it is written: the checksum of the whole value, the number of the part, its bytes.
+pub(crate) type Part<'a> = ([u8; 4], u32, &'a Bytes);
 
 /// A part of the chunked value with this key.
 pub(super) fn part(of: &[u8], index: u32) -> Vec<u8> {
@@ -39,37 +44,32 @@ pub(crate) fn part_of(key: &[u8]) -> Option<(&[u8], u32)> {
 
 /// A batch as it is written: large values taken apart, and removed ones with their parts.
 /// `any` is whether there are parts in the store, so that their absence costs nothing.
-pub(super) fn expand(view: &View, batch: Batch, any: &mut bool) -> Result<Batch, Error> {
-    let large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
-    let comes = batch.iter().any(|(_, value)| value.as_ref().is_some_and(large));
+pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Batch, Error> {
+    let is_large = |value: &Vec<u8>| value.len() > MAX_ENTRY;
+    let comes = batch.0.iter().any(|(_, value)| value.as_ref().is_some_and(is_large));
     if !comes && !*any {
         return Ok(batch);
     }
     *any |= comes;
+    // The store has the parts of what was there before this commit, not of an earlier change in it.
+    batch.keep_last_of_each();
     let mut expanded = Batch::new();
-    // Parts that this commit itself has for a key so far: those are not in the store yet.
-    let mut written = HashMap::new();
-    for (key, value) in batch {
+    for (key, value) in batch.0 {
         let mut old = Batch::new();
-        let mut parts = 0;
         if view.may_be_chunked(&key) {
-            match written.get(&key) {
-                Some(count) => (1..=*count).for_each(|index| old.remove(part(&key, index))),
-                None => stored_parts(view, &key, &mut old)?,
-            }
+            stored_parts(view, &key, &mut old)?;
         }
         match value {
-            Some(value) if large(&value) => {
+            Some(value) if is_large(&value) => {
                 expanded.append(old);
-                parts = split(&key, &value, &mut expanded);
+                split(&key, &value, &mut expanded);
             }
             // Who reads meanwhile misses the whole of it, not a part.
             value => {
-                expanded.push((key.clone(), value));
+                expanded.0.push((key, value));
                 expanded.append(old);
             }
         }
-        written.insert(key, parts);
     }
     Ok(expanded)
 }
@@ -86,48 +86,32 @@ fn stored_parts(view: &View, key: &[u8], removed: &mut Batch) -> Result<(), Erro
     Ok(())
 }
 
-/// Takes a value apart; the number of its parts.
-fn split(key: &[u8], value: &[u8], into: &mut Batch) -> u32 {
-    let payload = value.get(FRAME..).unwrap_or_default();
-    let (first, rest) = payload.split_at_checked(CHUNK).unwrap_or((payload, &[]));
-    let mut parts = 0;
-    for chunk in rest.chunks(CHUNK) {
-        parts += 1;
-        into.put(part(key, parts), encode_part(value, parts, chunk));
+/// Takes a value apart. Its stub comes last: who sees that finds the parts.
+fn split(key: &[u8], value: &[u8], into: &mut Batch) {
+    let (beginning, rest) = value.split_at_checked(FRAME + CHUNK).unwrap_or((value, &[]));
+    for (index, chunk) in (1..).zip(rest.chunks(CHUNK)) {
+        let value: Part<'_> = (codec::crc(value), index, Bytes::new(chunk));
+        into.put(part(key, index), codec::encode(Kind::PART, &value));
     }
-    into.put(key, Stub::encode(value, first));
-    parts
+    into.put(key, Stub::encode(beginning));
 }
 
 /// Bytes that an entry takes, its parts included.
 pub(crate) fn size(key: &[u8], value: &[u8]) -> u64 {
-    let len = Stub::of(value).map_or(value.len(), |stub| FRAME + stub.len);
+    let len = Stub::of(value).map_or(value.len(), |stub| stub.whole_len());
     u64::try_from(key.len() + len).unwrap_or(u64::MAX)
 }
 
-/// Why a whole value cannot be had.
-#[derive(Debug)]
-pub(crate) enum Unwhole {
-    /// The store cannot be read.
-    Store(Error),
-    /// A part is damaged or missing.
-    Malformed(Malformed),
-}
+/// A whole value, or why there is none; `None` if it was deleted meanwhile.
+pub(crate) type Whole<'a> = Result<Option<Cow<'a, [u8]>>, Malformed>;
 
-/// The whole value. `None` if it was deleted between the reading of `value` and of its parts.
-pub(crate) fn whole<'a>(
-    view: &View,
-    key: &[u8],
-    value: &'a [u8],
-) -> Result<Option<Cow<'a, [u8]>>, Unwhole> {
-    let Some(stub) = Stub::of(value) else { return Ok(Some(Cow::Borrowed(value))) };
-    let joined = join(&stub, |index| view.get(&part(key, index))).map_err(Unwhole::Store)?;
-    match joined {
-        Ok(whole) => Ok(Some(Cow::Owned(whole))),
-        Err(error) => match view.get(key).map_err(Unwhole::Store)? {
-            Some(now) if *now == *value => Err(Unwhole::Malformed(error)),
-            Some(_) | None => Ok(None),
-        },
+/// The whole of a value, with its parts, which may be deleted after `value` was read.
+pub(crate) fn whole<'a>(view: &View, key: &[u8], value: &'a [u8]) -> Result<Whole<'a>, Error> {
+    let Some(stub) = Stub::of(value) else { return Ok(Ok(Some(Cow::Borrowed(value)))) };
+    match join(&stub, |index| view.get(&part(key, index)))? {
+        Ok(whole) => Ok(Ok(Some(Cow::Owned(whole)))),
+        Err(_) if view.get(key)?.is_none_or(|now| *now != *value) => Ok(Ok(None)),
+        Err(error) => Ok(Err(error)),
     }
 }
 
@@ -136,18 +120,14 @@ pub(crate) fn join<T: AsRef<[u8]>, E>(
     stub: &Stub<'_>,
     mut part: impl FnMut(u32) -> Result<Option<T>, E>,
 ) -> Result<Result<Vec<u8>, Malformed>, E> {
-    const MISSING: Malformed = Malformed("a part of it is missing");
-    if stub.len > MAX_VALUE {
-        return Ok(Err(Malformed("a length")));
-    }
-    let mut whole = stub.beginning();
-    let mut index = 0;
-    while whole.len() < FRAME + stub.len {
-        index += 1;
-        let Some(part) = part(index)? else { return Ok(Err(MISSING)) };
-        match decode_part(part.as_ref(), stub.crc, index) {
-            Ok(chunk) if !chunk.is_empty() => whole.extend_from_slice(chunk),
-            Ok(_) => return Ok(Err(MISSING)),
+    let mut whole = stub.beginning().to_vec();
+    for index in 1..=stub.parts() {
+        let Some(part) = part(index)? else { return Ok(Err(Malformed("a part of it is missing"))) };
+        match codec::decode::<Part<'_>>(Kind::PART, part.as_ref()) {
+            Ok((of, at, chunk)) if of == codec::crc(&whole) && at == index => {
+                whole.extend_from_slice(chunk);
+            }
+            Ok(_) => return Ok(Err(Malformed("a part of another value"))),
             Err(error) => return Ok(Err(error)),
         }
     }

@@ -23,6 +23,8 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use self::disk::durable_flush::fault;
+#[doc(hidden)]
+pub use self::wal::fuzzing::fuzz_wal;
 pub(crate) use self::{
     batch::Batch,
     directory::{Directory, Files},
@@ -234,17 +236,11 @@ fn begin(files: &Files, trees: &Trees, id: Option<StoreId>) -> Result<StoreId, E
 
 /// Changes as a memtable takes them.
 fn slices(batch: Batch) -> impl Iterator<Item = (Slice, Option<Slice>)> {
-    batch.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
+    batch.0.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
 }
 
 /// Where sled has the write-ahead log up to, of a store that is only looked at.
 fn owner(trees: &Trees) -> Result<Option<Owner>, Error> {
     let checkpoint: Position = trees.checkpoint()?;
     Ok(trees.store_id()?.map(|store| Owner { store, checkpoint }))
-}
-
-/// A door for fuzz targets: see [`wal::segment`].
-#[doc(hidden)]
-pub fn fuzz_wal(bytes: &[u8]) -> bool {
-    wal::segment::fuzz(bytes)
 }

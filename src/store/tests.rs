@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 use super::{
-    codec::{Encoder, FRAME, Kind},
+    codec::{FRAME, Kind, seal},
     directory::Directory,
     *,
 };
@@ -50,9 +50,7 @@ impl Bench {
 
 /// A value of so many bytes of payload.
 fn value(len: usize, stamp: u8) -> Vec<u8> {
-    let mut value = Encoder::with_capacity(Kind::new(1), len);
-    value.raw(&vec![stamp; len]);
-    value.seal()
+    seal(Kind::new(1), [vec![0; FRAME], vec![stamp; len]].concat())
 }
 
 fn put(key: impl Into<Vec<u8>>, value: Vec<u8>) -> Batch {
@@ -65,7 +63,7 @@ fn put(key: impl Into<Vec<u8>>, value: Vec<u8>) -> Batch {
 fn all(view: &View, first: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
     let whole = |entry: Result<(Slice, Slice), Error>| {
         let (key, value) = entry.unwrap();
-        let whole = chunked::whole(view, &key, &value).unwrap().unwrap();
+        let whole = chunked::whole(view, &key, &value).unwrap().unwrap().unwrap();
         (key.to_vec(), whole.into_owned())
     };
     view.scan_prefix(&[first]).map(whole).collect()

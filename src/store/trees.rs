@@ -6,6 +6,7 @@
 
 use std::{convert::Infallible, ops::Bound, path::Path};
 
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sled::{
     Tree,
     transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
@@ -13,7 +14,7 @@ use sled::{
 
 use super::{
     batch::Batch,
-    codec::{Decoder, Encoder, Kind, Malformed},
+    codec::{self, Kind},
     disk::{Class, Disk},
     error::Error,
     overlay::base::{Base, Bounds, Entry, Slice},
@@ -25,8 +26,6 @@ pub(crate) const PARTS: u8 = b'p';
 /// The tree of the store's own notes, which no key of the floor above reaches.
 const NOTES: &[u8] = b"store";
 /// Its kind, and that of parts of chunked values.
-pub(crate) const NOTE: Kind = Kind::NOTE;
-pub(crate) const PART: Kind = Kind::PART;
 const STORE_ID: &[u8] = b"id";
 const CHECKPOINT: &[u8] = b"checkpoint";
 
@@ -48,7 +47,7 @@ pub(crate) struct Layout {
 pub(crate) type StoreId = [u8; 16];
 
 /// A moment in the write-ahead log: commits before it, and the next one's index in its segment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Position {
     /// The number of the segment; segments count from 1.
     pub(super) segment: u64,
@@ -129,36 +128,33 @@ impl Trees {
 
     /// The store's id; `None` in a new one.
     pub(super) fn store_id(&self) -> Result<Option<StoreId>, Error> {
-        let value = self.note(STORE_ID)?;
-        value.map(|value| decode_store_id(&value)).transpose().map_err(|e| wrong(STORE_ID, e))
+        self.note(STORE_ID)
     }
 
     /// Makes this the store's id.
     pub(super) fn set_store_id(&self, id: StoreId) -> Result<(), Error> {
-        let mut note = Encoder::new(Kind::NOTE);
-        note.raw(&id);
-        self.set_note(STORE_ID, note.seal())
+        self.set_note(STORE_ID, &id)
     }
 
     /// Up to where sled has the write-ahead log; the default in a store that is being made.
     pub(super) fn checkpoint(&self) -> Result<Position, Error> {
-        let value = self.note(CHECKPOINT)?;
-        let position = value.map(|value| decode_checkpoint(&value)).transpose();
-        position.map(Option::unwrap_or_default).map_err(|e| wrong(CHECKPOINT, e))
+        Ok(self.note(CHECKPOINT)?.unwrap_or_default())
     }
 
     /// Notes that sled has the write-ahead log up to here.
     pub(super) fn set_checkpoint(&self, position: Position) -> Result<(), Error> {
-        let mut note = Encoder::new(Kind::NOTE);
-        note.u64(position.segment).u32(position.commits);
-        self.set_note(CHECKPOINT, note.seal())
+        self.set_note(CHECKPOINT, &position)
     }
 
-    fn note(&self, key: &[u8]) -> Result<Option<Slice>, Error> {
-        self.disk.call(Class::Read, || self.notes.get(key))
+    fn note<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        let value = self.disk.call(Class::Read, || self.notes.get(key))?;
+        let note = value.map(|value| codec::decode(Kind::NOTE, &value)).transpose();
+        let what = || format!("the store's note {}", key.escape_ascii());
+        note.map_err(|error| Error::malformed(&what(), error))
     }
 
-    fn set_note(&self, key: &[u8], value: Vec<u8>) -> Result<(), Error> {
+    fn set_note<T: Serialize>(&self, key: &[u8], note: &T) -> Result<(), Error> {
+        let value = codec::encode(Kind::NOTE, note);
         self.disk.call(Class::Checkpoint, || self.notes.insert(key, value).map(drop))
     }
 
@@ -167,7 +163,7 @@ impl Trees {
         let trees = [&self.default, &self.ids, &self.state];
         self.disk.call(Class::Checkpoint, || {
             let written = sled::Transactional::transaction(&trees[..], |trees| {
-                batch.iter().try_for_each(|(key, value)| {
+                batch.0.iter().try_for_each(|(key, value)| {
                     let [default, ids, state] = trees.as_slice() else { return Ok(()) };
                     let tree: &TransactionalTree = match key.first() {
                         Some(first) if self.layout.ids.contains(first) => ids,
@@ -251,25 +247,6 @@ impl DoubleEndedIterator for TreeIter {
         let Self { iter, disk } = self;
         disk.call(Class::Read, || iter.next_back().transpose()).transpose()
     }
-}
-
-/// Reads the note of the store's id.
-pub(crate) fn decode_store_id(value: &[u8]) -> Result<StoreId, Malformed> {
-    let mut note = Decoder::open(Kind::NOTE, value)?;
-    let id = note.array()?;
-    note.end()?;
-    Ok(id)
-}
-
-fn decode_checkpoint(value: &[u8]) -> Result<Position, Malformed> {
-    let mut note = Decoder::open(Kind::NOTE, value)?;
-    let position = Position { segment: note.u64()?, commits: note.u32()? };
-    note.end()?;
-    Ok(position)
-}
-
-fn wrong(note: &[u8], error: Malformed) -> Error {
-    Error::malformed(&format!("the store's note {}", note.escape_ascii()), error)
 }
 
 /// Whether sled made a file for a large leaf, which it never syncs. The bound of entries prevents it.

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::store::codec::{Decoder, Encoder, Malformed};
+use serde::{Deserialize, Serialize};
 
 /// How far above the lowest unsettled event settled ones may lie; bounds memory and the value that
 /// is written. One event that is in flight for ever holds the handler up at this distance.
 pub(super) const WIDTH: u64 = 65_536;
 
 /// Settled events, as one number and a bitmap above it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, VecDeque<u64>)")]
 pub(super) struct AckWindow {
     low: u64,
     /// Bit `i` of word `k` is event `base + 64 k + i`, where `base` is `low` rounded down to 64.
@@ -17,6 +18,7 @@ pub(super) struct AckWindow {
     words: VecDeque<u64>,
     /// Settled, but out of reach: deliveries that were in flight or waited for a retry when the cursor was set
     /// far back. Known in memory only, until the window comes to them.
+    #[serde(skip)]
     beyond: BTreeSet<u64>,
 }
 
@@ -127,34 +129,20 @@ impl AckWindow {
             }
             self.words.pop_front();
         }
-        // A word without an event above `low` says nothing, and would not be read again.
-        if self.words.len() == 1 && self.words.iter().all(|word| word >> (self.low % 64) == 0) {
-            self.words.clear();
-        }
     }
+}
 
-    pub(super) fn put(&self, put: &mut Encoder) {
-        put.u64(self.low).u32(u32::try_from(self.words.len()).unwrap_or(u32::MAX));
-        for word in &self.words {
-            put.u64(*word);
+impl From<(u64, VecDeque<u64>)> for AckWindow {
+    /// The window that was written so. Any other numbers make one as well, within its width.
+    fn from((low, mut words): (u64, VecDeque<u64>)) -> Self {
+        let most = ((u64::MAX - low) / 64).min(WIDTH / 64);
+        words.truncate(usize::try_from(most).unwrap_or(0) + 1);
+        if let Some(first) = words.front_mut() {
+            *first |= (1 << (low % 64)) - 1;
         }
-    }
-
-    pub(super) fn get(get: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        let low = get.u64()?;
-        let count = get.count(8)?;
-        let mut window = Self::starting_at(low);
-        let base = low - low % 64;
-        for index in (0_u64..).take(count) {
-            let word = get.u64()?;
-            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
-                let seq = base.saturating_add(index.saturating_mul(64) + bit);
-                if window.reaches(seq) {
-                    window.mark(seq);
-                }
-            }
-        }
-        Ok(window)
+        let mut window = Self { low, words, beyond: BTreeSet::new() };
+        window.advance();
+        window
     }
 }
 
@@ -165,7 +153,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::queue::sled::codec::CURSOR;
+    use crate::{queue::sled::codec::CURSOR, store::codec};
+
+    fn read_again(window: &AckWindow) -> AckWindow {
+        codec::decode(CURSOR, &codec::encode(CURSOR, window)).unwrap()
+    }
 
     proptest! {
         #[test]
@@ -185,10 +177,7 @@ mod tests {
                 prop_assert_eq!(window.contains(seq), set.contains(&seq), "{}", seq);
             }
             prop_assert_eq!(window.above(), u64::try_from(set.range(low..).count()).unwrap());
-            let mut put = Encoder::new(CURSOR);
-            window.put(&mut put);
-            let value = put.seal();
-            let read = AckWindow::get(&mut Decoder::open(CURSOR, &value).unwrap()).unwrap();
+            let read = read_again(&window);
             for seq in 0..700 {
                 prop_assert_eq!(read.contains(seq), set.contains(&seq));
             }
@@ -200,12 +189,6 @@ mod tests {
 
     #[test]
     fn what_is_out_of_reach_is_known_and_written_down_when_it_is_reached() {
-        let read_again = |window: &AckWindow| {
-            let mut put = Encoder::new(CURSOR);
-            window.put(&mut put);
-            let value = put.seal();
-            AckWindow::get(&mut Decoder::open(CURSOR, &value).unwrap()).unwrap()
-        };
         let mut window = AckWindow::starting_at(10);
         for seq in [9 + WIDTH, 10 + WIDTH, 11 + WIDTH, 20 + WIDTH] {
             window.settle(seq);

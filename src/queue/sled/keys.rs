@@ -143,31 +143,29 @@ pub(super) fn is_known(key: &[u8]) -> bool {
 
 /// A key in words.
 pub(super) fn name(key: &[u8]) -> String {
-    let number = || number_of(key).unwrap_or_default();
-    match key.first().copied() {
-        Some(EVENTS) => format!("the record that begins with event {}", number()),
-        Some(IDS) => format!("the ids of the events from {} on", number()),
-        Some(RAW) => format!("the undecodable push raw:{}", number()),
-        Some(CURSORS) => match handler_of(key) {
-            Some(handler) => format!("the cursor of handler {handler}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(RETRIES) => match retry_of(key) {
-            Some((_, handler, seq)) => format!("the retry of event {seq} for handler {handler}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(DEAD) => match dead_of(key) {
-            Some((handler, seq)) => format!("the dead letter {handler}:{seq}"),
-            None => format!("the entry {}", key.escape_ascii()),
-        },
-        Some(PARTS) => match part_of(key) {
-            Some((of, part)) if of.first() != Some(&PARTS) => {
-                format!("part {part} of {}", name(of))
-            }
-            _ => format!("the entry {}", key.escape_ascii()),
-        },
-        _ => format!("the entry {}", key.escape_ascii()),
-    }
+    known_name(key).unwrap_or_else(|| format!("the entry {}", key.escape_ascii()))
+}
+
+fn known_name(key: &[u8]) -> Option<String> {
+    Some(match *key.first()? {
+        EVENTS => format!("the record that begins with event {}", number_of(key)?),
+        IDS => format!("the ids of the events from {} on", number_of(key)?),
+        RAW => format!("the undecodable push raw:{}", number_of(key)?),
+        CURSORS => format!("the cursor of handler {}", handler_of(key)?),
+        RETRIES => {
+            let (_, handler, seq) = retry_of(key)?;
+            format!("the retry of event {seq} for handler {handler}")
+        }
+        DEAD => {
+            let (handler, seq) = dead_of(key)?;
+            format!("the dead letter {handler}:{seq}")
+        }
+        PARTS => {
+            let (of, part) = part_of(key).filter(|(of, _)| of.first() != Some(&PARTS))?;
+            format!("part {part} of {}", name(of))
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

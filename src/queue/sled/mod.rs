@@ -6,6 +6,7 @@
 mod ack_window;
 mod codec;
 mod dedup;
+#[path = "tests/fuzzing.rs"]
 mod fuzzing;
 mod keys;
 mod load;

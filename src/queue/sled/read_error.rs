@@ -3,11 +3,7 @@
 use std::borrow::Cow;
 
 use super::keys;
-use crate::store::{
-    Error, View,
-    chunked::{self, Unwhole},
-    codec::Malformed,
-};
+use crate::store::{Error, View, chunked, codec::Malformed};
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +32,5 @@ pub(super) fn whole<'a>(
     key: &[u8],
     value: &'a [u8],
 ) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
-    chunked::whole(view, key, value).map_err(|error| match error {
-        Unwhole::Store(error) => error.into(),
-        Unwhole::Malformed(error) => error.into(),
-    })
+    Ok(chunked::whole(view, key, value)??)
 }

@@ -13,7 +13,7 @@ use crate::store::overlay::handover::hand_over;
 
 impl View {
     fn take(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        self.memtable.apply(slices(changes.into_iter().collect()));
+        self.memtable.apply(slices(Batch(changes)));
     }
 
     fn hand_over(&self) {

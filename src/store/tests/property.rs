@@ -128,9 +128,9 @@ impl Run {
 
     fn commit(&mut self, batch: Batch) {
         let size = |(key, value): &batch::Change| key.len() + value.as_ref().map_or(0, Vec::len);
-        let bytes: usize = batch.iter().map(size).sum();
+        let bytes: usize = batch.0.iter().map(size).sum();
         self.since = self.since.map(|since| since + bytes).filter(|since| *since < 1 << 20);
-        for (key, value) in batch.clone() {
+        for (key, value) in batch.0.clone() {
             match value {
                 Some(value) => self.model.insert(key, value),
                 None => self.model.remove(&key),
@@ -192,8 +192,9 @@ impl Run {
         let view = self.store.as_ref().unwrap().view();
         for key in KEYS {
             let value = view.get(key).unwrap();
-            let whole =
-                value.as_ref().map(|value| chunked::whole(view, key, value).unwrap().unwrap());
+            let whole = value
+                .as_ref()
+                .map(|value| chunked::whole(view, key, value).unwrap().unwrap().unwrap());
             assert!(whole.as_deref() == self.model.get(key).map(Vec::as_slice), "{key:?}");
         }
         for first in [b'e', b'l', b's'] {

@@ -5,6 +5,8 @@
 //! durable what that one holds. After a crash the commits from the checkpoint on are in the
 //! memtable again. They only set and remove entries, so sled may have some of them already.
 
+#[path = "tests/fuzzing.rs"]
+pub(super) mod fuzzing;
 mod recovery;
 pub(super) mod segment;
 

@@ -4,7 +4,9 @@ pub(super) mod record;
 pub(super) mod run;
 pub(super) mod values;
 
-use crate::store::codec::Kind;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::store::codec::{self, Kind, Malformed};
 
 /// A group of events.
 pub(super) const GROUP: Kind = Kind::new(1);
@@ -22,5 +24,16 @@ pub(super) const RAW: Kind = Kind::new(6);
 pub(super) const META: Kind = Kind::new(7);
 /// The dedup key.
 pub(super) const KEY: Kind = Kind::new(14);
-/// Events that were lost, so that the log has no hole.
-pub(super) const GAP: Kind = Kind::new(9);
+
+/// A type that stands in the store as it is, always under the same kind.
+pub(super) trait Value: Serialize + DeserializeOwned {
+    const KIND: Kind;
+
+    fn encode(&self) -> Vec<u8> {
+        codec::encode(Self::KIND, self)
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        codec::decode(Self::KIND, value)
+    }
+}

@@ -1,14 +1,16 @@
 //! A run: the ids of groups that follow each other, in one value, for as long as the dedup window
 //! has them or the log their events.
 
-use super::{IDS, record::Head};
+use serde::{Deserialize, Serialize};
+
+use super::{IDS, Value, record::Head};
 use crate::{
     clock::Timestamp,
-    store::codec::{Decoder, Malformed},
+    store::codec::{Kind, Malformed},
 };
 
 /// Ids of groups, and how much of the log they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// Numbers and ids of all the groups; the time is the last one's.
     pub(crate) head: Head,
@@ -16,7 +18,11 @@ pub(crate) struct Run {
     pub(crate) bytes: u64,
 }
 
-/// What is known of a run without its ids.
+impl Value for Run {
+    const KIND: Kind = IDS;
+}
+
+/// A run without its ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunHead {
     pub(crate) first: u64,
@@ -26,28 +32,13 @@ pub(crate) struct RunHead {
 }
 
 impl Run {
-    /// The value under `d|`.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut put = self.head.put(IDS, 8);
-        put.u64(self.bytes);
-        put.seal()
-    }
-
-    /// Reads it.
-    pub(crate) fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let mut get = Decoder::open(IDS, value)?;
-        let run = Self { head: Head::get(&mut get)?, bytes: get.u64()? };
-        get.end()?;
-        Ok(run)
-    }
-
-    /// The same of the value under this key, which must be its own.
+    /// Reads the value under this key, which must be its own.
     pub(crate) fn of(key: &[u8], value: &[u8]) -> Result<Self, Malformed> {
         let Self { head, bytes } = Self::decode(value)?;
         Ok(Self { head: head.checked(key)?, bytes })
     }
 
-    /// What is known of it without its ids.
+    /// The run without its ids.
     pub(crate) fn head(&self) -> RunHead {
         let Head { first, received, .. } = self.head;
         RunHead { first, end: self.head.end(), received, bytes: self.bytes }

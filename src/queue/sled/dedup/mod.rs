@@ -57,12 +57,7 @@ impl Dedup {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(part.as_bytes());
         }
-        let tag = context.sign();
-        let mut words = tag
-            .as_ref()
-            .chunks_exact(8)
-            .map(|word| word.try_into().map(u64::from_be_bytes).unwrap_or_default());
-        [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
+        context.sign().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
     /// A group was stored, in a record of `bytes`.

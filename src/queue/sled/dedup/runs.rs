@@ -177,7 +177,7 @@ mod tests {
 
     fn group(first: u64, count: u32, ids: usize, at: u64) -> Head {
         let received = Timestamp::from_millis(at);
-        Head { first, count, received, ids: vec![[first, 7]; ids] }
+        Head { first, count, received, ids: vec![u128::from(first).to_be_bytes(); ids] }
     }
 
     /// Groups of so many ids, bytes, and milliseconds after the one before.
@@ -275,7 +275,7 @@ mod tests {
         assert!(matches!(runs.oldest(), Some(Oldest::Run(run, Some(_))) if run.first == 11));
         runs.pass_oldest();
         assert_eq!(runs.oldest(), Some(Oldest::Group(Timestamp::from_millis(5))));
-        assert_eq!(runs.pass_oldest(), [[21, 7]; 3]);
+        assert_eq!(runs.pass_oldest(), [21_u128.to_be_bytes(); 3]);
         assert_eq!((runs.oldest(), runs.ids_from()), (None, 24));
         // A run that left the window does not grow.
         assert_eq!(ends(&runs.pack(24, bounds(100))), [(21, 24)]);

@@ -10,7 +10,7 @@ use crate::{
         DeadLetterId, Seq,
         sled::{
             codec::{
-                DEAD, RAW, RETRY,
+                DEAD, RAW, RETRY, Value,
                 values::{Cursor, Tried, Undecodable, decided_at},
             },
             keys,
@@ -20,7 +20,7 @@ use crate::{
     store::{
         Error,
         chunked::{part_of, size},
-        codec::{Decoder, Kind, Malformed, Stub},
+        codec::{Kind, Malformed, Stub, open},
         trees::PARTS,
     },
 };
@@ -115,7 +115,7 @@ fn values(
             None
         };
         let whole = whole.as_deref();
-        let taken = whole.map_or(Ok(()), |whole| Decoder::open(kind, whole).map(drop));
+        let taken = whole.map_or(Ok(()), |whole| open(kind, whole).map(drop));
         let taken = taken
             .and_then(|()| decided_at(kind, &value))
             .and_then(|decided| take(survey, &key, &value, decided, whole.filter(|_| deep)));
@@ -150,7 +150,7 @@ pub(super) fn parts(walk: &mut Walk<'_>) -> Result<(), Error> {
         };
         let owner = walk.view.get(of)?;
         let parts = owner.as_deref().and_then(Stub::of).map_or(0, |stub| stub.parts());
-        if !(1..=parts).contains(&usize::try_from(index).unwrap_or(0)) {
+        if !(1..=parts).contains(&index) {
             walk.bad(&key, Malformed("it belongs to nothing"))?;
         }
     }

@@ -8,7 +8,7 @@ use crate::{
         StoredEvent,
         sled::{
             codec::{
-                GROUP,
+                GROUP, Value,
                 record::{Head, Id, decode_group},
                 run::{Run, RunHead},
             },
@@ -20,7 +20,7 @@ use crate::{
     store::{
         Error, Slice,
         chunked::size,
-        codec::{Decoder, Malformed, Stub},
+        codec::{Malformed, Stub, open},
     },
 };
 
@@ -152,7 +152,7 @@ fn read(
         Err(ReadError::Damaged(error) | ReadError::Entry(_, error)) => return Ok(Err(error)),
     };
     if !walk.is_deep() {
-        return Ok(Decoder::open(GROUP, &value).and_then(|_| Head::of(key, &value)));
+        return Ok(open(GROUP, &value).and_then(|_| Head::of(key, &value)));
     }
     let read = || {
         let (head, events) = decode_group(&value)?;

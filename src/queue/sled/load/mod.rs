@@ -22,7 +22,7 @@ use self::{
     walk::Walk,
 };
 use super::{
-    codec::values::{DedupKey, encode_key},
+    codec::{Value, values::DedupKey},
     dedup::Dedup,
     options::Options,
 };
@@ -44,7 +44,7 @@ pub(super) fn load(view: &View, options: &Options, read_whole: u64) -> Result<Lo
     let mut new_key = None;
     if key.is_none() {
         let key = random_key()?;
-        new_key = Some(encode_key(&key));
+        new_key = Some(key.encode());
         dedup.set_key(&key);
     }
     Ok(Loaded { contents, dedup, new_key })

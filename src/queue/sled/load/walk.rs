@@ -1,13 +1,16 @@
 //! A walk under way: how deep it goes, what it brings, whom it tells.
 
+use bytes::Bytes;
+
 use super::{
     contents::Contents,
     faults::{Fault, Faults},
 };
 use crate::{
     queue::sled::{
-        codec::values::{
-            DedupKey, LogBounds, decode_bookmark, decode_hooks, decode_key, decode_number,
+        codec::{
+            Value,
+            values::{DedupKey, LogBounds},
         },
         dedup::{Dedup, id_set::IdSet},
         keys,
@@ -69,7 +72,7 @@ impl Walk<'_> {
 
     /// What the queue notes of itself.
     pub(super) fn notes(&mut self) -> Result<Survey, Error> {
-        let key = self.note(keys::DEDUP, decode_key)?;
+        let key = self.note(keys::DEDUP)?;
         if key.is_none() && self.view.range(keys::all(keys::EVENTS)).next().is_some() {
             self.wrong("it has events but no dedup key".into())?;
         }
@@ -79,15 +82,15 @@ impl Walk<'_> {
             Depth::All => usize::MAX,
         };
         dedup.known = IdSet::of_up_to(most);
-        dedup.hooks = self.note(keys::HOOKS, decode_hooks)?.unwrap_or_default();
-        let bounds = self.note(keys::LOG, LogBounds::decode)?.unwrap_or_default();
+        dedup.hooks = self.note(keys::HOOKS)?.unwrap_or_default();
+        let bounds: LogBounds = self.note(keys::LOG)?.unwrap_or_default();
         dedup.runs.begin_at(bounds.ids_from);
-        let next_raw = self.note(keys::NEXT_RAW, decode_number)?.unwrap_or(1);
-        let noted = self.note(keys::NOTED, decode_number)?.unwrap_or(0);
+        let next_raw = self.note(keys::NEXT_RAW)?.unwrap_or(1);
+        let noted = self.note(keys::NOTED)?.unwrap_or(0);
         if self.is_deep() {
             for entry in self.view.scan_prefix(keys::BOOKMARK) {
                 let (key, value) = entry?;
-                if let Err(error) = decode_bookmark(&value) {
+                if let Err(error) = Bytes::decode(&value) {
                     self.bad(&key, error)?;
                 }
             }
@@ -105,12 +108,8 @@ impl Walk<'_> {
         })
     }
 
-    fn note<T>(
-        &mut self,
-        key: &[u8],
-        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Error> {
-        match self.view.get(key)?.map(|value| decode(&value)).transpose() {
+    fn note<T: Value>(&mut self, key: &[u8]) -> Result<Option<T>, Error> {
+        match self.view.get(key)?.map(|value| T::decode(&value)).transpose() {
             Ok(note) => Ok(note),
             Err(error) => {
                 self.bad(key, error)?;

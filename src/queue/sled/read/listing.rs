@@ -11,9 +11,9 @@ use crate::{
         BookmarkName, DeadLetter, DeadLetterId, Letter, Page, QueueError, Seq, StoredEvent,
         sled::{
             codec::{
-                DEAD,
+                DEAD, Value,
                 record::{Head, MISSING},
-                values::{LogBounds, Tried, Undecodable, decode_bookmark},
+                values::{LogBounds, Tried, Undecodable},
             },
             keys,
             read_error::{ReadError, whole},
@@ -101,7 +101,7 @@ pub(crate) async fn bookmark(
     shared.is_open()?;
     let key = keys::bookmark(name);
     let read =
-        move |view: &View| Ok(view.get(&key)?.map(|value| decode_bookmark(&value)).transpose()?);
+        move |view: &View| Ok(view.get(&key)?.map(|value| Bytes::decode(&value)).transpose()?);
     shared.read(read).await
 }
 

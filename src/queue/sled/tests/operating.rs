@@ -9,7 +9,7 @@ use crate::{
         DeadLetterId, ReplayFrom,
         sled::{
             ack_window::{AckWindow, WIDTH},
-            codec::values::Cursor,
+            codec::{Value, values::Cursor},
             state::{State, handler::Job, retries::Retry},
         },
     },

@@ -6,8 +6,9 @@ use super::*;
 use crate::{
     queue::sled::{
         codec::{
+            Value,
             run::Run,
-            values::{LogBounds, decode_key},
+            values::{DedupKey, LogBounds},
         },
         dedup::Dedup,
         load::{Loaded, load},
@@ -305,7 +306,7 @@ impl Twin {
             .map(|entry| entry.map(|(key, value)| key.len() + value.len()).unwrap())
             .sum();
         assert_eq!(contents.live_bytes, u64::try_from(bytes).unwrap());
-        let key = decode_key(&view.get(keys::DEDUP).unwrap().unwrap()).unwrap();
+        let key = DedupKey::decode(&view.get(keys::DEDUP).unwrap().unwrap()).unwrap();
         let made = Dedup::new(&key);
         let known = self.stored.len().checked_sub(dedup.known.len()).unwrap();
         let ids = self.stored.iter().map(|(number, _)| {

@@ -3,6 +3,7 @@
 use std::{io, os::unix::fs::FileExt, path::Path};
 
 use super::*;
+use crate::store::codec::tests::reseal;
 
 pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -110,13 +111,8 @@ async fn a_store_of_another_format_is_refused_by_name() {
     thirty(&bench).await;
     bench
         .tamper(|db| {
-            let mut value = db.get(keys::DEDUP).unwrap();
-            value[0] = 2;
-            let mut whole = crc32fast::Hasher::new();
-            whole.update(&value[..2]);
-            whole.update(&value[6..]);
-            value[2..6].copy_from_slice(&whole.finalize().to_be_bytes());
-            db.insert(keys::DEDUP, value);
+            let value = db.get(keys::DEDUP).unwrap();
+            db.insert(keys::DEDUP, reseal(value, |value| value[0] = 2));
         })
         .await;
     let error = bench.try_open().await.unwrap_err();

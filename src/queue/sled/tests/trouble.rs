@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::*;
 use crate::{
-    queue::sled::codec::{run::Run, values::LogBounds},
+    queue::sled::codec::{Value, run::Run, values::LogBounds},
     store::{chunked::MAX_ENTRY, fault},
 };
 

@@ -21,12 +21,10 @@ use crate::{
         sled::{
             ack_window::AckWindow,
             codec::{
-                RETRY,
+                RETRY, Value,
                 record::{Head, Packing, decode_group, encode_event},
                 run::Run,
-                values::{
-                    Cursor, DedupKey, LogBounds, Tried, Undecodable, encode_key, encode_number,
-                },
+                values::{Cursor, DedupKey, LogBounds, Tried, Undecodable},
             },
             dedup::Dedup,
             keys,
@@ -205,9 +203,9 @@ impl Rebuild<'_> {
         } else {
             self.runs(runs, ids_from.unwrap_or(u64::MAX).min(oldest), oldest)?
         };
-        self.put(keys::DEDUP, encode_key(&self.key))?;
+        self.put(keys::DEDUP, self.key.encode())?;
         self.put(keys::LOG, LogBounds { oldest, next, ids_from }.encode())?;
-        self.put(keys::NEXT_RAW, encode_number(next_raw))?;
+        self.put(keys::NEXT_RAW, next_raw.encode())?;
         Ok((oldest, next))
     }
 

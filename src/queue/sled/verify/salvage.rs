@@ -14,7 +14,10 @@ use crate::{
             write::high_water::HighWater,
         },
     },
-    store::{Error, chunked, codec::Stub},
+    store::{
+        Error, chunked,
+        codec::{self, Stub},
+    },
 };
 
 impl Pieces {
@@ -22,8 +25,9 @@ impl Pieces {
     pub(super) fn whole(&self, spot: Spot) -> Result<Option<Vec<u8>>, Error> {
         let value = self.read(spot)?;
         let Some(stub) = Stub::of(&value) else { return Ok(Some(value)) };
+        let of = codec::crc(stub.beginning());
         let part = |index| {
-            let spot = self.parts.get(&(stub.crc, index));
+            let spot = self.parts.get(&(of, index));
             spot.map(|spot| self.read(*spot)).transpose()
         };
         Ok(chunked::join(&stub, part)?.ok())

@@ -17,18 +17,17 @@ use crate::{
     clock::Timestamp,
     queue::sled::{
         codec::{
-            DEAD, GAP, GROUP, IDS, KEY, RAW, RETRY,
+            DEAD, GROUP, IDS, KEY, RAW, RETRY, Value,
             record::Head,
             run::Run,
-            values::{DedupKey, Tried, decode_key},
+            values::{DedupKey, Tried, decided_at},
         },
         write::high_water::HighWater,
     },
     store::{
         StoreId,
-        chunked::CHUNK,
-        codec::{CHUNKED, Decoder, FRAME, Kind, Malformed, STUB, Stub, VERSION},
-        trees::{self, NOTE, PART},
+        chunked::{MAX_ENTRY, Part},
+        codec::{self, FRAME, Kind, Malformed, Stub, VERSION},
     },
 };
 
@@ -125,11 +124,11 @@ impl Pieces {
             let Some(skip) = rest.iter().position(|byte| *byte == VERSION) else { return };
             at += skip;
             let rest = rest.get(skip..).unwrap_or_default();
-            let len = length(rest).unwrap_or(0);
-            let file = self.files.len();
+            let value = codec::split(rest).map_or(&[][..], |(value, _)| value);
+            let (file, len) = (self.files.len(), value.len());
             let spot = Spot { file, at: base + u64::try_from(at).unwrap_or(0), len };
-            let value = rest.get(..len).unwrap_or_default();
-            let taken = len > 0 && self.take(value, spot, mark).is_ok();
+            // A longer one is none, and its checksum would take time.
+            let taken = len <= MAX_ENTRY && self.take(value, spot, mark).is_ok();
             at += if taken { len } else { 1 };
         }
     }
@@ -141,10 +140,9 @@ impl Pieces {
         spot: Spot,
         mark: Option<&HighWater>,
     ) -> Result<(), Malformed> {
-        let kind = value.get(1).copied().unwrap_or_default();
-        let is = |of: Kind| kind & !CHUNKED == of.byte();
+        let is = |kind| Kind::of(value) == Some(kind);
         let low = mark.map_or(0, |mark| mark.low);
-        if is(GROUP) || is(GAP) {
+        if is(GROUP) {
             let head = Head::decode(value)?;
             let better =
                 |(old, _): &(Head, Spot)| (old.received, old.count) < (head.received, head.count);
@@ -156,26 +154,24 @@ impl Pieces {
             if self.ids.get(&head.first).is_none_or(|(old, _)| old.count <= head.count) {
                 self.ids.insert(head.first, (Head { ids: Vec::new(), ..head }, spot));
             }
-        } else if is(PART) {
-            let mut get = Decoder::open(PART, value)?;
-            self.parts.insert((get.array()?, get.u32()?), spot);
+        } else if is(Kind::PART) {
+            let (of, index, _): Part<'_> = codec::decode(Kind::PART, value)?;
+            self.parts.insert((of, index), spot);
         } else if is(RAW) {
-            let at = Timestamp::from_millis(Decoder::peek(RAW, value)?.u64()?);
-            let crc = value.get(2..FRAME).and_then(|crc| crc.try_into().ok()).unwrap_or_default();
-            self.undecodable.insert((at, crc), spot);
-        } else if is(RETRY) && kind & CHUNKED == 0 {
+            self.undecodable.insert((decided_at(RAW, value)?, codec::crc(value)), spot);
+        } else if is(RETRY) && Stub::of(value).is_none() {
             let tried = Tried::decode(RETRY, value)?;
             let newer = |(old, _): &(Timestamp, Spot)| *old < tried.at;
             if self.retries.get(&tried.stored.seq.0).is_none_or(newer) {
                 self.retries.insert(tried.stored.seq.0, (tried.at, spot));
             }
         } else if is(DEAD) {
-            Decoder::peek(DEAD, value)?;
+            codec::open_beginning(DEAD, value)?;
             self.dead += 1;
         } else if is(KEY) {
-            self.key = Some(decode_key(value)?);
-        } else if is(NOTE) {
-            let id = trees::decode_store_id(value)?;
+            self.key = Some(DedupKey::decode(value)?);
+        } else if is(Kind::NOTE) {
+            let id = codec::decode(Kind::NOTE, value)?;
             if mark.is_none_or(|mark| mark.store == id) {
                 self.store = Some(id);
             }
@@ -184,78 +180,4 @@ impl Pieces {
         }
         Ok(())
     }
-}
-
-/// The length of the value that begins here, if one does.
-fn length(bytes: &[u8]) -> Option<usize> {
-    let kind = *bytes.get(1)?;
-    if kind & CHUNKED != 0 {
-        let end = FRAME + STUB + CHUNK;
-        return bytes.get(..end).is_some_and(is_stub).then_some(end);
-    }
-    let mut get = Decoder::unframed(bytes).ok()?;
-    let before = get.left();
-    skip(kind, &mut get).ok()?;
-    Some(FRAME + before - get.left())
-}
-
-fn is_stub(value: &[u8]) -> bool {
-    let whole = |kind| Decoder::peek(kind, value).is_ok();
-    Stub::of(value).is_some() && [GROUP, RAW, RETRY, DEAD].into_iter().any(whole)
-}
-
-/// Reads over a value's payload.
-fn skip(kind: u8, get: &mut Decoder<'_>) -> Result<(), Malformed> {
-    let is = |of: Kind| kind == of.byte();
-    if is(GROUP) {
-        let head = Head::get(get)?;
-        (0..head.count).try_for_each(|_| event(get))
-    } else if is(GAP) {
-        Head::get(get).map(drop)
-    } else if is(IDS) {
-        Head::get(get)?;
-        get.u64().map(drop)
-    } else if is(PART) {
-        get.u64()?;
-        texts::<1>(get)
-    } else if is(RAW) {
-        get.u64()?;
-        failure(get)?;
-        texts::<3>(get)
-    } else if is(RETRY) || is(DEAD) {
-        get.array::<20>()?;
-        failure(get)?;
-        get.array::<16>()?;
-        event(get)
-    } else if is(KEY) {
-        get.array::<32>().map(drop)
-    } else if is(NOTE) {
-        get.array::<16>().map(drop)
-    } else {
-        Err(Malformed("another kind of value"))
-    }
-}
-
-fn texts<const N: usize>(get: &mut Decoder<'_>) -> Result<(), Malformed> {
-    (0..N).try_for_each(|_| get.bytes().map(drop))
-}
-
-fn failure(get: &mut Decoder<'_>) -> Result<(), Malformed> {
-    get.bytes()?;
-    get.u32()?;
-    get.bytes().map(drop)
-}
-
-fn event(get: &mut Decoder<'_>) -> Result<(), Malformed> {
-    get.bytes()?;
-    names(get)?;
-    names(get)?;
-    get.bytes().map(drop)
-}
-
-fn names(get: &mut Decoder<'_>) -> Result<(), Malformed> {
-    for _ in 0..get.count(4)? {
-        get.bytes()?;
-    }
-    Ok(())
 }

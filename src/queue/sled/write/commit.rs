@@ -18,11 +18,9 @@ use crate::{
         Appended, Bookmark, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
         sled::{
             codec::{
-                DEAD, RETRY,
+                DEAD, RETRY, Value,
                 record::{Head, Id, MAX_EVENT, Packing, encode_event},
-                values::{
-                    Cursor, Tried, Undecodable, encode_bookmark, encode_hooks, encode_number,
-                },
+                values::{Cursor, Tried, Undecodable},
             },
             dedup::Dedup,
             keys,
@@ -124,7 +122,7 @@ impl Commit {
             return;
         }
         if let Some(Bookmark { name, place }) = bookmark {
-            self.batch.put(keys::bookmark(&name), encode_bookmark(&place));
+            self.batch.put(keys::bookmark(&name), place.encode());
         }
         let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
         self.answers.push(Pending::Appended(answer, results));
@@ -175,7 +173,7 @@ impl Commit {
         self.bytes += value.len();
         let bytes = size(&key, &value);
         self.batch.put(key, value);
-        self.batch.put(keys::NEXT_RAW, encode_number(self.next_raw));
+        self.batch.put(keys::NEXT_RAW, self.next_raw.encode());
         self.applies.push(Apply::RawBuried { number, at: self.now, bytes });
         self.answers.push(Pending::Done(answer));
     }
@@ -240,8 +238,7 @@ impl Commit {
     /// The batch to write, and what to make known once it is durable.
     pub(crate) fn seal(mut self, dedup: &Dedup) -> (Batch, Written) {
         if !self.hooks.is_empty() {
-            let hooks = encode_hooks(dedup.hooks.union(&self.hooks));
-            self.batch.put(keys::HOOKS, hooks);
+            self.batch.put(keys::HOOKS, (&dedup.hooks | &self.hooks).encode());
         }
         let mut written = Written {
             heads: Vec::new(),

@@ -17,7 +17,7 @@ use crate::{
     queue::{
         QueueError,
         sled::{
-            codec::values::{decode_number, encode_number},
+            codec::Value,
             dedup::{Dedup, runs::Bounds},
             keys, load,
             shared::Shared,
@@ -210,7 +210,7 @@ impl Engine {
         }
         let count = noted(self.view()?)?.saturating_add(1);
         let mut batch = Batch::new();
-        batch.put(keys::NOTED, encode_number(count));
+        batch.put(keys::NOTED, count.encode());
         self.commit(batch)?;
         // A wrong time must not become a good one by a restart.
         self.vouched = self.shared.clock.vouched_now().unwrap_or(self.vouched);
@@ -285,6 +285,6 @@ fn closed() -> Error {
 
 /// Raised with each writing of the high-water file.
 fn noted(view: &View) -> Result<u64, Error> {
-    let number = view.get(keys::NOTED)?.map_or(Ok(0), |value| decode_number(&value));
+    let number = view.get(keys::NOTED)?.map_or(Ok(0), |value| u64::decode(&value));
     number.map_err(|error| Error::malformed("m|noted", error))
 }

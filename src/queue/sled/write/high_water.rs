@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
     clock::Timestamp,
-    queue::sled::codec::META,
+    queue::sled::codec::{META, Value},
     store::{
         Class, Disk, Error, StoreId,
-        codec::{Decoder, Encoder, Malformed},
+        codec::{self, Kind, Malformed},
     },
 };
 
@@ -34,7 +35,7 @@ pub(crate) fn path(directory: &Path) -> PathBuf {
 }
 
 /// What it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HighWater {
     pub(crate) store: StoreId,
     /// The number that the next event gets.
@@ -47,21 +48,8 @@ pub(crate) struct HighWater {
     pub(crate) at: Timestamp,
 }
 
-impl HighWater {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut put = Encoder::new(META);
-        put.raw(&self.store).u64(self.next).u64(self.low).u64(self.count);
-        put.u64(self.at.as_millis());
-        put.seal()
-    }
-
-    pub(crate) fn decode(value: &[u8]) -> Result<Self, Malformed> {
-        let mut get = Decoder::open(META, value)?;
-        let (store, next, low) = (get.array()?, get.u64()?, get.u64()?);
-        let (count, at) = (get.u64()?, Timestamp::from_millis(get.u64()?));
-        get.end()?;
-        Ok(Self { store, next, low, count, at })
-    }
+impl Value for HighWater {
+    const KIND: Kind = META;
 }
 
 /// What the file in this directory says; `None` if it is empty or missing.
@@ -80,7 +68,9 @@ fn decode(file: &File) -> io::Result<Option<Result<HighWater, Malformed>>> {
     let bytes = bytes.get(..len).unwrap_or_default();
     // Nothing but zeros is what a crash during the first writing leaves.
     let empty = bytes.iter().all(|byte| *byte == 0);
-    Ok((!empty).then(|| HighWater::decode(bytes)))
+    // Behind the value stands the end of a longer one, if there was one.
+    let value = codec::split(bytes).map_or(bytes, |(value, _)| value);
+    Ok((!empty).then(|| HighWater::decode(value)))
 }
 
 /// The file.

@@ -12,7 +12,8 @@ use crate::{
         DeadLetterId,
         sled::{
             codec::{
-                record::{Head, MISSING},
+                Value,
+                record::{Head, Id, MISSING},
                 run::Run,
                 values::LogBounds,
             },
@@ -114,7 +115,7 @@ pub(crate) fn expire(engine: &mut Engine) -> Result<(), Broken> {
 }
 
 /// The ids of a run; `None` if it is damaged. Then they stay, since what they are is not known.
-fn ids_of_run(engine: &Engine, first: u64) -> Result<Option<Vec<[u64; 2]>>, Broken> {
+fn ids_of_run(engine: &Engine, first: u64) -> Result<Option<Vec<Id>>, Broken> {
     let key = keys::ids(first);
     let value = match engine.view()?.get(&key) {
         Err(Error::Damaged(why)) => {

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    queue::sled::codec::{record::Head, run::Run},
+    queue::sled::codec::{Value, record::Head, run::Run},
     store::chunked::size,
 };
 
@@ -134,7 +134,7 @@ async fn ids_that_are_not_those_of_their_events_are_found_by_a_verification() {
     let queue = bench.open().await;
     assert_eq!(done(&queue, 3).await, numbers(21..=23));
     queue.close().await.unwrap();
-    bench.tamper(|db| change_run(db, 40, |run| run.head.ids[1] = [1, 2])).await;
+    bench.tamper(|db| change_run(db, 40, |run| run.head.ids[1] = [1; 16])).await;
     let report = bench.verified().await;
     assert!(report.faults[0].contains("are not among them"), "{report:?}");
     bench.repaired().await;

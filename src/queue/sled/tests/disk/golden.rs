@@ -3,22 +3,19 @@
 //! `BREVDUE_WRITE_GOLDEN=1 cargo test --lib golden` writes them anew, which is right only before a
 //! version is released.
 
-use std::{env, os::unix::fs::FileExt, path::Path, process::Command};
+use std::{collections::BTreeSet, env, os::unix::fs::FileExt, path::Path, process::Command};
 
 use super::*;
 use crate::{
+    name::HookName,
     queue::{
         Bookmark, DeadLetterId, Letter, RawPush,
         sled::{
             codec::{
-                DEAD, RETRY,
+                DEAD, RETRY, Value,
                 record::{Packing, decode_group, encode_event},
                 run::Run,
-                values::{
-                    Cursor, LogBounds, Tried, Undecodable, decode_bookmark, decode_hooks,
-                    decode_key, decode_number, encode_bookmark, encode_hooks, encode_key,
-                    encode_number,
-                },
+                values::{Cursor, DedupKey, LogBounds, Tried, Undecodable},
             },
             read_error::whole,
             write::high_water::HighWater,
@@ -174,11 +171,11 @@ fn again(key: &[u8], value: &[u8]) -> Vec<u8> {
         (keys::RETRIES, _) => Tried::decode(RETRY, value).unwrap().encode(RETRY),
         (keys::DEAD, _) => Tried::decode(DEAD, value).unwrap().encode(DEAD),
         (keys::RAW, _) => Undecodable::decode(value).unwrap().encode(),
-        (_, keys::DEDUP) => encode_key(&decode_key(value).unwrap()),
+        (_, keys::DEDUP) => DedupKey::decode(value).unwrap().encode(),
         (_, keys::LOG) => LogBounds::decode(value).unwrap().encode(),
-        (_, keys::HOOKS) => encode_hooks(decode_hooks(value).unwrap().iter()),
-        (_, keys::NEXT_RAW | keys::NOTED) => encode_number(decode_number(value).unwrap()),
-        _ if key.starts_with(keys::BOOKMARK) => encode_bookmark(&decode_bookmark(value).unwrap()),
+        (_, keys::HOOKS) => BTreeSet::<HookName>::decode(value).unwrap().encode(),
+        (_, keys::NEXT_RAW | keys::NOTED) => u64::decode(value).unwrap().encode(),
+        _ if key.starts_with(keys::BOOKMARK) => Bytes::decode(value).unwrap().encode(),
         _ => panic!("{}", key.escape_ascii()),
     }
 }
@@ -191,7 +188,7 @@ fn each_value_is_written_today_as_it_was_then() {
         assert_eq!(HighWater::decode(&high_water).unwrap().encode(), high_water);
         let files = Files(bench.options.directory.join("store"));
         let store = Store::open(&files, keys::LAYOUT, &Disk::default()).unwrap();
-        let mut kinds = std::collections::BTreeSet::new();
+        let mut kinds = BTreeSet::new();
         for entry in store.view().entries() {
             let (key, value) = entry.unwrap();
             if key[0] == PARTS {

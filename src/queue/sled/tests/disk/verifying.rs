@@ -3,7 +3,10 @@
 use std::{fs::DirBuilder, os::unix::fs::FileExt};
 
 use super::*;
-use crate::queue::{Bookmark, DeadLetterId, Letter, RawPush, sled::codec::values::encode_number};
+use crate::{
+    queue::{Bookmark, DeadLetterId, Letter, RawPush, sled::codec::Value},
+    store::codec::{Kind, encode},
+};
 
 fn raw() -> RawPush {
     RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body: "?".into() }
@@ -126,20 +129,14 @@ const DAMAGES: &[Damage] = &[
     (
         "another store's id",
         |db| {
-            let mut id = vec![1, 12, 0, 0, 0, 0];
-            id.extend([7; 16]);
-            let mut whole = crc32fast::Hasher::new();
-            whole.update(&id[..2]);
-            whole.update(&id[6..]);
-            id[2..6].copy_from_slice(&whole.finalize().to_be_bytes());
-            db.notes.insert("id", id).unwrap();
+            db.notes.insert("id", encode(Kind::NOTE, &[7_u8; 16])).unwrap();
         },
         "of another store",
         |_| true,
     ),
     (
         "the last changes",
-        |db| db.insert(keys::NOTED, encode_number(0)),
+        |db| db.insert(keys::NOTED, 0_u64.encode()),
         "the last changes are missing",
         |_| true,
     ),

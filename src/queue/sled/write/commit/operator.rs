@@ -14,7 +14,7 @@ use crate::{
         DeadLetterId, QueueError, ReplayFrom, Seq,
         sled::{
             codec::{
-                DEAD, RETRY,
+                DEAD, RETRY, Value,
                 record::Head,
                 values::{Cursor, Tried},
             },
