@@ -1,20 +1,28 @@
-//! sled, and its trees: which key is in which one, and how its memory is held down.
+//! sled, and its trees: which key is in which one, what proves that they are durable, and how sled's
+//! memory is held down.
 //!
 //! For a change of one entry sled writes its leaf of up to sixteen anew, sooner or later. So large
 //! values and those that change all the time are kept apart, as the [`Layout`] says. What belongs
 //! together is made whole by the write-ahead log.
 
-use std::{convert::Infallible, ops::Bound, path::Path};
+use std::{
+    convert::Infallible,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use sled::{
     Tree,
-    transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
+    transaction::{ConflictableTransactionError, TransactionError},
 };
 
 use super::{
     batch::Batch,
     codec::{Decoder, Encoder, Kind, Malformed},
-    disk::{Class, Disk},
+    disk::{Class, Disk, durable_flush},
     error::Error,
     overlay::base::{Base, Bounds, Entry, Slice},
 };
@@ -30,8 +38,13 @@ pub(crate) const PART: Kind = Kind::PART;
 const STORE_ID: &[u8] = b"id";
 const CHECKPOINT: &[u8] = b"checkpoint";
 
+/// sled's memory is held down after this many entries were read or changed.
+const TRIM: usize = 8;
 /// Accesses of one of 256 shards after which sled looks at the bound of its cache.
 const ACCESSES: usize = 64;
+/// Bytes that sled is given before it is flushed: the less, the shorter a commit waits for the disk
+/// while sled writes.
+const STEP: usize = 1024 * 1024;
 
 /// Which tree a key is in, by its first byte, and which values may be chunked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +55,17 @@ pub(crate) struct Layout {
     pub(crate) state: &'static [u8],
     /// First bytes of the keys whose values may be larger than an entry.
     pub(crate) chunked: &'static [u8],
+}
+
+impl Layout {
+    /// Of these trees the one that a key is in.
+    fn pick<'a, T>(&self, [default, ids, state]: [&'a T; 3], key: &[u8]) -> &'a T {
+        match key.first() {
+            Some(first) if self.ids.contains(first) => ids,
+            Some(first) if self.state.contains(first) => state,
+            Some(_) | None => default,
+        }
+    }
 }
 
 /// Random, of one store: it ties a write-ahead log to its trees.
@@ -64,13 +88,22 @@ impl Position {
 /// sled's trees. Clones are the same ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Trees {
+    /// Its own is the default tree.
     sled: sled::Db,
-    default: Tree,
     ids: Tree,
     state: Tree,
     notes: Tree,
-    layout: Layout,
-    disk: Disk,
+    pub(super) layout: Layout,
+    pub(super) disk: Disk,
+    given: Arc<Given>,
+}
+
+/// What sled was given.
+#[derive(Debug, Default)]
+struct Given {
+    changes: AtomicUsize,
+    /// Since it was flushed.
+    bytes: AtomicUsize,
 }
 
 impl Trees {
@@ -78,115 +111,108 @@ impl Trees {
     pub(super) fn open(config: &sled::Config, layout: Layout, disk: &Disk) -> Result<Self, Error> {
         disk.call(Class::Open, || {
             let sled = config.open()?;
-            let (default, ids) = (Tree::clone(&sled), sled.open_tree("ids")?);
-            let (state, notes) = (sled.open_tree("state")?, sled.open_tree(NOTES)?);
-            let disk = disk.clone();
-            Ok::<_, sled::Error>(Self { sled, default, ids, state, notes, layout, disk })
+            let (ids, state) = (sled.open_tree("ids")?, sled.open_tree("state")?);
+            let notes = sled.open_tree(NOTES)?;
+            let (disk, given) = (disk.clone(), Arc::default());
+            Ok::<_, sled::Error>(Self { sled, ids, state, notes, layout, disk, given })
         })
     }
 
-    /// The way to the disk.
-    pub(super) fn disk(&self) -> &Disk {
-        &self.disk
+    fn all(&self) -> [&Tree; 3] {
+        [&self.sled, &self.ids, &self.state]
     }
 
     fn tree(&self, key: &[u8]) -> &Tree {
-        match key.first() {
-            Some(first) if self.layout.ids.contains(first) => &self.ids,
-            Some(first) if self.layout.state.contains(first) => &self.state,
-            Some(_) | None => &self.default,
-        }
-    }
-
-    /// Which tree a key is in.
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    fn all(&self) -> [&Tree; 4] {
-        [&self.default, &self.ids, &self.state, &self.notes]
-    }
-
-    /// Whether values with this key may be chunked.
-    pub(super) fn may_be_chunked(&self, key: &[u8]) -> bool {
-        key.first().is_some_and(|first| self.layout.chunked.contains(first))
+        self.layout.pick(self.all(), key)
     }
 
     /// Every entry, tree by tree, but for the store's own notes.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<Error>> {
-        [&self.default, &self.ids, &self.state].into_iter().flat_map(|tree| self.iter(tree))
-    }
-
-    fn iter(&self, tree: &Tree) -> TreeIter {
-        TreeIter { iter: tree.iter(), disk: self.disk.clone() }
+        self.all().into_iter().flat_map(|tree| TreeIter::new(tree.iter(), tree, &self.disk))
     }
 
     /// Whether sled has nothing at all.
-    pub(crate) fn is_empty(&self) -> Result<bool, Error> {
-        self.disk
-            .call(Class::Read, || Ok::<_, Error>(self.all().iter().all(|tree| tree.is_empty())))
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        let is_empty =
+            || Ok::<_, Error>(self.notes.is_empty() && self.all().iter().all(|t| t.is_empty()));
+        self.disk.call(Class::Read, is_empty)
     }
 
     /// The store's id; `None` in a new one.
     pub(super) fn store_id(&self) -> Result<Option<StoreId>, Error> {
-        let value = self.note(STORE_ID)?;
-        value.map(|value| decode_store_id(&value)).transpose().map_err(|e| wrong(STORE_ID, e))
+        self.note(STORE_ID, decode_store_id)
     }
 
-    /// Makes this the store's id.
+    /// Makes this the store's id, durably.
     pub(super) fn set_store_id(&self, id: StoreId) -> Result<(), Error> {
         let mut note = Encoder::new(Kind::NOTE);
         note.raw(&id);
-        self.set_note(STORE_ID, note.seal())
+        self.durably(|| self.notes.insert(STORE_ID, note.seal()).map(drop))
     }
 
     /// Up to where sled has the write-ahead log; the default in a store that is being made.
     pub(super) fn checkpoint(&self) -> Result<Position, Error> {
-        let value = self.note(CHECKPOINT)?;
-        let position = value.map(|value| decode_checkpoint(&value)).transpose();
-        position.map(Option::unwrap_or_default).map_err(|e| wrong(CHECKPOINT, e))
+        self.note(CHECKPOINT, decode_checkpoint).map(Option::unwrap_or_default)
     }
 
-    /// Notes that sled has the write-ahead log up to here.
+    /// Notes that sled has the write-ahead log up to here, and makes that and all that it was given
+    /// durable. The note stands behind all of it in sled's log: who finds the note finds the rest.
     pub(super) fn set_checkpoint(&self, position: Position) -> Result<(), Error> {
         let mut note = Encoder::new(Kind::NOTE);
         note.u64(position.segment).u32(position.commits);
-        self.set_note(CHECKPOINT, note.seal())
+        self.durably(|| self.notes.insert(CHECKPOINT, note.seal()).map(drop))
     }
 
-    fn note(&self, key: &[u8]) -> Result<Option<Slice>, Error> {
-        self.disk.call(Class::Read, || self.notes.get(key))
+    fn note<T>(
+        &self,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Error> {
+        let value = self.disk.call(Class::Read, || self.notes.get(key))?;
+        let wrong = |e| Error::malformed(&format!("the store's note {}", key.escape_ascii()), e);
+        value.map(|value| decode(&value)).transpose().map_err(wrong)
     }
 
-    fn set_note(&self, key: &[u8], value: Vec<u8>) -> Result<(), Error> {
-        self.disk.call(Class::Checkpoint, || self.notes.insert(key, value).map(drop))
-    }
-
-    /// Gives sled a whole batch, or nothing of it if it crashes meanwhile.
+    /// Gives sled a whole batch, or nothing of it if it crashes meanwhile, and makes it durable.
     pub(super) fn change_at_once(&self, batch: &Batch) -> Result<(), Error> {
-        let trees = [&self.default, &self.ids, &self.state];
-        self.disk.call(Class::Checkpoint, || {
-            let written = sled::Transactional::transaction(&trees[..], |trees| {
+        let written = || {
+            let trees = (&*self.sled, &self.ids, &self.state);
+            sled::Transactional::transaction(&trees, |(default, ids, state)| {
                 batch.iter().try_for_each(|(key, value)| {
-                    let [default, ids, state] = trees.as_slice() else { return Ok(()) };
-                    let tree: &TransactionalTree = match key.first() {
-                        Some(first) if self.layout.ids.contains(first) => ids,
-                        Some(first) if self.layout.state.contains(first) => state,
-                        Some(_) | None => default,
-                    };
+                    let tree = self.layout.pick([default, ids, state], key);
                     match value {
                         Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
                         None => tree.remove(key.as_slice())?,
                     };
                     Ok::<(), ConflictableTransactionError<Infallible>>(())
                 })
-            });
-            match written {
-                Ok(()) => Ok(()),
-                Err(TransactionError::Abort(never)) => match never {},
-                Err(TransactionError::Storage(error)) => Err(error),
-            }
+            })
+        };
+        self.durably(|| match written() {
+            Ok(()) => Ok(()),
+            Err(TransactionError::Abort(never)) => match never {},
+            Err(TransactionError::Storage(error)) => Err(error),
         })
+    }
+
+    /// Makes this change, and what sled was given before it, durable, and proves that sled's file was
+    /// synced. sled may have synced it by itself, and has nothing left to flush then.
+    pub(super) fn durably(&self, change: impl FnOnce() -> sled::Result<()>) -> Result<(), Error> {
+        let before = durable_flush::syncs();
+        self.disk.call(Class::Checkpoint, change)?;
+        self.flush()?;
+        if durable_flush::syncs() == before {
+            return Err(Error::other(
+                "a flush of the database did not sync its file; this build must not be used",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was changed.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.given.bytes.store(0, Ordering::Relaxed);
+        self.disk.call(Class::Checkpoint, || self.sled.flush().map(drop))
     }
 }
 
@@ -201,56 +227,98 @@ impl Base for Trees {
     fn range(&self, bounds: Bounds) -> TreeIter {
         let tree = match &bounds.0 {
             Bound::Included(key) | Bound::Excluded(key) => self.tree(key),
-            Bound::Unbounded => &self.default,
+            Bound::Unbounded => &self.sled,
         };
-        TreeIter { iter: tree.range::<Slice, _>(bounds), disk: self.disk.clone() }
+        TreeIter::new(tree.range::<Slice, _>(bounds), tree, &self.disk)
     }
 
+    /// Makes all but the last step durable, too.
     fn change(&self, key: &[u8], value: Option<Slice>) -> Result<(), Error> {
         let tree = self.tree(key);
+        let bytes = key.len() + value.as_ref().map_or(0, |value| value.len());
         self.disk.call(Class::Checkpoint, || match value {
             Some(value) => tree.insert(key, value).map(drop),
             None => tree.remove(key).map(drop),
-        })
-    }
-
-    /// A scan alone would fill the memory: so the key's shard is accessed until sled looks at its
-    /// bound. And what a thread has let go of is freed when it is 64 things, which can be whole
-    /// leaves, unless it is asked for earlier.
-    fn trim(&self, key: &[u8]) -> Result<(), Error> {
-        let tree = self.tree(key);
-        self.disk.call(Class::Read, || {
-            (0..ACCESSES).try_for_each(|_| tree.contains_key(key).map(drop))
         })?;
-        crossbeam_epoch::pin().flush();
+        if self.given.changes.fetch_add(1, Ordering::Relaxed) % TRIM == TRIM - 1 {
+            trim(tree, key, &self.disk)?;
+        }
+        if self.given.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP {
+            self.flush()?;
+        }
         Ok(())
-    }
-
-    fn flush(&self) -> Result<(), Error> {
-        self.disk.call(Class::Checkpoint, || self.sled.flush().map(drop))
     }
 }
 
-/// Entries of a tree; each step is a watched call.
+/// Entries of a tree; each step is a watched call, and holds sled's memory down.
 pub(crate) struct TreeIter {
     iter: sled::Iter,
+    tree: Tree,
     disk: Disk,
+    /// Entries read since sled's memory was held down, and the last of them.
+    untrimmed: usize,
+    last: Option<Slice>,
+}
+
+impl TreeIter {
+    fn new(iter: sled::Iter, tree: &Tree, disk: &Disk) -> Self {
+        let (tree, disk) = (tree.clone(), disk.clone());
+        Self { iter, tree, disk, untrimmed: 0, last: None }
+    }
+
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(Slice, Slice)>>,
+    ) -> Option<Entry<Error>> {
+        let entry = self.disk.call(Class::Read, || step(&mut self.iter).transpose());
+        entry.and_then(|entry| self.read(entry)).transpose()
+    }
+
+    fn read(&mut self, entry: Option<(Slice, Slice)>) -> Result<Option<(Slice, Slice)>, Error> {
+        if let Some((key, _)) = &entry {
+            self.untrimmed += 1;
+            self.last = Some(key.clone());
+            if self.untrimmed == TRIM {
+                self.trim()?;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn trim(&mut self) -> Result<(), Error> {
+        self.untrimmed = 0;
+        self.last.take().map_or(Ok(()), |key| trim(&self.tree, &key, &self.disk))
+    }
 }
 
 impl Iterator for TreeIter {
     type Item = Entry<Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { iter, disk } = self;
-        disk.call(Class::Read, || iter.next().transpose()).transpose()
+        self.step(Iterator::next)
     }
 }
 
 impl DoubleEndedIterator for TreeIter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let Self { iter, disk } = self;
-        disk.call(Class::Read, || iter.next_back().transpose()).transpose()
+        self.step(DoubleEndedIterator::next_back)
     }
+}
+
+impl Drop for TreeIter {
+    fn drop(&mut self) {
+        // If it cannot, the next read says so.
+        drop(self.trim());
+    }
+}
+
+/// Holds sled's memory down after a few entries were read or changed, this one the last. A scan alone
+/// would fill it: so the key's shard is accessed until sled looks at its bound. And what a thread has
+/// let go of is freed when it is 64 things, which can be whole leaves, unless it is asked for earlier.
+fn trim(tree: &Tree, key: &[u8], disk: &Disk) -> Result<(), Error> {
+    disk.call(Class::Read, || (0..ACCESSES).try_for_each(|_| tree.contains_key(key).map(drop)))?;
+    crossbeam_epoch::pin().flush();
+    Ok(())
 }
 
 /// Reads the note of the store's id.
@@ -266,17 +334,4 @@ fn decode_checkpoint(value: &[u8]) -> Result<Position, Malformed> {
     let position = Position { segment: note.u64()?, commits: note.u32()? };
     note.end()?;
     Ok(position)
-}
-
-fn wrong(note: &[u8], error: Malformed) -> Error {
-    Error::malformed(&format!("the store's note {}", note.escape_ascii()), error)
-}
-
-/// Whether sled made a file for a large leaf, which it never syncs. The bound of entries prevents it.
-pub(super) fn blob(database: &Path) -> std::io::Result<Option<std::path::PathBuf>> {
-    match std::fs::read_dir(database.join("blobs")) {
-        Ok(mut blobs) => Ok(blobs.next().transpose()?.map(|blob| blob.path())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -68,14 +68,17 @@ fn a_store_that_was_being_made_when_the_power_failed_is_made_anew() {
         drop(directory::open_when_free(&files.database(), LAYOUT, &bench.disk).unwrap());
         read(files.database().join("db"))
     });
-    let states: [[Option<Vec<u8>>; 3]; 13] = [
+    let zeros = |bytes: &[u8]| vec![0; bytes.len()];
+    let states: [[Option<Vec<u8>>; 3]; 15] = [
         [None, None, None],
         [Some(vec![]), None, None],
         [Some(conf.clone()), None, None],
         [Some(conf.clone()), Some(vec![]), None],
+        [Some(zeros(&conf)), None, None],
+        [Some(zeros(&conf)), Some(no_note.clone()), None],
         [None, Some(no_note.clone()), None],
         [Some(vec![]), Some(no_note.clone()), None],
-        [Some(conf.clone()), Some(vec![0; no_note.len()]), None],
+        [Some(conf.clone()), Some(zeros(&no_note)), None],
         [Some(conf.clone()), Some(half(&no_note)), None],
         [Some(conf.clone()), Some(no_id), None],
         [Some(conf.clone()), Some(no_note.clone()), None],
@@ -153,27 +156,24 @@ fn what_root_made_belongs_to_the_owner_of_the_directory() {
 }
 
 #[test]
-fn a_cache_that_is_not_trusted_is_forgotten_by_the_next_open() {
+fn what_an_opening_reads_of_the_database_was_synced_and_forgotten_first() {
     let bench = Bench::new();
-    let mark = bench.files().0.join("reread");
     bench.open().close().unwrap();
-    bench.files().distrust_cache();
-    assert!(mark.exists());
-    // Before sled reads its file: an open that fails later has not cleared the mark.
-    bench.disk.put_in_the_way(Class::Open, disk::fault::Fault::Fails(libc::EIO), 1);
-    assert!(bench.why_not().to_string().contains("the disk itself fails"));
-    assert!(mark.exists());
-    bench.open();
-    assert!(!mark.exists());
+    // sled, which comes next, would not name the file.
+    fault::breaks(bench.folder.path());
+    let why = bench.why_not().to_string();
+    fault::mends(bench.folder.path());
+    let file = bench.files().database().join("db");
+    assert!(why.contains(&format!("{}: Input/output error", file.display())), "{why}");
 }
 
 #[test]
 fn what_sled_synced_by_itself_is_proof_enough() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let before = durable_flush::syncs();
-    store.view.trees.set_checkpoint(Position { segment: 1, commits: 7 }).unwrap();
-    // As its own thread does now and then.
-    store.view.trees.flush().unwrap();
-    checkpoint::flush(&store.view, before).unwrap();
+    let store = Bench::new().open();
+    let trees = &store.view.trees;
+    let written_and_synced = || {
+        trees.set_checkpoint(Position { segment: 1, commits: 7 }).unwrap();
+        Ok(())
+    };
+    trees.durably(written_and_synced).unwrap();
 }

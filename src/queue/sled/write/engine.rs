@@ -269,8 +269,6 @@ impl Engine {
         tracing::error!(%why, "the store does not work; it is being reopened");
         self.shared.state().failing = Some(why.to_owned());
         self.shared.metrics.store_writable.set(0);
-        // What the system has in memory of its files may not be on the disk.
-        self.directory.store().distrust_cache();
         self.let_go();
     }
 
