@@ -167,6 +167,19 @@ fn what_an_opening_reads_of_the_database_was_synced_and_forgotten_first() {
     assert!(why.contains(&format!("{}: Input/output error", file.display())), "{why}");
 }
 
+/// A file system gives a new file the inode of a removed one.
+#[test]
+fn a_new_database_is_not_taken_for_a_removed_one_that_a_sync_failed_of() {
+    for _ in 0..8 {
+        let bench = Bench::new();
+        fault::breaks(bench.folder.path());
+        bench.why_not();
+        fault::mends(bench.folder.path());
+        drop(bench);
+        Bench::new().open().close().unwrap();
+    }
+}
+
 #[test]
 fn what_sled_synced_by_itself_is_proof_enough() {
     let store = Bench::new().open();
