@@ -80,6 +80,8 @@ impl Directory {
         } else {
             fs::rename(made, &store).map_err(Error::at(made))?;
         }
+        // There the other one is kept.
+        made.parent().map_or(Ok(()), sync)?;
         sync(&self.path)
     }
 
@@ -143,26 +145,13 @@ impl Files {
 
     /// Removes all of them.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(&self.0)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        removed(&self.0, fs::remove_dir_all(&self.0))
     }
 
     /// Opens sled, or makes it; what it leaves behind in a crash is cleared away.
     pub(super) fn open(&self, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
         let database = self.database();
-        make(&database)?;
-        if !self.were_used() {
-            // A crash can have left anything of it; sled makes it anew.
-            remove_file(&database.join("conf"))?;
-        } else if conf_is_lost(&database)? {
-            // sled would take another size of segments for it, and clear what does not fit that.
-            return Err(Error::Damaged("sled's file conf is missing or cannot be read".to_owned()));
-        }
-        let file = database.join("db");
-        disk.file(Class::Open, &file, || durable_flush::open_uncached(&file))?;
-        remove_snapshots(&database, |name| name.ends_with(".generating"))?;
+        disk.call(Class::Open, || self.prepare(&database))?;
         let trees = match open_when_free(&database, layout, disk) {
             Err(Error::Damaged(why)) if remove_snapshots(&database, |_| true)? > 0 => {
                 // A snapshot only spares reading the log.
@@ -171,20 +160,35 @@ impl Files {
             }
             opened => opened,
         }?;
-        self.sync_files()?;
+        self.sync_files(disk)?;
         match blob(&database)? {
             None => Ok(trees),
             Some(blob) => Err(Error::Damaged(format!("{} is not empty", blob.display()))),
         }
     }
 
-    /// Syncs what sled does not: its small files and the directories.
-    pub(super) fn sync_files(&self) -> Result<(), Error> {
-        let database = self.database();
-        for path in [database.join("conf"), database.join("db"), database] {
-            sync(&path)?;
+    fn prepare(&self, database: &Path) -> Result<(), Error> {
+        make(database)?;
+        let (conf, db) = (database.join("conf"), database.join("db"));
+        if !self.were_used() {
+            // A crash can have left anything of it; sled makes it anew.
+            removed(&conf, fs::remove_file(&conf))?;
+        } else if conf_is_lost(database)? {
+            // sled would take another size of segments for it, and clear what does not fit that.
+            return Err(Error::Damaged("sled's file conf is missing or cannot be read".to_owned()));
         }
-        self.0.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()).try_for_each(sync)
+        durable_flush::open_uncached(&db).map_err(Error::at(&db))?;
+        remove_snapshots(database, |name| name.ends_with(".generating")).map(drop)
+    }
+
+    /// Syncs what sled does not: its small files and the directories.
+    pub(super) fn sync_files(&self, disk: &Disk) -> Result<(), Error> {
+        let database = self.database();
+        let directories = self.0.ancestors().take(3).filter(|path| !path.as_os_str().is_empty());
+        let files = [database.join("conf"), database.join("db"), database];
+        disk.call(Class::Write, || {
+            files.iter().map(PathBuf::as_path).chain(directories).try_for_each(sync)
+        })
     }
 }
 
@@ -197,8 +201,9 @@ fn sync(path: &Path) -> Result<(), Error> {
     durable_flush::sync_path(path).map_err(Error::at(path))
 }
 
-fn remove_file(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
+/// What was not there is removed, too.
+fn removed(path: &Path, result: io::Result<()>) -> Result<(), Error> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -210,18 +215,18 @@ pub(super) fn remove_snapshots(
     database: &Path,
     like: impl Fn(&str) -> bool,
 ) -> Result<usize, Error> {
-    let mut removed = 0;
+    let mut count = 0;
     for file in fs::read_dir(database).map_err(Error::at(database))? {
         let file = file?;
         let name = file.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("snap.") && like(&name) {
             tracing::info!(file = %name, "removes a snapshot of sled's");
-            remove_file(&file.path())?;
-            removed += 1;
+            removed(&file.path(), fs::remove_file(file.path()))?;
+            count += 1;
         }
     }
-    Ok(removed)
+    Ok(count)
 }
 
 /// There is a database, but the size of its segments is not known. sled notes it in a file, `conf`,

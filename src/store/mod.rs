@@ -85,7 +85,7 @@ impl Store {
         let (wal, commits) = Wal::open(&files.wal(), id, checkpoint, disk)?;
         if checkpoint == Position::default() {
             // Before anything is committed: a log that is missing from now on is a loss.
-            checkpoint = Position::BEGINNING;
+            checkpoint = Position { segment: 1, commits: 0 };
             trees.set_checkpoint(checkpoint)?;
         }
         let view = View::over(trees, commits);
@@ -180,7 +180,7 @@ impl Store {
         }
         copy.view.trees.flush()?;
         copy.close()?;
-        next.sync_files()
+        next.sync_files(disk)
     }
 
     /// Lets go of the files. What was committed is in them, whatever this returns.

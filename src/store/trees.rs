@@ -71,18 +71,12 @@ impl Layout {
 /// Random, of one store: it ties a write-ahead log to its trees.
 pub(crate) type StoreId = [u8; 16];
 
-/// A moment in the write-ahead log: commits before it, and the next one's index in its segment.
+/// How far the write-ahead log is: this many commits into this segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
-    /// The number of the segment; segments count from 1.
+    /// Segments count from 1.
     pub(super) segment: u64,
-    /// Commits in that segment before it.
     pub(super) commits: u32,
-}
-
-impl Position {
-    /// Before the first commit of a new store.
-    pub(super) const BEGINNING: Self = Self { segment: 1, commits: 0 };
 }
 
 /// sled's trees. Clones are the same ones.

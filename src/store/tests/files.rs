@@ -141,6 +141,21 @@ fn a_copy_is_put_where_there_is_no_store() {
 }
 
 #[test]
+fn what_was_the_store_is_kept_for_sure_where_the_new_one_was_made() {
+    let bench = Bench::new();
+    let repair = bench.folder.path().join("repair");
+    let made = Files(repair.join("store"));
+    Store::create(&made, LAYOUT, &bench.disk, None).unwrap().close().unwrap();
+    bench.open().close().unwrap();
+    // The name of the damaged store is in this directory then.
+    fault::breaks(&repair);
+    let swapped = bench.directory.swap(&made);
+    fault::mends(&repair);
+    assert!(swapped.unwrap_err().to_string().contains("repair"));
+    bench.directory.swap(&made).unwrap();
+}
+
+#[test]
 fn what_root_made_belongs_to_the_owner_of_the_directory() {
     let bench = Bench::new();
     bench.open().close().unwrap();
