@@ -28,7 +28,7 @@ impl View {
     /// Over these trees, with these commits in memory.
     pub(super) fn over(trees: Trees, commits: Vec<Batch>) -> Self {
         let memtable = Memtable::default();
-        commits.into_iter().for_each(|batch| memtable.apply(changes(batch)));
+        memtable.apply(commits.into_iter().flat_map(changes));
         Self { trees, memtable: Arc::new(memtable) }
     }
 

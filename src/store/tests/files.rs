@@ -1,4 +1,4 @@
-//! Making, opening, swapping and distrusting the store's files.
+//! Making, opening and swapping the store's files, and what is trusted of them.
 
 use std::os::unix::fs::{MetadataExt, chown};
 
