@@ -1,16 +1,16 @@
 //! Gives sled what was committed, while the writer goes on.
 //!
-//! Owns when a memtable is frozen and when sled gets it, and what makes it durable there. The way
-//! there is `handover`'s.
+//! Owns when a memtable is frozen and when sled gets it. The way there is the memtable's, and what
+//! makes it durable there is the trees'.
 
 use std::thread::{self, JoinHandle};
 
 use super::{
-    disk::{Class, durable_flush, words},
+    disk::{Class, words},
     error::Error,
-    overlay::{base::Base as _, handover::hand_over},
     trees::Position,
     view::View,
+    wal::Point,
 };
 
 /// Bytes of commits in a memtable when it is frozen. sled gets it when half as many have come after
@@ -21,14 +21,6 @@ const MEMTABLE: u64 = 4 * 1024 * 1024;
 const TIDY: [u64; 2] = [MEMTABLE / 8 * 3, MEMTABLE / 8 * 7];
 /// Bytes that sled's file can grow by while it gets a memtable and the next one fills.
 pub(crate) const GROWTH: u64 = 8 * MEMTABLE;
-
-/// A moment in the write-ahead log.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Point {
-    /// Bytes of commits since it was opened.
-    pub(super) written: u64,
-    pub(super) position: Position,
-}
 
 /// One checkpoint at a time.
 #[derive(Debug)]
@@ -66,8 +58,8 @@ impl Checkpointer {
 
     /// Hears of a checkpoint that has ended.
     pub(super) fn hear(&mut self) -> Result<(), Error> {
-        let ended = self.under_way.as_ref().is_some_and(JoinHandle::is_finished);
-        if ended { self.join() } else { Ok(()) }
+        let has_ended = self.under_way.as_ref().is_some_and(JoinHandle::is_finished);
+        if has_ended { self.join() } else { Ok(()) }
     }
 
     /// Whether it is time to delete what is of no more use. True twice of each memtable.
@@ -111,41 +103,23 @@ impl Checkpointer {
     /// thread that let go of it has let go of many more things, or ends.
     fn begin(&mut self) -> Result<(), Error> {
         if let (Some(Point { position, .. }), None) = (self.frozen, &self.under_way) {
-            let view = self.view.clone();
+            let View { trees, memtable } = self.view.clone();
             let thread = thread::Builder::new().name("store-checkpoint".into());
-            let hand_over = move || {
-                let before = durable_flush::syncs();
-                hand_over(&view.memtable, &view.trees, || {
-                    // Behind all of it in sled's log: who finds the note finds the rest.
-                    view.trees.set_checkpoint(position)?;
-                    flush(&view, before)
-                })
-            };
+            let hand_over = move || memtable.hand_over(&trees, || trees.set_checkpoint(position));
             self.under_way = Some(thread.spawn(hand_over)?);
         }
         Ok(())
     }
 
     /// Waits for the checkpoint that is under way, if one is.
-    pub(super) fn end(&mut self) -> Result<(), Error> {
-        self.join()
-    }
-
-    fn join(&mut self) -> Result<(), Error> {
+    pub(super) fn join(&mut self) -> Result<(), Error> {
         if let Some(checkpoint) = self.under_way.take() {
             // The writer waits for the disk here, too.
-            self.view.trees.disk().call(Class::Checkpoint, || {
+            self.view.trees.disk.call(Class::Checkpoint, || {
                 checkpoint.join().unwrap_or_else(|panic| Err(Error::Panicked(words(&*panic))))
             })?;
             self.durable = self.frozen.take().unwrap_or(self.durable);
         }
         Ok(())
     }
-}
-
-/// Flushes sled, and proves that its file was synced: something was written since there were
-/// `before` syncs. sled may have synced it by itself, and has nothing left to flush then.
-pub(super) fn flush(view: &View, before: u64) -> Result<(), Error> {
-    view.trees.flush()?;
-    if durable_flush::syncs() == before { Err(Error::NotDurable) } else { Ok(()) }
 }

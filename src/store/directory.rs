@@ -16,8 +16,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use super::{
     disk::{Class, Disk, durable_flush},
     error::Error,
-    trees::{Layout, Trees, blob},
-    wal::forget_cached,
+    trees::{Layout, Trees},
 };
 
 /// Of sled's file, for ever. For each segment that sled reads at start it clears and fills a buffer
@@ -81,6 +80,8 @@ impl Directory {
         } else {
             fs::rename(made, &store).map_err(Error::at(made))?;
         }
+        // There the other one is kept.
+        made.parent().map_or(Ok(()), sync)?;
         sync(&self.path)
     }
 
@@ -144,16 +145,18 @@ impl Files {
 
     /// Removes all of them.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(&self.0)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        removed(&self.0, fs::remove_dir_all(&self.0))
     }
 
     /// Notes that what the system keeps in memory of these files may not be what the disk has. The
     /// note itself need be in memory only: when that is lost, so is what it warns of.
     pub(crate) fn distrust_cache(&self) {
         drop(File::create(self.distrusted()));
+    }
+
+    /// The store was opened, and everything that this took was read from the disk.
+    pub(super) fn trust_cache(&self) {
+        drop(fs::remove_file(self.distrusted()));
     }
 
     fn distrusted(&self) -> PathBuf {
@@ -163,16 +166,7 @@ impl Files {
     /// Opens sled, or makes it; what it leaves behind in a crash is cleared away.
     pub(super) fn open(&self, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
         let database = self.database();
-        make(&database)?;
-        let file = database.join("db");
-        if self.distrusted().exists() || durable_flush::is_suspect(&file) {
-            disk.file(Class::Open, &file, || forget_cached(&file))?;
-        }
-        remove_snapshots(&database, |name| name.ends_with(".generating"))?;
-        if conf_is_lost(&database)? && self.were_used() {
-            // sled would take another size of segments for it, and clear what does not fit that.
-            return Err(Error::Damaged("sled's file conf is missing or cannot be read".to_owned()));
-        }
+        disk.call(Class::Open, || self.prepare(&database))?;
         let trees = match open_when_free(&database, layout, disk) {
             Err(Error::Damaged(why)) if remove_snapshots(&database, |_| true)? > 0 => {
                 // A snapshot only spares reading the log.
@@ -181,64 +175,78 @@ impl Files {
             }
             opened => opened,
         }?;
-        self.sync_files()?;
-        match blob(&database).map_err(Error::at(&database))? {
+        self.sync_files(disk)?;
+        match blob(&database)? {
             None => Ok(trees),
             Some(blob) => Err(Error::Damaged(format!("{} is not empty", blob.display()))),
         }
     }
 
-    /// Syncs what sled does not: its small files and the directories.
-    pub(super) fn sync_files(&self) -> Result<(), Error> {
-        let database = self.database();
-        for path in [database.join("conf"), database.join("db"), database] {
-            sync(&path)?;
+    fn prepare(&self, database: &Path) -> Result<(), Error> {
+        make(database)?;
+        let (conf, db) = (database.join("conf"), database.join("db"));
+        if !self.were_used() {
+            // A crash can have left anything of it; sled makes it anew.
+            removed(&conf, fs::remove_file(&conf))?;
+        } else if conf_is_lost(database)? {
+            // sled would take another size of segments for it, and clear what does not fit that.
+            return Err(Error::Damaged("sled's file conf is missing or cannot be read".to_owned()));
         }
-        self.0.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()).try_for_each(sync)
+        durable_flush::open(&db, self.distrusted().exists()).map_err(Error::at(&db))?;
+        remove_snapshots(database, |name| name.ends_with(".generating")).map(drop)
     }
 
-    /// It was opened, and everything in it was read from the disk.
-    pub(super) fn trust_cache(&self) {
-        drop(fs::remove_file(self.distrusted()));
-    }
-
-    /// Bytes that sled's file takes.
-    pub(super) fn database_len(&self) -> u64 {
-        fs::metadata(self.database().join("db")).map_or(0, |file| file.len())
+    /// Syncs what sled does not: its small files and the directories.
+    pub(super) fn sync_files(&self, disk: &Disk) -> Result<(), Error> {
+        let database = self.database();
+        let directories = self.0.ancestors().take(3).filter(|path| !path.as_os_str().is_empty());
+        let files = [database.join("conf"), database.join("db"), database];
+        disk.call(Class::Write, || {
+            files.iter().map(PathBuf::as_path).chain(directories).try_for_each(sync)
+        })
     }
 }
 
-fn make(path: &Path) -> Result<(), Error> {
+/// Makes a directory, and those above it.
+pub(super) fn make(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::at(path))
 }
 
 fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::at(path))
+    durable_flush::sync_path(path).map_err(Error::at(path))
+}
+
+/// What was not there is removed, too.
+fn removed(path: &Path, result: io::Result<()>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// A snapshot that a crash left half written is refused by sled; without it, sled reads its log.
 /// Removes those whose name is like this; their number.
-pub(crate) fn remove_snapshots(
+pub(super) fn remove_snapshots(
     database: &Path,
     like: impl Fn(&str) -> bool,
 ) -> Result<usize, Error> {
-    let mut removed = 0;
+    let mut count = 0;
     for file in fs::read_dir(database).map_err(Error::at(database))? {
         let file = file?;
         let name = file.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("snap.") && like(&name) {
             tracing::info!(file = %name, "removes a snapshot of sled's");
-            fs::remove_file(file.path()).map_err(Error::at(&file.path()))?;
-            removed += 1;
+            removed(&file.path(), fs::remove_file(file.path()))?;
+            count += 1;
         }
     }
-    Ok(removed)
+    Ok(count)
 }
 
 /// There is a database, but the size of its segments is not known. sled notes it in a file, `conf`,
 /// which it only warns of when its checksum is wrong.
-pub(crate) fn conf_is_lost(database: &Path) -> Result<bool, Error> {
+pub(super) fn conf_is_lost(database: &Path) -> Result<bool, Error> {
     let conf = database.join("conf");
     let noted = match fs::read(&conf) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -248,8 +256,18 @@ pub(crate) fn conf_is_lost(database: &Path) -> Result<bool, Error> {
     Ok(used && !noted.starts_with(format!("segment_size: {SEGMENT_SIZE}\n").as_bytes()))
 }
 
-/// Threads of a handle that was just dropped may hold sled's own lock a moment longer. Other
-/// processes are kept out by ours.
+/// A file that sled made for a large leaf, which it never syncs. The bound of entries prevents it.
+pub(super) fn blob(database: &Path) -> Result<Option<PathBuf>, Error> {
+    let blobs = database.join("blobs");
+    match fs::read_dir(&blobs) {
+        Ok(mut entries) => Ok(entries.next().transpose()?.map(|blob| blob.path())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::at(&blobs)(error)),
+    }
+}
+
+/// Opens sled. Threads of a handle that was just dropped may hold sled's own lock a moment longer:
+/// other processes are kept out by ours.
 #[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
 pub(super) fn open_when_free(database: &Path, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
     let config = sled::Config::new()
@@ -257,20 +275,21 @@ pub(super) fn open_when_free(database: &Path, layout: Layout, disk: &Disk) -> Re
         .cache_capacity(CACHE)
         .flush_every_ms(Some(500))
         .segment_size(SEGMENT_SIZE);
-    let open = || match Trees::open(&config, layout, disk) {
-        // sled panics on files that it did not write so.
-        Err(Error::Panicked(words)) => Err(Error::Damaged(format!("sled panicked: {words}"))),
-        opened => opened,
-    };
-    for _ in 0..100 {
-        match open() {
-            Err(Error::Io(error)) if error.to_string().contains("acquire lock") => {
+    let mut tries = 0..100;
+    loop {
+        match Trees::open(&config, layout, disk) {
+            Err(Error::Io(error))
+                if error.to_string().contains("acquire lock") && tries.next().is_some() =>
+            {
                 thread::sleep(Duration::from_millis(50));
+            }
+            // sled panics on files that it did not write so.
+            Err(Error::Panicked(words)) => {
+                return Err(Error::Damaged(format!("sled panicked: {words}")));
             }
             opened => return opened,
         }
     }
-    open()
 }
 
 #[cfg(test)]

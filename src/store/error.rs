@@ -30,9 +30,6 @@ pub enum Error {
          or see what `brevdue verify` says"
     )]
     Stuck(u64),
-    /// A flush did not sync: this build would lose events.
-    #[error("a flush of the database did not sync its file; this build must not be used")]
-    NotDurable,
     /// sled panicked.
     #[error("sled panicked: {0}")]
     Panicked(String),
@@ -115,11 +112,8 @@ fn is_full(error: &io::Error) -> bool {
 
 fn cure(error: &io::Error) -> &'static str {
     use rustix::io::Errno;
-    // sled hands errors on as text.
-    let is = |errno: Errno| {
-        error.raw_os_error() == Some(errno.raw_os_error())
-            || error.to_string().contains(&io::Error::from(errno).to_string())
-    };
+    // An error that names its path, or that was told again, has the system's words but no number.
+    let is = |errno: Errno| error.to_string().contains(&io::Error::from(errno).to_string());
     if is_full(error) || is(Errno::NOSPC) {
         "; make room on the disk"
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {

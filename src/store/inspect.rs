@@ -2,17 +2,14 @@
 //! ones can make them worse.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
     Directory, Disk, Error, Files, Layout, View,
-    directory::{conf_is_lost, open_when_free, remove_snapshots},
-    owner, room, slices,
-    trees::blob,
+    directory::{blob, conf_is_lost, make, open_when_free, remove_snapshots},
+    room,
     wal::Recovered,
 };
 
@@ -20,7 +17,7 @@ use super::{
 const SPARE: u64 = 64 * 1024 * 1024;
 
 /// The copy, and what was wrong before sled was asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Copy {
     files: Files,
     original: Files,
@@ -28,34 +25,22 @@ pub(crate) struct Copy {
     pub(crate) faults: Vec<String>,
 }
 
-fn place(of: &Path) -> PathBuf {
-    of.join("verify")
+fn place(of: &Path) -> Files {
+    Files(of.join("verify"))
 }
 
 /// Removes what a verification that was cut short left.
 pub(crate) fn clear(directory: &Path) -> Result<(), Error> {
-    Files(place(directory)).remove()
-}
-
-/// Opens a copy.
-#[derive(Debug)]
-pub(crate) struct Opener {
-    files: Files,
-    original: Files,
+    place(directory).remove()
 }
 
 impl Copy {
     /// Copies sled's files; what an earlier verification left is removed first.
     pub(crate) fn make(directory: &Directory) -> Result<Self, Error> {
         clear(directory.path())?;
-        let (original, copied) = (directory.store(), Files(place(directory.path())));
-        let database = copied.database();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&database)
-            .map_err(Error::at(&database))?;
-        let source = original.database();
+        let (original, copied) = (directory.store(), place(directory.path()));
+        let (source, database) = (original.database(), copied.database());
+        make(&database)?;
         let files = files(&source).map_err(Error::at(&source))?;
         let bytes: u64 = files.iter().map(|(_, len)| len).sum();
         let free = room::free(directory.path(), &Disk::default());
@@ -69,7 +54,7 @@ impl Copy {
             fs::copy(file, to).map_err(Error::at(file))?;
         }
         let mut faults = Vec::new();
-        if let Some(blob) = blob(&source).map_err(Error::at(&source))? {
+        if let Some(blob) = blob(&source)? {
             faults.push(format!("{} should not be there: sled does not sync it", blob.display()));
         }
         if conf_is_lost(&source)? {
@@ -80,9 +65,21 @@ impl Copy {
         Ok(Self { files: copied, original, faults })
     }
 
-    /// What opens it, on another thread.
-    pub(crate) fn opener(&self) -> Opener {
-        Opener { files: self.files.clone(), original: self.original.clone() }
+    /// Opens the copy, with what the write-ahead log has as far as it belongs to it; and what is
+    /// wrong with that.
+    pub(crate) fn open(&self, layout: Layout) -> Result<(View, Vec<String>), Error> {
+        let trees = open_when_free(&self.files.database(), layout, &Disk::default())?;
+        let notes = trees.checkpoint().and_then(|point| Ok((trees.store_id()?, point)));
+        let fault = match notes {
+            Ok((Some(id), checkpoint)) => {
+                let recovered = Recovered::read(&self.original.wal(), id, checkpoint)?;
+                return Ok((View::over(trees, recovered.commits), recovered.faults));
+            }
+            Ok((None, _)) => "the store's id is missing".to_owned(),
+            Err(Error::Damaged(fault)) => fault,
+            Err(error) => return Err(error),
+        };
+        Ok((View::over(trees, Vec::new()), vec![fault]))
     }
 
     /// A snapshot only spares reading sled's log; without it sled reads all of that.
@@ -96,28 +93,7 @@ impl Copy {
     }
 }
 
-impl Opener {
-    /// Opens the copy, with what the write-ahead log has as far as it belongs to it; and what is
-    /// wrong with that.
-    pub(crate) fn open(&self, layout: Layout) -> Result<(View, Vec<String>), Error> {
-        let trees = open_when_free(&self.files.database(), layout, &Disk::default())?;
-        let view = View::new(trees);
-        let owner = match owner(&view.trees) {
-            Ok(Some(owner)) => owner,
-            Ok(None) => return Ok((view, vec!["the store's id is missing".into()])),
-            Err(Error::Damaged(fault)) => return Ok((view, vec![fault])),
-            Err(error) => return Err(error),
-        };
-        let recovered = Recovered::read(&self.original.wal(), owner)?;
-        if recovered.is_ours() {
-            for batch in recovered.commits {
-                view.memtable.apply(slices(batch));
-            }
-        }
-        Ok((view, recovered.faults))
-    }
-}
-
+/// sled's files, and how long they are.
 fn files(database: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     let entries = match fs::read_dir(database) {

@@ -21,8 +21,10 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
+
 #[cfg(test)]
-pub(crate) use self::disk::durable_flush::fault;
+pub(crate) use self::disk::durable_flush::tests as fault;
 #[doc(hidden)]
 pub use self::wal::fuzzing::fuzz_wal;
 pub(crate) use self::{
@@ -34,11 +36,10 @@ pub(crate) use self::{
     view::View,
 };
 use self::{
-    checkpoint::{Checkpointer, Point},
-    disk::durable_flush,
-    overlay::base::Base,
+    checkpoint::Checkpointer,
+    overlay::base::Base as _,
     trees::{PARTS, Position, Trees},
-    wal::{Owner, Wal},
+    wal::Wal,
 };
 pub use self::{disk::room::MIN_FREE_DISK, error::Error};
 
@@ -54,7 +55,6 @@ pub(crate) struct Store {
     any_parts: bool,
     /// A commit failed: what comes after it would stand in its place.
     failed: bool,
-    disk: Disk,
 }
 
 impl Store {
@@ -82,28 +82,20 @@ impl Store {
         new: Option<StoreId>,
     ) -> Result<Self, Error> {
         let trees = files.open(layout, disk)?;
-        let id = match trees.store_id()? {
-            Some(id) => id,
-            None => begin(files, &trees, new)?,
-        };
+        let id = trees.store_id()?.map_or_else(|| begin(files, &trees, new), Ok)?;
         let mut checkpoint = trees.checkpoint()?;
-        let (wal, commits) = Wal::open(&files.wal(), Owner { store: id, checkpoint }, disk)?;
-        let view = View::new(trees);
+        let (wal, commits) = Wal::open(&files.wal(), id, checkpoint, disk)?;
         if checkpoint == Position::default() {
             // Before anything is committed: a log that is missing from now on is a loss.
-            checkpoint = Position::BEGINNING;
-            let before = durable_flush::syncs();
-            view.trees.set_checkpoint(checkpoint)?;
-            checkpoint::flush(&view, before)?;
-        }
-        for batch in commits {
-            view.memtable.apply(slices(batch));
+            checkpoint = Position { segment: 1, commits: 0 };
+            trees.set_checkpoint(checkpoint)?;
         }
         files.trust_cache();
+        let view = View::over(trees, commits);
         let checkpointer = Checkpointer::new(view.clone(), checkpoint);
         let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose()?.is_some();
-        let (files, disk) = (files.clone(), disk.clone());
-        Ok(Self { files, view, wal, checkpointer, id, any_parts, failed: false, disk })
+        let files = files.clone();
+        Ok(Self { files, view, wal, checkpointer, id, any_parts, failed: false })
     }
 
     /// What is in it, for readers.
@@ -136,28 +128,26 @@ impl Store {
         let batch = chunked::expand(&self.view, batch, &mut self.any_parts)?;
         if !Wal::fits(&batch) {
             self.checkpoint()?;
-            let before = durable_flush::syncs();
             self.view.trees.change_at_once(&batch)?;
             // Who has read ahead in sled reads it anew.
             self.view.memtable.retire();
-            return checkpoint::flush(&self.view, before);
+            return Ok(());
         }
-        let now = self.now();
         if !self.wal.has_room(&batch) {
+            let now = self.wal.now();
             let segment = now.position.segment;
             self.checkpointer.wait(now, |durable| durable.position.segment >= segment)?;
             self.wal.begin_next()?;
         }
-        self.checkpointer.make_way(self.now())?;
+        self.checkpointer.make_way(self.wal.now())?;
         self.wal.append(&batch)?;
-        self.view.memtable.apply(slices(batch));
+        self.view.memtable.apply(view::changes(batch));
         Ok(())
     }
 
     /// Whether it is time to delete what is of no more use, before sled gets it.
     pub(crate) fn wants_tidy(&mut self) -> bool {
-        let now = self.now();
-        self.checkpointer.wants_tidy(now)
+        self.checkpointer.wants_tidy(self.wal.now())
     }
 
     /// Hears whether sled took what it was given.
@@ -167,54 +157,40 @@ impl Store {
 
     /// Has sled make durable all that was committed.
     pub(crate) fn checkpoint(&mut self) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.wal.now();
         self.checkpointer.wait(now, |durable| durable.position >= now.position)
     }
 
     /// Bytes that sled's file takes, free ones in it included.
     pub(crate) fn database_len(&self) -> u64 {
-        self.files.database_len()
+        fs::metadata(self.files.database().join("db")).map_or(0, |file| file.len())
     }
 
     /// Writes everything to a store of its own, the next one, to be put in the place of this one:
     /// sled's file gives back what was deleted only at its end.
     pub(crate) fn copy_to(&mut self, next: &Files) -> Result<(), Error> {
         self.checkpoint()?;
-        let layout = self.view.trees.layout();
-        let copy = Self::create(next, layout, &self.disk, Some(self.id))?;
-        let mut bytes = 0;
-        for (index, entry) in self.view.trees.entries().enumerate() {
+        let Trees { layout, disk, .. } = &self.view.trees;
+        let copy = Self::create(next, *layout, disk, Some(self.id))?;
+        for entry in self.view.trees.entries() {
             let (key, value) = entry?;
-            bytes += key.len() + value.len();
             copy.view.trees.change(&key, Some(value))?;
-            if index % 8 == 7 {
-                self.view.trees.trim(&key)?;
-                copy.view.trees.trim(&key)?;
-            }
-            if bytes >= 1 << 20 {
-                copy.view.trees.flush()?;
-                bytes = 0;
-            }
         }
         copy.view.trees.flush()?;
         copy.close()?;
-        next.sync_files()
+        next.sync_files(disk)
     }
 
     /// Lets go of the files. What was committed is in them, whatever this returns.
     pub(crate) fn close(mut self) -> Result<(), Error> {
-        let disk = self.disk.clone();
+        let disk = self.view.trees.disk.clone();
         // sled's own drop unwraps the error of its last sync.
         disk.call(Class::Drop, move || {
             // Its thread has sled open, and would keep the next one out.
-            let ended = self.checkpointer.end();
+            let ended = self.checkpointer.join();
             drop(self);
             ended
         })
-    }
-
-    fn now(&self) -> Point {
-        Point { written: self.wal.written(), position: self.wal.position() }
     }
 }
 
@@ -230,17 +206,5 @@ fn begin(files: &Files, trees: &Trees, id: Option<StoreId>) -> Result<StoreId, E
     };
     let id = id.map_or_else(random, Ok)?;
     trees.set_store_id(id)?;
-    trees.flush()?;
     Ok(id)
-}
-
-/// Changes as a memtable takes them.
-fn slices(batch: Batch) -> impl Iterator<Item = (Slice, Option<Slice>)> {
-    batch.0.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
-}
-
-/// Where sled has the write-ahead log up to, of a store that is only looked at.
-fn owner(trees: &Trees) -> Result<Option<Owner>, Error> {
-    let checkpoint: Position = trees.checkpoint()?;
-    Ok(trees.store_id()?.map(|store| Owner { store, checkpoint }))
 }

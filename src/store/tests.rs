@@ -17,6 +17,15 @@ use super::{
 
 const LAYOUT: Layout = Layout { ids: b"i", state: b"s", chunked: b"ls" };
 
+impl View {
+    /// A view of an empty store that is nowhere.
+    pub(crate) fn temporary(layout: Layout) -> Self {
+        let config = sled::Config::new().temporary(true);
+        let trees = Trees::open(&config, layout, &Disk::default()).unwrap();
+        Self::over(trees, Vec::new())
+    }
+}
+
 /// A directory with a store in it.
 struct Bench {
     folder: TempDir,

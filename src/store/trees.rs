@@ -1,21 +1,29 @@
-//! sled, and its trees: which key is in which one, and how its memory is held down.
+//! sled, and its trees: which key is in which one, what proves that they are durable, and how sled's
+//! memory is held down.
 //!
 //! For a change of one entry sled writes its leaf of up to sixteen anew, sooner or later. So large
 //! values and those that change all the time are kept apart, as the [`Layout`] says. What belongs
 //! together is made whole by the write-ahead log.
 
-use std::{convert::Infallible, ops::Bound, path::Path};
+use std::{
+    convert::Infallible,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sled::{
     Tree,
-    transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
+    transaction::{ConflictableTransactionError, TransactionError},
 };
 
 use super::{
     batch::Batch,
     codec::{self, Kind},
-    disk::{Class, Disk},
+    disk::{Class, Disk, durable_flush},
     error::Error,
     overlay::base::{Base, Bounds, Entry, Slice},
 };
@@ -29,8 +37,13 @@ const NOTES: &[u8] = b"store";
 const STORE_ID: &[u8] = b"id";
 const CHECKPOINT: &[u8] = b"checkpoint";
 
+/// sled's memory is held down after this many entries were read or changed.
+const TRIM: usize = 8;
 /// Accesses of one of 256 shards after which sled looks at the bound of its cache.
 const ACCESSES: usize = 64;
+/// Bytes that sled is given before it is flushed: the less, the shorter a commit waits for the disk
+/// while sled writes.
+const STEP: usize = 1024 * 1024;
 
 /// Which tree a key is in, by its first byte, and which values may be chunked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,33 +56,47 @@ pub(crate) struct Layout {
     pub(crate) chunked: &'static [u8],
 }
 
+impl Layout {
+    /// Of these trees the one that a key is in.
+    fn pick<'a, T>(&self, [default, ids, state]: [&'a T; 3], key: &[u8]) -> &'a T {
+        match key.first() {
+            Some(first) if self.ids.contains(first) => ids,
+            Some(first) if self.state.contains(first) => state,
+            Some(_) | None => default,
+        }
+    }
+}
+
 /// Random, of one store: it ties a write-ahead log to its trees.
 pub(crate) type StoreId = [u8; 16];
 
-/// A moment in the write-ahead log: commits before it, and the next one's index in its segment.
+/// How far the write-ahead log is: this many commits into this segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// The number of the segment; segments count from 1.
+    /// Segments count from 1.
     pub(super) segment: u64,
-    /// Commits in that segment before it.
     pub(super) commits: u32,
-}
-
-impl Position {
-    /// Before the first commit of a new store.
-    pub(super) const BEGINNING: Self = Self { segment: 1, commits: 0 };
 }
 
 /// sled's trees. Clones are the same ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Trees {
+    /// Its own is the default tree.
     sled: sled::Db,
-    default: Tree,
     ids: Tree,
     state: Tree,
     notes: Tree,
-    layout: Layout,
-    disk: Disk,
+    pub(super) layout: Layout,
+    pub(super) disk: Disk,
+    given: Arc<Given>,
+}
+
+/// What sled was given.
+#[derive(Debug, Default)]
+struct Given {
+    changes: AtomicUsize,
+    /// Since it was flushed.
+    bytes: AtomicUsize,
 }
 
 impl Trees {
@@ -77,53 +104,31 @@ impl Trees {
     pub(super) fn open(config: &sled::Config, layout: Layout, disk: &Disk) -> Result<Self, Error> {
         disk.call(Class::Open, || {
             let sled = config.open()?;
-            let (default, ids) = (Tree::clone(&sled), sled.open_tree("ids")?);
-            let (state, notes) = (sled.open_tree("state")?, sled.open_tree(NOTES)?);
-            let disk = disk.clone();
-            Ok::<_, sled::Error>(Self { sled, default, ids, state, notes, layout, disk })
+            let (ids, state) = (sled.open_tree("ids")?, sled.open_tree("state")?);
+            let notes = sled.open_tree(NOTES)?;
+            let (disk, given) = (disk.clone(), Arc::default());
+            Ok::<_, sled::Error>(Self { sled, ids, state, notes, layout, disk, given })
         })
     }
 
-    /// The way to the disk.
-    pub(super) fn disk(&self) -> &Disk {
-        &self.disk
+    fn all(&self) -> [&Tree; 3] {
+        [&self.sled, &self.ids, &self.state]
     }
 
     fn tree(&self, key: &[u8]) -> &Tree {
-        match key.first() {
-            Some(first) if self.layout.ids.contains(first) => &self.ids,
-            Some(first) if self.layout.state.contains(first) => &self.state,
-            Some(_) | None => &self.default,
-        }
-    }
-
-    /// Which tree a key is in.
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    fn all(&self) -> [&Tree; 4] {
-        [&self.default, &self.ids, &self.state, &self.notes]
-    }
-
-    /// Whether values with this key may be chunked.
-    pub(super) fn may_be_chunked(&self, key: &[u8]) -> bool {
-        key.first().is_some_and(|first| self.layout.chunked.contains(first))
+        self.layout.pick(self.all(), key)
     }
 
     /// Every entry, tree by tree, but for the store's own notes.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<Error>> {
-        [&self.default, &self.ids, &self.state].into_iter().flat_map(|tree| self.iter(tree))
-    }
-
-    fn iter(&self, tree: &Tree) -> TreeIter {
-        TreeIter { iter: tree.iter(), disk: self.disk.clone() }
+        self.all().into_iter().flat_map(|tree| TreeIter::new(tree.iter(), tree, &self.disk))
     }
 
     /// Whether sled has nothing at all.
-    pub(crate) fn is_empty(&self) -> Result<bool, Error> {
-        self.disk
-            .call(Class::Read, || Ok::<_, Error>(self.all().iter().all(|tree| tree.is_empty())))
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        let is_empty =
+            || Ok::<_, Error>(self.notes.is_empty() && self.all().iter().all(|t| t.is_empty()));
+        self.disk.call(Class::Read, is_empty)
     }
 
     /// The store's id; `None` in a new one.
@@ -131,7 +136,7 @@ impl Trees {
         self.note(STORE_ID)
     }
 
-    /// Makes this the store's id.
+    /// Makes this the store's id, durably.
     pub(super) fn set_store_id(&self, id: StoreId) -> Result<(), Error> {
         self.set_note(STORE_ID, &id)
     }
@@ -141,48 +146,63 @@ impl Trees {
         Ok(self.note(CHECKPOINT)?.unwrap_or_default())
     }
 
-    /// Notes that sled has the write-ahead log up to here.
+    /// Notes that sled has the write-ahead log up to here, and makes that and all that it was given
+    /// durable. The note stands behind all of it in sled's log: who finds the note finds the rest.
     pub(super) fn set_checkpoint(&self, position: Position) -> Result<(), Error> {
         self.set_note(CHECKPOINT, &position)
     }
 
     fn note<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
         let value = self.disk.call(Class::Read, || self.notes.get(key))?;
-        let note = value.map(|value| codec::decode(Kind::NOTE, &value)).transpose();
-        let what = || format!("the store's note {}", key.escape_ascii());
-        note.map_err(|error| Error::malformed(&what(), error))
+        let wrong = |e| Error::malformed(&format!("the store's note {}", key.escape_ascii()), e);
+        value.map(|value| codec::decode(Kind::NOTE, &value)).transpose().map_err(wrong)
     }
 
     fn set_note<T: Serialize>(&self, key: &[u8], note: &T) -> Result<(), Error> {
         let value = codec::encode(Kind::NOTE, note);
-        self.disk.call(Class::Checkpoint, || self.notes.insert(key, value).map(drop))
+        self.durably(|| self.notes.insert(key, value).map(drop))
     }
 
-    /// Gives sled a whole batch, or nothing of it if it crashes meanwhile.
+    /// Gives sled a whole batch, or nothing of it if it crashes meanwhile, and makes it durable.
     pub(super) fn change_at_once(&self, batch: &Batch) -> Result<(), Error> {
-        let trees = [&self.default, &self.ids, &self.state];
-        self.disk.call(Class::Checkpoint, || {
-            let written = sled::Transactional::transaction(&trees[..], |trees| {
+        let written = || {
+            let trees = (&*self.sled, &self.ids, &self.state);
+            sled::Transactional::transaction(&trees, |(default, ids, state)| {
                 batch.0.iter().try_for_each(|(key, value)| {
-                    let [default, ids, state] = trees.as_slice() else { return Ok(()) };
-                    let tree: &TransactionalTree = match key.first() {
-                        Some(first) if self.layout.ids.contains(first) => ids,
-                        Some(first) if self.layout.state.contains(first) => state,
-                        Some(_) | None => default,
-                    };
+                    let tree = self.layout.pick([default, ids, state], key);
                     match value {
                         Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
                         None => tree.remove(key.as_slice())?,
                     };
                     Ok::<(), ConflictableTransactionError<Infallible>>(())
                 })
-            });
-            match written {
-                Ok(()) => Ok(()),
-                Err(TransactionError::Abort(never)) => match never {},
-                Err(TransactionError::Storage(error)) => Err(error),
-            }
+            })
+        };
+        self.durably(|| match written() {
+            Ok(()) => Ok(()),
+            Err(TransactionError::Abort(never)) => match never {},
+            Err(TransactionError::Storage(error)) => Err(error),
         })
+    }
+
+    /// Makes this change, and what sled was given before it, durable, and proves that sled's file was
+    /// synced. sled may have synced it by itself, and has nothing left to flush then.
+    pub(super) fn durably(&self, change: impl FnOnce() -> sled::Result<()>) -> Result<(), Error> {
+        let before = durable_flush::syncs();
+        self.disk.call(Class::Checkpoint, change)?;
+        self.flush()?;
+        if durable_flush::syncs() == before {
+            return Err(Error::other(
+                "a flush of the database did not sync its file; this build must not be used",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was changed.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.given.bytes.store(0, Ordering::Relaxed);
+        self.disk.call(Class::Checkpoint, || self.sled.flush().map(drop))
     }
 }
 
@@ -197,63 +217,96 @@ impl Base for Trees {
     fn range(&self, bounds: Bounds) -> TreeIter {
         let tree = match &bounds.0 {
             Bound::Included(key) | Bound::Excluded(key) => self.tree(key),
-            Bound::Unbounded => &self.default,
+            Bound::Unbounded => &self.sled,
         };
-        TreeIter { iter: tree.range::<Slice, _>(bounds), disk: self.disk.clone() }
+        TreeIter::new(tree.range::<Slice, _>(bounds), tree, &self.disk)
     }
 
+    /// Makes all but the last step durable, too.
     fn change(&self, key: &[u8], value: Option<Slice>) -> Result<(), Error> {
         let tree = self.tree(key);
+        let bytes = key.len() + value.as_ref().map_or(0, |value| value.len());
         self.disk.call(Class::Checkpoint, || match value {
             Some(value) => tree.insert(key, value).map(drop),
             None => tree.remove(key).map(drop),
-        })
-    }
-
-    /// A scan alone would fill the memory: so the key's shard is accessed until sled looks at its
-    /// bound. And what a thread has let go of is freed when it is 64 things, which can be whole
-    /// leaves, unless it is asked for earlier.
-    fn trim(&self, key: &[u8]) -> Result<(), Error> {
-        let tree = self.tree(key);
-        self.disk.call(Class::Read, || {
-            (0..ACCESSES).try_for_each(|_| tree.contains_key(key).map(drop))
         })?;
-        crossbeam_epoch::pin().flush();
+        if self.given.changes.fetch_add(1, Ordering::Relaxed) % TRIM == TRIM - 1 {
+            trim(tree, key, &self.disk)?;
+        }
+        if self.given.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP {
+            self.flush()?;
+        }
         Ok(())
-    }
-
-    fn flush(&self) -> Result<(), Error> {
-        self.disk.call(Class::Checkpoint, || self.sled.flush().map(drop))
     }
 }
 
-/// Entries of a tree; each step is a watched call.
+/// Entries of a tree; each step is a watched call, and holds sled's memory down.
 pub(crate) struct TreeIter {
     iter: sled::Iter,
+    tree: Tree,
     disk: Disk,
+    /// Entries read since sled's memory was held down, and the last of them.
+    untrimmed: usize,
+    last: Option<Slice>,
+}
+
+impl TreeIter {
+    fn new(iter: sled::Iter, tree: &Tree, disk: &Disk) -> Self {
+        let (tree, disk) = (tree.clone(), disk.clone());
+        Self { iter, tree, disk, untrimmed: 0, last: None }
+    }
+
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(Slice, Slice)>>,
+    ) -> Option<Entry<Error>> {
+        let entry = self.disk.call(Class::Read, || step(&mut self.iter).transpose());
+        entry.and_then(|entry| self.read(entry)).transpose()
+    }
+
+    fn read(&mut self, entry: Option<(Slice, Slice)>) -> Result<Option<(Slice, Slice)>, Error> {
+        if let Some((key, _)) = &entry {
+            self.untrimmed += 1;
+            self.last = Some(key.clone());
+            if self.untrimmed == TRIM {
+                self.trim()?;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn trim(&mut self) -> Result<(), Error> {
+        self.untrimmed = 0;
+        self.last.take().map_or(Ok(()), |key| trim(&self.tree, &key, &self.disk))
+    }
 }
 
 impl Iterator for TreeIter {
     type Item = Entry<Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { iter, disk } = self;
-        disk.call(Class::Read, || iter.next().transpose()).transpose()
+        self.step(Iterator::next)
     }
 }
 
 impl DoubleEndedIterator for TreeIter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let Self { iter, disk } = self;
-        disk.call(Class::Read, || iter.next_back().transpose()).transpose()
+        self.step(DoubleEndedIterator::next_back)
     }
 }
 
-/// Whether sled made a file for a large leaf, which it never syncs. The bound of entries prevents it.
-pub(super) fn blob(database: &Path) -> std::io::Result<Option<std::path::PathBuf>> {
-    match std::fs::read_dir(database.join("blobs")) {
-        Ok(mut blobs) => Ok(blobs.next().transpose()?.map(|blob| blob.path())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+impl Drop for TreeIter {
+    fn drop(&mut self) {
+        // If it cannot, the next read says so.
+        drop(self.trim());
     }
+}
+
+/// Holds sled's memory down after a few entries were read or changed, this one the last. A scan alone
+/// would fill it: so the key's shard is accessed until sled looks at its bound. And what a thread has
+/// let go of is freed when it is 64 things, which can be whole leaves, unless it is asked for earlier.
+fn trim(tree: &Tree, key: &[u8], disk: &Disk) -> Result<(), Error> {
+    disk.call(Class::Read, || (0..ACCESSES).try_for_each(|_| tree.contains_key(key).map(drop)))?;
+    crossbeam_epoch::pin().flush();
+    Ok(())
 }

@@ -3,10 +3,11 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
+    batch::Batch,
     error::Error,
     overlay::{
         base::Slice,
-        memtable::Memtable,
+        memtable::{Change, Memtable},
         merge_iter::{self, MergeIter},
         sync::Arc,
     },
@@ -24,16 +25,11 @@ pub(crate) struct View {
 pub(crate) type Range = MergeIter<Trees>;
 
 impl View {
-    /// Over these trees, with nothing in memory yet.
-    pub(super) fn new(trees: Trees) -> Self {
-        Self { trees, memtable: Arc::default() }
-    }
-
-    /// A view of an empty store that is nowhere, for tests.
-    #[cfg(test)]
-    pub(crate) fn temporary(layout: super::Layout) -> Self {
-        let config = sled::Config::new().temporary(true);
-        Self::new(Trees::open(&config, layout, &super::Disk::default()).unwrap())
+    /// Over these trees, with these commits in memory.
+    pub(super) fn over(trees: Trees, commits: Vec<Batch>) -> Self {
+        let memtable = Memtable::default();
+        memtable.apply(commits.into_iter().flat_map(changes));
+        Self { trees, memtable: Arc::new(memtable) }
     }
 
     /// The value of a key. A chunked one is a stub: see [`chunked::whole`](super::chunked::whole).
@@ -76,6 +72,11 @@ impl View {
 
     /// Whether values with this key may be chunked.
     pub(super) fn may_be_chunked(&self, key: &[u8]) -> bool {
-        self.trees.may_be_chunked(key)
+        key.first().is_some_and(|first| self.trees.layout.chunked.contains(first))
     }
+}
+
+/// Changes as a memtable takes them.
+pub(super) fn changes(batch: Batch) -> impl Iterator<Item = (Slice, Change)> {
+    batch.0.into_iter().map(|(key, value)| (key.into(), value.map(Into::into)))
 }

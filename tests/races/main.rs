@@ -7,8 +7,6 @@
 
 #[path = "../../src/store/overlay/base.rs"]
 mod base;
-#[path = "../../src/store/overlay/handover.rs"]
-mod handover;
 mod history;
 #[path = "../../src/store/overlay/memtable.rs"]
 #[expect(dead_code, reason = "what only a store that is copied or looked at uses")]
@@ -27,7 +25,6 @@ use shuttle::{
 
 use self::{
     base::{Base, Slice},
-    handover::hand_over,
     history::{History, KEYS, Witness, key},
     memtable::Memtable,
     merge_iter::{MergeIter, get},
@@ -152,7 +149,7 @@ fn run(scheduler: impl Scheduler + 'static, hand_over: HandOver, turns: &'static
 }
 
 fn as_the_store_does(memtable: &Memtable, base: &Ordered) -> Result<(), ordered::Never> {
-    hand_over(memtable, base, || base.flush())
+    memtable.hand_over(base, || Ok(()))
 }
 
 #[test]
@@ -178,7 +175,7 @@ fn a_memtable_that_is_retired_too_early_is_noticed() {
         |memtable, base| {
             let frozen = memtable.frozen().unwrap_or_default();
             memtable.retire();
-            frozen.iter().try_for_each(|(key, change)| base.change(key, change.clone().value()))
+            frozen.iter().try_for_each(|(key, change)| base.change(key, change.clone()))
         },
         &[true],
     );

@@ -40,14 +40,6 @@ impl Base for Ordered {
         };
         Ok(())
     }
-
-    fn trim(&self, _: &[u8]) -> Result<(), Never> {
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<(), Never> {
-        Ok(())
-    }
 }
 
 pub(crate) struct Ahead {

@@ -1,4 +1,4 @@
-//! The scheduler's locks, under the names that `src/store/sync.rs` has.
+//! The scheduler's locks, under the names that `src/store/overlay/sync.rs` has.
 
 pub(super) use std::sync::PoisonError;
 

@@ -9,30 +9,34 @@
 //! of its `fsync`. So this program defines `fsync`, too, and remembers whose sync failed: no later
 //! one succeeds until the file was read from the disk again.
 //!
-//! Owns that, the proof that it is in force, and the syncs of the write-ahead log; no other code of
-//! the program but the allocator's settings is unsafe.
+//! Owns that, the proof that it is in force, the syncs of the store's other files, and that a file is
+//! read from the disk; no other code of the program but the allocator's settings is unsafe.
 
 #![expect(unsafe_code, reason = "C functions are defined and called: see above")]
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{
-    fs::File,
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
     io,
     mem::{MaybeUninit, transmute},
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::Path,
     sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use libc::{c_int, c_uint, off64_t};
+use rustix::fs::{Advice, fadvise};
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-/// Files that a sync failed of, by device and inode, and whether there are any.
-static FAILED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
-static ANY_FAILED: AtomicBool = AtomicBool::new(false);
+/// Files that a sync failed of, by device and inode.
+static FAILED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 type SyncFileRange = unsafe extern "C" fn(c_int, off64_t, off64_t, c_uint) -> c_int;
 type Fsync = unsafe extern "C" fn(c_int) -> c_int;
@@ -54,13 +58,15 @@ unsafe extern "C" fn sync_file_range(fd: c_int, _: off64_t, _: off64_t, _: c_uin
         // SAFETY: fdatasync takes no pointer and leaves memory alone.
         unsafe { libc::fdatasync(fd) }
     });
-    if result == 0 && has_failed(fd) {
+    if result != 0 {
+        return result;
+    }
+    if identity(fd).is_some_and(|file| failed().contains(&file)) {
+        // What that sync was for may be on no disk.
         return refuse(libc::EIO);
     }
-    if result == 0 {
-        SYNCS.fetch_add(1, Ordering::Relaxed);
-    }
-    result
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+    0
 }
 
 /// Stands in for the C library's function of this name, in this program only, and calls that.
@@ -75,22 +81,15 @@ unsafe extern "C" fn fsync(fd: c_int) -> c_int {
 /// Syncs a file, and remembers if that failed.
 fn sync_and_remember(fd: c_int, sync: impl FnOnce(c_int) -> c_int) -> c_int {
     #[cfg(test)]
-    let due = fault::due(fd);
+    let due = tests::due(fd);
     #[cfg(not(test))]
     let due = None;
     let _one = SYNCING.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = due.map_or_else(|| sync(fd), refuse);
-    if result == 0 {
+    if due.map_or_else(|| sync(fd), refuse) == 0 {
         return 0;
     }
     let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    if let Some(file) = identity(fd) {
-        let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
-        if !failed.contains(&file) {
-            failed.push(file);
-        }
-        ANY_FAILED.store(true, Ordering::Release);
-    }
+    failed().extend(identity(fd));
     refuse(number)
 }
 
@@ -120,27 +119,8 @@ fn identity(fd: c_int) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// A sync of this file failed: what it was for may be on no disk.
-fn has_failed(fd: c_int) -> bool {
-    ANY_FAILED.load(Ordering::Acquire)
-        && identity(fd).is_some_and(|file| {
-            FAILED.lock().unwrap_or_else(PoisonError::into_inner).contains(&file)
-        })
-}
-
-/// Whether a sync of the file at this path failed since it was last read from the disk.
-pub(in crate::store) fn is_suspect(path: &Path) -> bool {
-    ANY_FAILED.load(Ordering::Acquire)
-        && File::open(path).is_ok_and(|file| has_failed(file.as_raw_fd()))
-}
-
-/// What is read of this file from now on is what the disk has.
-pub(in crate::store) fn trust(file: &File) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
-    failed.retain(|of| *of != (metadata.dev(), metadata.ino()));
-    ANY_FAILED.store(!failed.is_empty(), Ordering::Release);
-    Ok(())
+fn failed() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
+    FAILED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refuse(number: c_int) -> c_int {
@@ -149,82 +129,41 @@ fn refuse(number: c_int) -> c_int {
     -1
 }
 
+/// Opens a file, or makes it. What is read of it is what the disk has, if a sync of it failed in this
+/// process or `distrusted` is true: then the system is to forget what it keeps of it in memory.
+///
+/// After a sync that failed, Linux may count pages as written that are on no disk. What is read then
+/// must be what a power loss would leave, or it could be trusted now and be gone later. A file is made
+/// here because it can have the inode of a removed one that a sync failed of.
+pub(in crate::store) fn open(path: &Path, distrusted: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    let identity = identity(file.as_raw_fd());
+    if distrusted || identity.is_some_and(|file| failed().contains(&file)) {
+        // Pages that are still dirty cannot be forgotten: the sync writes them.
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+        identity.inspect(|file| drop(failed().remove(file)));
+    }
+    Ok(file)
+}
+
 /// Syncs the data of a file of the store; with the faults that tests put in its way.
-pub(in crate::store) fn sync(file: &File) -> io::Result<()> {
+pub(in crate::store) fn sync_data(file: &File) -> io::Result<()> {
     #[cfg(test)]
-    if let Some(number) = fault::due(file.as_raw_fd()) {
+    if let Some(number) = tests::due(file.as_raw_fd()) {
         return Err(io::Error::from_raw_os_error(number));
     }
     file.sync_data()
 }
 
+/// Syncs a file, or the names in a directory.
+pub(in crate::store) fn sync_path(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// The number of syncs that sled asked for and got. A flush of something new must raise it.
 pub(in crate::store) fn syncs() -> u64 {
     SYNCS.load(Ordering::Relaxed)
-}
-
-/// Syncs that fail or hang, for tests of what the store does then.
-#[cfg(test)]
-pub(crate) mod fault {
-    use std::{
-        path::{Path, PathBuf},
-        sync::{Condvar, Mutex, PoisonError},
-    };
-
-    enum Fault {
-        /// Fails with this number.
-        Fails(i32),
-        /// Fails with ENOSPC as long as this file is there.
-        Full(PathBuf),
-        /// Does not return before it is mended.
-        Hangs,
-    }
-
-    static BROKEN: Mutex<Vec<(PathBuf, Fault)>> = Mutex::new(Vec::new());
-    static MENDED: Condvar = Condvar::new();
-
-    fn add(directory: &Path, fault: Fault) {
-        let mut broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.push((directory.to_owned(), fault));
-    }
-
-    /// From now on, syncs of files in this directory fail with EIO.
-    pub(crate) fn breaks(directory: &Path) {
-        add(directory, Fault::Fails(libc::EIO));
-    }
-
-    /// From now on, syncs of files in this directory fail for want of room, until `file` is gone.
-    pub(crate) fn fills(directory: &Path, file: &Path) {
-        add(directory, Fault::Full(file.to_owned()));
-    }
-
-    /// From now on, syncs of files in this directory do not return.
-    pub(crate) fn hangs(directory: &Path) {
-        add(directory, Fault::Hangs);
-    }
-
-    /// They work again.
-    pub(crate) fn mends(directory: &Path) {
-        BROKEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|(d, _)| d != directory);
-        MENDED.notify_all();
-    }
-
-    /// The error that this sync is to fail with.
-    pub(in crate::store) fn due(fd: libc::c_int) -> Option<i32> {
-        let mut broken = BROKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if broken.is_empty() {
-            return None;
-        }
-        let file = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-        loop {
-            let (_, fault) = broken.iter().find(|(directory, _)| file.starts_with(directory))?;
-            match fault {
-                Fault::Fails(number) => return Some(*number),
-                Fault::Full(ballast) => return ballast.exists().then_some(libc::ENOSPC),
-                Fault::Hangs => {
-                    broken = MENDED.wait(broken).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
 }

@@ -26,10 +26,4 @@ pub(crate) trait Base {
 
     /// Sets a value, or removes it.
     fn change(&self, key: &[u8], value: Option<Slice>) -> Result<(), Self::Error>;
-
-    /// Holds memory down after a few entries were read or changed, this one the last.
-    fn trim(&self, key: &[u8]) -> Result<(), Self::Error>;
-
-    /// Makes durable what was changed.
-    fn flush(&self) -> Result<(), Self::Error>;
 }

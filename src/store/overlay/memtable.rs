@@ -1,31 +1,38 @@
 //! What the write-ahead log has and sled does not have yet.
 //!
-//! Owns two memtables. The active one takes what is committed; from time to time it is frozen, and
-//! a checkpoint gives sled the frozen one as a whole. Most events are delivered and deleted before
-//! that, and sled never hears of them. Both overlay sled: what stands here counts.
+//! Owns two memtables, and the frozen one's way to the base. The active one takes what is committed;
+//! from time to time it is frozen, and a checkpoint gives sled the frozen one as a whole. Most events
+//! are delivered and deleted before that, and sled never hears of them. Both overlay sled: what
+//! stands here counts.
 
-use std::{collections::BTreeMap, mem};
+use std::{cmp::Ordering, collections::BTreeMap, mem};
 
 use super::{
-    base::{Bounds, Slice},
+    base::{Base, Bounds, Slice},
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// What became of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Overlay {
-    Set(Slice),
-    Removed,
-}
+/// What a key was changed to: its value, or `None` if it was removed.
+pub(crate) type Change = Option<Slice>;
 
 /// Changes by their keys.
-pub(crate) type Changes = BTreeMap<Slice, Overlay>;
+pub(crate) type Changes = BTreeMap<Slice, Change>;
 
 /// Which end of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Front,
     Back,
+}
+
+impl End {
+    /// `Less` if the first key is nearer to this end.
+    pub(crate) fn order(self, first: &Slice, second: &Slice) -> Ordering {
+        match self {
+            Self::Front => first.cmp(second),
+            Self::Back => second.cmp(first),
+        }
+    }
 }
 
 /// The memtables.
@@ -40,27 +47,14 @@ struct Tables {
     retired: u64,
 }
 
-impl Overlay {
-    /// The value that the key has now, if it has one.
-    pub(crate) fn value(self) -> Option<Slice> {
-        match self {
-            Self::Set(value) => Some(value),
-            Self::Removed => None,
-        }
-    }
-}
-
 impl Memtable {
     /// Takes these changes, in their order.
-    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (Slice, Option<Slice>)>) {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, value) in changes {
-            tables.active.insert(key, value.map_or(Overlay::Removed, Overlay::Set));
-        }
+    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (Slice, Change)>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).active.extend(changes);
     }
 
     /// The overlay's entry; `None` defers to sled.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Overlay> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Change> {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let frozen = || tables.frozen.as_ref().and_then(|frozen| frozen.get(key));
         tables.active.get(key).or_else(frozen).cloned()
@@ -71,21 +65,17 @@ impl Memtable {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = tables.frozen.as_deref().cloned().unwrap_or_default();
         all.extend(tables.active.clone());
-        all.into_iter().filter_map(|(key, change)| Some((key, change.value()?))).collect()
+        all.into_iter().filter_map(|(key, change)| Some((key, change?))).collect()
     }
 
     /// The number of memtables that sled has got by now, and the first change at this end of the
     /// bounds.
-    pub(crate) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(Slice, Overlay)>) {
+    pub(crate) fn edge(&self, bounds: &Bounds, end: End) -> (u64, Option<(Slice, Change)>) {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let active = edge(&tables.active, bounds, end);
         let frozen = tables.frozen.as_ref().and_then(|frozen| edge(frozen, bounds, end));
         let first = match (active, frozen) {
-            (Some(active), Some(frozen)) => {
-                let frozen_is_nearer =
-                    if end == End::Front { frozen.0 < active.0 } else { frozen.0 > active.0 };
-                Some(if frozen_is_nearer { frozen } else { active })
-            }
+            (Some(active), Some(frozen)) if end.order(frozen.0, active.0).is_lt() => Some(frozen),
             (active, frozen) => active.or(frozen),
         };
         (tables.retired, first.map(|(key, change)| (key.clone(), change.clone())))
@@ -104,9 +94,26 @@ impl Memtable {
         self.0.read().unwrap_or_else(PoisonError::into_inner).frozen.clone()
     }
 
+    /// Gives the base the frozen memtable, has `settle` make it durable there, and only then retires
+    /// it, so that whoever reads finds each change in one of the two.
+    pub(crate) fn hand_over<B: Base>(
+        &self,
+        base: &B,
+        settle: impl FnOnce() -> Result<(), B::Error>,
+    ) -> Result<(), B::Error> {
+        for (key, change) in &*self.frozen().unwrap_or_default() {
+            if !self.is_active(key) {
+                base.change(key, change.clone())?;
+            }
+        }
+        settle()?;
+        self.retire();
+        Ok(())
+    }
+
     /// Whether this key was changed again after the freeze. Then sled need not hear of the frozen
     /// change: the write-ahead log has the later one, and a later checkpoint brings it.
-    pub(crate) fn is_active(&self, key: &[u8]) -> bool {
+    fn is_active(&self, key: &[u8]) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).active.contains_key(key)
     }
 
@@ -121,11 +128,7 @@ impl Memtable {
     }
 }
 
-fn edge<'a>(
-    table: &'a Changes,
-    (low, high): &Bounds,
-    end: End,
-) -> Option<(&'a Slice, &'a Overlay)> {
+fn edge<'a>(table: &'a Changes, (low, high): &Bounds, end: End) -> Option<(&'a Slice, &'a Change)> {
     let bounds = (low.as_ref().map(|key| &**key), high.as_ref().map(|key| &**key));
     let mut within = table.range::<[u8], _>(bounds);
     if end == End::Front { within.next() } else { within.next_back() }

@@ -4,7 +4,6 @@
 //! is below is a `base::Base`, so that a test can put the locks and the base of a scheduler in.
 
 pub(crate) mod base;
-pub(crate) mod handover;
 pub(crate) mod memtable;
 pub(crate) mod merge_iter;
 pub(crate) mod sync;

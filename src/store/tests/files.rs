@@ -1,4 +1,4 @@
-//! Making, opening, swapping and distrusting the store's files.
+//! Making, opening and swapping the store's files, and what is trusted of them.
 
 use std::os::unix::fs::{MetadataExt, chown};
 
@@ -68,14 +68,17 @@ fn a_store_that_was_being_made_when_the_power_failed_is_made_anew() {
         drop(directory::open_when_free(&files.database(), LAYOUT, &bench.disk).unwrap());
         read(files.database().join("db"))
     });
-    let states: [[Option<Vec<u8>>; 3]; 13] = [
+    let zeros = |bytes: &[u8]| vec![0; bytes.len()];
+    let states: [[Option<Vec<u8>>; 3]; 15] = [
         [None, None, None],
         [Some(vec![]), None, None],
         [Some(conf.clone()), None, None],
         [Some(conf.clone()), Some(vec![]), None],
+        [Some(zeros(&conf)), None, None],
+        [Some(zeros(&conf)), Some(no_note.clone()), None],
         [None, Some(no_note.clone()), None],
         [Some(vec![]), Some(no_note.clone()), None],
-        [Some(conf.clone()), Some(vec![0; no_note.len()]), None],
+        [Some(conf.clone()), Some(zeros(&no_note)), None],
         [Some(conf.clone()), Some(half(&no_note)), None],
         [Some(conf.clone()), Some(no_id), None],
         [Some(conf.clone()), Some(no_note.clone()), None],
@@ -138,6 +141,21 @@ fn a_copy_is_put_where_there_is_no_store() {
 }
 
 #[test]
+fn what_was_the_store_is_kept_for_sure_where_the_new_one_was_made() {
+    let bench = Bench::new();
+    let repair = bench.folder.path().join("repair");
+    let made = Files(repair.join("store"));
+    Store::create(&made, LAYOUT, &bench.disk, None).unwrap().close().unwrap();
+    bench.open().close().unwrap();
+    // The name of the damaged store is in this directory then.
+    fault::breaks(&repair);
+    let swapped = bench.directory.swap(&made);
+    fault::mends(&repair);
+    assert!(swapped.unwrap_err().to_string().contains("repair"));
+    bench.directory.swap(&made).unwrap();
+}
+
+#[test]
 fn what_root_made_belongs_to_the_owner_of_the_directory() {
     let bench = Bench::new();
     bench.open().close().unwrap();
@@ -168,12 +186,38 @@ fn a_cache_that_is_not_trusted_is_forgotten_by_the_next_open() {
 }
 
 #[test]
-fn what_sled_synced_by_itself_is_proof_enough() {
+fn what_a_distrustful_opening_reads_of_the_database_was_synced_and_forgotten_first() {
     let bench = Bench::new();
-    let store = bench.open();
-    let before = durable_flush::syncs();
-    store.view.trees.set_checkpoint(Position { segment: 1, commits: 7 }).unwrap();
-    // As its own thread does now and then.
-    store.view.trees.flush().unwrap();
-    checkpoint::flush(&store.view, before).unwrap();
+    bench.open().close().unwrap();
+    bench.files().distrust_cache();
+    // sled, which comes next, would not name the file.
+    fault::breaks(bench.folder.path());
+    let why = bench.why_not().to_string();
+    fault::mends(bench.folder.path());
+    let file = bench.files().database().join("db");
+    assert!(why.contains(&format!("{}: Input/output error", file.display())), "{why}");
+}
+
+/// A file system gives a new file the inode of a removed one.
+#[test]
+fn a_new_database_is_not_taken_for_a_removed_one_that_a_sync_failed_of() {
+    for _ in 0..8 {
+        let bench = Bench::new();
+        fault::breaks(bench.folder.path());
+        bench.why_not();
+        fault::mends(bench.folder.path());
+        drop(bench);
+        Bench::new().open().close().unwrap();
+    }
+}
+
+#[test]
+fn what_sled_synced_by_itself_is_proof_enough() {
+    let store = Bench::new().open();
+    let trees = &store.view.trees;
+    let written_and_synced = || {
+        trees.set_checkpoint(Position { segment: 1, commits: 7 }).unwrap();
+        Ok(())
+    };
+    trees.durably(written_and_synced).unwrap();
 }

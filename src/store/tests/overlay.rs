@@ -9,15 +9,14 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::store::overlay::handover::hand_over;
 
 impl View {
     fn take(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        self.memtable.apply(slices(Batch(changes)));
+        self.memtable.apply(view::changes(Batch(changes)));
     }
 
     fn hand_over(&self) {
-        hand_over(&self.memtable, &self.trees, || Ok(())).unwrap();
+        self.memtable.hand_over(&self.trees, || Ok(())).unwrap();
     }
 }
 
@@ -179,7 +178,8 @@ fn a_range_that_goes_nowhere_is_empty_and_a_prefix_has_an_end() {
 
 #[test]
 fn entries_of_all_trees_are_written_at_once() {
-    let view = view();
+    let store = Bench::new().open();
+    let view = store.view();
     let keys = [b"e|1", b"i|1", b"s|1", b"p|1"];
     let mut batch = Batch::new();
     batch.put(*b"e|2", vec![]);

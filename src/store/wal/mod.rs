@@ -10,20 +10,15 @@ pub(super) mod fuzzing;
 mod recovery;
 pub(super) mod segment;
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
-pub(super) use self::recovery::{Owner, Recovered, forget_cached};
+pub(super) use self::recovery::Recovered;
 use self::segment::{FIRST_PAGE, Header, SEGMENT, SIZE, SIZE_U64, encode, first_page, size};
 use super::{
     batch::Batch,
     disk::{Class, Disk, durable_flush},
     error::Error,
-    trees::Position,
+    trees::{Position, StoreId},
 };
 
 /// The file, and where in it the next commit goes.
@@ -40,27 +35,39 @@ pub(super) struct Wal {
     written: u64,
 }
 
+/// A moment in the write-ahead log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    /// Bytes of commits since it was opened.
+    pub(super) written: u64,
+    /// Where the next commit goes.
+    pub(super) position: Position,
+}
+
 impl Wal {
-    /// Opens it, or makes it; with the commits that sled may not have.
+    /// Opens the log of this store, or makes it; with the commits that sled, which has those up to
+    /// the checkpoint, may not have.
     pub(super) fn open(
         path: &Path,
-        owner: Owner,
+        store: StoreId,
+        checkpoint: Position,
         disk: &Disk,
     ) -> Result<(Self, Vec<Batch>), Error> {
         // A small file: what is trusted in it is always what the disk has.
-        disk.file(Class::Open, path, || forget_cached(path))?;
-        let recovered = disk.call(Class::Open, || Recovered::read(path, owner)?.whole())?;
-        let file = disk.file(Class::Open, path, || make(path))?;
-        let header =
-            Header { segment: recovered.end.segment, store: owner.store, commits_before: 0 };
+        let file = disk.file(Class::Open, path, || durable_flush::open(path, true))?;
+        let recovered = disk.call(Class::Open, || Recovered::read(path, store, checkpoint))?;
+        if !recovered.faults.is_empty() {
+            return Err(Error::Damaged(recovered.faults.join("; ")));
+        }
+        disk.file(Class::Open, path, || fill(&file, path))?;
         let mut wal = Self {
             file,
             disk: disk.clone(),
-            header,
+            header: Header { segment: recovered.end.segment, store, commits_before: 0 },
             commits: recovered.end.commits,
             at: recovered.at,
             // What is in the memtable again is to be given to sled like any other commit.
-            written: recovered.commits.iter().map(bytes).sum(),
+            written: u64::try_from(recovered.commits.iter().map(size).sum::<usize>()).unwrap_or(0),
         };
         if wal.header.segment == 0 {
             wal.begin_next()?;
@@ -68,14 +75,10 @@ impl Wal {
         Ok((wal, recovered.commits))
     }
 
-    /// Where the next commit goes.
-    pub(super) fn position(&self) -> Position {
-        Position { segment: self.header.segment, commits: self.commits }
-    }
-
-    /// Bytes of commits since it was opened.
-    pub(super) fn written(&self) -> u64 {
-        self.written
+    /// What was written by now.
+    pub(super) fn now(&self) -> Point {
+        let position = Position { segment: self.header.segment, commits: self.commits };
+        Point { written: self.written, position }
     }
 
     /// Whether a batch can be a commit at all; a larger one goes to sled at once.
@@ -91,7 +94,7 @@ impl Wal {
     /// Writes a commit and syncs it. After an error it is not known what is on disk.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<(), Error> {
         let bytes = encode(&self.header, self.commits, batch);
-        self.write(&bytes, self.at)?;
+        self.write(&self.header, self.at, &bytes)?;
         self.commits += 1;
         self.at += bytes.len();
         self.written += u64::try_from(bytes.len()).unwrap_or(0);
@@ -100,45 +103,32 @@ impl Wal {
 
     /// Begins the other segment. What that holds must not be needed any more.
     pub(super) fn begin_next(&mut self) -> Result<(), Error> {
-        let before = self.header;
-        self.header.segment += 1;
-        self.header.commits_before = self.commits;
-        if let Err(error) = self.write(&first_page(self.header), 0) {
-            self.header = before;
-            return Err(error);
-        }
-        (self.commits, self.at) = (0, FIRST_PAGE);
+        let Header { segment, store, .. } = self.header;
+        let next = Header { segment: segment + 1, store, commits_before: self.commits };
+        self.write(&next, 0, &first_page(next))?;
+        (self.header, self.commits, self.at) = (next, 0, FIRST_PAGE);
         Ok(())
     }
 
-    fn write(&self, bytes: &[u8], at: usize) -> Result<(), Error> {
-        let half = if self.header.segment % 2 == 1 { SEGMENT } else { 0 };
+    /// Writes into a segment, and syncs.
+    fn write(&self, of: &Header, at: usize, bytes: &[u8]) -> Result<(), Error> {
+        let half = if of.segment % 2 == 1 { SEGMENT } else { 0 };
         let offset = u64::try_from(half + at).unwrap_or(u64::MAX);
         self.disk.call(Class::Write, || {
             self.file.write_all_at(bytes, offset)?;
-            durable_flush::sync(&self.file)
+            durable_flush::sync_data(&self.file)
         })
     }
 }
 
-/// Bytes of a commit.
-fn bytes(batch: &Batch) -> u64 {
-    u64::try_from(size(batch)).unwrap_or(u64::MAX)
-}
-
-/// Filled with zeros, not only reserved: then a sync has nothing but data to write.
-fn make(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(path)?;
+/// Fills a new log with zeros, not only reserves room: then a sync has nothing but data to write.
+fn fill(file: &File, path: &Path) -> io::Result<()> {
     if file.metadata()?.len() < SIZE_U64 {
         file.write_all_at(&vec![0; SIZE], 0)?;
         file.sync_all()?;
-        if let Some(directory) = path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
+        path.parent().map_or(Ok(()), durable_flush::sync_path)?;
     }
-    Ok(file)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use super::{
     segment::{FIRST_PAGE, SEGMENT},
     *,
 };
-use crate::store::trees::StoreId;
 
 const STORE: StoreId = [7; 16];
 
@@ -24,8 +23,8 @@ impl Bench {
 
     /// With a checkpoint at this segment and this number of commits in it.
     fn open(&self, (segment, commits): (u64, u32)) -> Result<(Wal, Vec<u32>), Error> {
-        let owner = Owner { store: STORE, checkpoint: Position { segment, commits } };
-        let (wal, commits) = Wal::open(&self.path(), owner, &Disk::default())?;
+        let checkpoint = Position { segment, commits };
+        let (wal, commits) = Wal::open(&self.path(), STORE, checkpoint, &Disk::default())?;
         Ok((wal, commits.iter().map(number).collect()))
     }
 
@@ -83,7 +82,8 @@ fn commits_from_the_checkpoint_on_are_replayed_in_order() {
     assert_eq!(bench.replayed((2, 0)), [9, 10, 11]);
     assert_eq!(bench.replayed((2, 3)), [0; 0]);
     let (wal, _) = bench.open((2, 3)).unwrap();
-    assert_eq!((wal.position(), wal.written()), (Position { segment: 2, commits: 3 }, 0));
+    let now = wal.now();
+    assert_eq!((now.position, now.written), (Position { segment: 2, commits: 3 }, 0));
 }
 
 #[test]
@@ -213,8 +213,9 @@ fn one_that_does_not_reach_the_checkpoint_or_is_far_behind_it_is_refused() {
 #[test]
 fn one_of_another_store_is_refused() {
     let bench = two_segments();
-    let owner = Owner { store: [8; 16], checkpoint: Position { segment: 2, commits: 0 } };
-    let told = Wal::open(&bench.path(), owner, &Disk::default()).unwrap_err().to_string();
+    let checkpoint = Position { segment: 2, commits: 0 };
+    let opened = Wal::open(&bench.path(), [8; 16], checkpoint, &Disk::default());
+    let told = opened.unwrap_err().to_string();
     assert!(told.contains("another store's"), "{told}");
 }
 
@@ -234,19 +235,18 @@ fn one_that_is_being_made_is_made_anew() {
 fn a_segment_that_could_not_be_begun_leaves_the_one_before_it_to_go_on() {
     let bench = Bench::new();
     let disk = Disk::default();
-    let owner = Owner { store: STORE, checkpoint: Position::default() };
-    let (mut wal, _) = Wal::open(&bench.path(), owner, &disk).unwrap();
+    let (mut wal, _) = Wal::open(&bench.path(), STORE, Position::default(), &disk).unwrap();
     fill(&mut wal, 0..9);
     disk.put_in_the_way(Class::Write, crate::store::disk::fault::Fault::Fails(libc::EIO), 1);
     assert!(wal.begin_next().is_err());
-    assert_eq!(wal.position(), Position { segment: 1, commits: 9 });
+    assert_eq!(wal.now().position, Position { segment: 1, commits: 9 });
     assert_eq!(bench.replayed((1, 0)), (0..9).collect::<Vec<_>>());
     // Its page is on the disk, though nobody heard so.
     let (mut wal, _) = bench.open((1, 0)).unwrap();
     wal.begin_next().unwrap();
     drop(wal);
     let (mut wal, replayed) = bench.open((1, 0)).unwrap();
-    assert_eq!((replayed, wal.position().segment), ((0..9).collect(), 2));
+    assert_eq!((replayed, wal.now().position.segment), ((0..9).collect(), 2));
     fill(&mut wal, 9..10);
     assert_eq!(bench.replayed((1, 0)), (0..10).collect::<Vec<_>>());
 }

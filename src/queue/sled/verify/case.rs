@@ -130,7 +130,6 @@ fn short(why: &Error) -> String {
         | Error::Io(_)
         | Error::Version(_)
         | Error::Stuck(_)
-        | Error::NotDurable
         | Error::Panicked(_)) => other.to_string(),
     }
 }
@@ -138,7 +137,7 @@ fn short(why: &Error) -> String {
 /// Opens the copy and reads it, on a thread of its own: sled can panic or hang on damaged files.
 fn look(copy: &Copy, limit: Duration) -> Result<(View, Survey, Collected), Error> {
     let (tell, hear) = mpsc::sync_channel(1);
-    let copy = copy.opener();
+    let copy = copy.clone();
     thread::Builder::new().name("store-verify".into()).spawn(move || {
         let read = || -> Result<(View, Survey, Collected), Error> {
             let (view, words) = copy.open(keys::LAYOUT)?;
