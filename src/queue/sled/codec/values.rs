@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CURSOR, KEY, META, RAW, Value,
-    record::{Fields, MAX_WORDS, fields, stored_event},
+    record::{MAX_WORDS, fields, stored_event},
 };
 use crate::{
     clock::Timestamp,
@@ -59,15 +59,7 @@ impl Tried {
 
     /// Reads it.
     pub(crate) fn decode(kind: Kind, value: &[u8]) -> Result<Self, Malformed> {
-        let (at, attempts, since, words, number, received, fields): (
-            _,
-            _,
-            _,
-            Words,
-            _,
-            _,
-            Fields<'_>,
-        ) = codec::decode(kind, value)?;
+        let (at, attempts, since, words, number, received, fields) = codec::decode(kind, value)?;
         let stored = stored_event(fields, Seq(number), received)?;
         Ok(Self { at, attempts, since, failure: failure(words), stored })
     }
