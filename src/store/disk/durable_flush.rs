@@ -139,12 +139,11 @@ pub(in crate::store) fn open(path: &Path, distrusted: bool) -> io::Result<File> 
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path)?;
-    let identity = identity(file.as_raw_fd());
-    if distrusted || identity.is_some_and(|file| failed().contains(&file)) {
+    let failed_before = identity(file.as_raw_fd()).is_some_and(|file| failed().remove(&file));
+    if distrusted || failed_before {
         // Pages that are still dirty cannot be forgotten: the sync writes them.
         file.sync_all()?;
         fadvise(&file, 0, None, Advice::DontNeed)?;
-        identity.inspect(|file| drop(failed().remove(file)));
     }
     Ok(file)
 }
