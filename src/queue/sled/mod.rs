@@ -35,8 +35,8 @@ use self::{
     read::{census, listing, take},
     shared::Shared,
     write::{
-        command::{Command, Operation},
-        writer::{self, Life},
+        command::{Answer, Command},
+        writer,
     },
 };
 use super::{
@@ -62,7 +62,8 @@ pub struct SledQueue {
     shared: Arc<Shared>,
     mailbox: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
-    life: watch::Receiver<Life>,
+    /// Why the store's thread ended, if it ended by itself.
+    death: watch::Receiver<Option<String>>,
 }
 
 impl SledQueue {
@@ -79,19 +80,17 @@ impl SledQueue {
     fn start(shared: Shared) -> Result<Self, OpenError> {
         let shared = Arc::new(shared);
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
-        let life = writer::start(Arc::clone(&shared), receiver)?;
+        let death = writer::start(Arc::clone(&shared), receiver)?;
         let permits = usize::try_from(MAILBOX_KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)), life })
+        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)), death })
     }
 
     /// Waits until the store's thread has ended. `Err` says why, if nobody had closed the queue: it
     /// takes nothing any more, and the process is to end.
     pub async fn ended(&self) -> Result<(), QueueError> {
-        let mut life = self.life.clone();
-        let ended = life.wait_for(|life| *life != Life::Runs).await;
-        match ended.as_deref() {
-            Ok(Life::Died(why)) => Err(QueueError::Unavailable(why.clone())),
-            Ok(Life::Closed | Life::Runs) | Err(_) => Ok(()),
+        match self.death.clone().wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(why)) => Err(QueueError::Unavailable(why.clone())),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
@@ -102,53 +101,39 @@ impl SledQueue {
         self.shared.within(async { room.await.map_err(|_| QueueError::Closed) }).await
     }
 
-    /// Errs while calls cannot be answered.
-    fn works(&self) -> Result<(), QueueError> {
-        let failing = {
-            let state = self.shared.state();
-            if state.closed {
-                return Err(QueueError::Closed);
-            }
-            state.failing.clone()
-        };
-        let why = failing.or_else(|| self.shared.disk.complaint());
-        why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
+    /// Has the writer do it, and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, QueueError> {
+        self.shared.works()?;
+        self.send(command).await
     }
 
-    async fn ask<T>(
-        &self,
-        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
-    ) -> Result<T, QueueError> {
-        self.works()?;
+    async fn send<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            self.mailbox.send(op(answer)).await.map_err(|_| QueueError::Closed)?;
-            // Without an answer the writer ended between its last look at the mailbox and now.
-            answered.await.unwrap_or(Err(QueueError::Closed))
+            self.mailbox.send(command(answer)).await.map_err(|_| self.shared.absent())?;
+            // Without an answer the writer ended between its last look at the mailbox and now, or
+            // it failed.
+            answered.await.unwrap_or_else(|_| Err(self.shared.absent()))
         };
         self.shared.within(asked).await
     }
 
     /// It is settled at once; the writer writes it down soon.
     fn done(&self, receipt: Receipt) -> Result<(), QueueError> {
-        let lease = receipt.lease;
+        let (handler, seq) = (receipt.lease.handler.clone(), receipt.stored.seq.0);
         let mut state = self.shared.state();
         if state.closed {
+            // The receipt gives the delivery back, which needs the state.
             drop(state);
             return Err(QueueError::Closed);
         }
-        let due = state.due_on_disk(&lease.handler, lease.seq, lease.due);
-        state.settled(&lease.handler, lease.seq, due);
-        if let Some(handler) = state.handlers.get_mut(&lease.handler) {
-            if let Some(due) = due {
-                handler.succeeded.insert(lease.seq, due);
-            }
-            if handler.unwritten == 1 || handler.unwritten == writer::MANY {
+        let retry = receipt.lease.end(&mut state);
+        if let Some(of) = state.handlers.get_mut(&handler) {
+            of.succeeded.extend(retry.map(|retry| (seq, retry.due)));
+            if of.unwritten == 1 || of.unwritten == writer::MANY {
                 self.shared.wake_writer.notify_one();
             }
         }
-        drop(state);
-        lease.end();
         Ok(())
     }
 }
@@ -161,7 +146,7 @@ impl Queue for SledQueue {
         arrivals: Vec<Arrival>,
         bookmark: Option<Bookmark>,
     ) -> Result<Vec<Appended>, QueueError> {
-        self.works()?;
+        self.shared.works()?;
         if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
             return Err(QueueError::Full("a bookmark's place is too long"));
         }
@@ -175,7 +160,7 @@ impl Queue for SledQueue {
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        self.works()?;
+        self.shared.works()?;
         let room = self.room(push.body.len()).await?;
         self.ask(|answer| Command::BuryRaw { push, failure, answer, room }).await
     }
@@ -185,11 +170,13 @@ impl Queue for SledQueue {
     }
 
     async fn settle(&self, receipt: Receipt, verdict: Verdict) -> Result<(), QueueError> {
-        if verdict == Verdict::Done {
-            return self.done(receipt);
-        }
+        let (delay, failure) = match verdict {
+            Verdict::Done => return self.done(receipt),
+            Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
+            Verdict::Bury(failure) => (None, failure),
+        };
         let receipt = Box::new(receipt);
-        self.ask(|answer| Command::Settle { receipt, verdict, answer }).await
+        self.ask(|answer| Command::Settle { receipt, delay, failure, answer }).await
     }
 
     async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {
@@ -214,22 +201,22 @@ impl Queue for SledQueue {
 
     async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Operate(Operation::Revive { id, answer })).await
+        self.ask(|answer| Command::Revive { id, answer }).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Operate(Operation::Discard { id, answer })).await
+        self.ask(|answer| Command::Discard { id, answer }).await
     }
 
     async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
         let handler = handler.clone();
-        self.ask(|answer| Command::Operate(Operation::Replay { handler, from, answer })).await
+        self.ask(|answer| Command::Replay { handler, from, answer }).await
     }
 
     async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
         let handler = handler.clone();
-        self.ask(|answer| Command::Operate(Operation::Pause { handler, paused, answer })).await
+        self.ask(|answer| Command::Pause { handler, paused, answer }).await
     }
 
     async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
@@ -242,26 +229,20 @@ impl Queue for SledQueue {
     }
 
     fn health(&self) -> Health {
-        let state = self.shared.state();
-        if state.closed {
-            return Health::Failing("it is closed".into());
+        match self.shared.works() {
+            Err(QueueError::Unavailable(why)) => return Health::Failing(why),
+            Err(error) => return Health::Failing(error.to_string()),
+            Ok(()) => {}
         }
-        let failing = state.failing.clone().or_else(|| self.shared.disk.complaint());
-        match (failing, &state.damaged, state.full) {
-            (Some(why), ..) => Health::Failing(why),
-            (None, Some(why), _) => Health::Damaged(why.clone()),
-            (None, None, Some(limit)) => Health::Full(limit),
-            (None, None, None) => Health::Writable,
+        let state = self.shared.state();
+        match (&state.damaged, state.full) {
+            (Some(why), _) => Health::Damaged(why.clone()),
+            (None, Some(limit)) => Health::Full(limit),
+            (None, None) => Health::Writable,
         }
     }
 
     async fn close(&self) -> Result<(), QueueError> {
-        let (answer, answered) = oneshot::channel();
-        let closed = async {
-            let sent = self.mailbox.send(Command::Close { answer }).await;
-            sent.map_err(|_| QueueError::Closed)?;
-            answered.await.unwrap_or(Err(QueueError::Closed))
-        };
-        self.shared.within(closed).await
+        self.send(|answer| Command::Close { answer }).await
     }
 }

@@ -57,13 +57,14 @@ pub(crate) struct Runs {
     ids_from: u64,
 }
 
-/// What has the oldest ids in the window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Oldest {
-    /// A run; its ids are on disk, or here.
-    Run(RunHead, Option<Vec<Id>>),
-    /// A group that is in no run.
-    Group(Timestamp),
+/// What has the oldest ids in the window: a run, or a group that is in no run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Oldest<'a> {
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    pub(crate) received: Timestamp,
+    /// `None` if only the run on disk has them.
+    pub(crate) ids: Option<&'a [Id]>,
 }
 
 impl Runs {
@@ -88,7 +89,7 @@ impl Runs {
         self.packed.iter().copied()
     }
 
-    /// Ids of events below are out of the window, as a start finds.
+    /// Ids of events below are out of the window.
     pub(crate) fn begin_at(&mut self, ids_from: u64) {
         self.ids_from = self.ids_from.max(ids_from);
     }
@@ -99,8 +100,11 @@ impl Runs {
         let mut last = self.last.take().filter(|run| !self.has_left(&run.head));
         let mut changed = false;
         while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
-            && let Some((group, bytes)) = self.groups.pop_front()
+            && let Some((mut group, bytes)) = self.groups.pop_front()
         {
+            if self.has_left(&group) {
+                group.ids.clear();
+            }
             match &mut last {
                 Some(run)
                     if bounds.allow(run, &group, bytes)
@@ -131,27 +135,17 @@ impl Runs {
     }
 
     /// What has the oldest ids in the window.
-    pub(crate) fn oldest(&self) -> Option<Oldest> {
+    pub(crate) fn oldest(&self) -> Option<Oldest<'_>> {
         let index = self.packed.partition_point(|run| run.first < self.ids_from);
         if let Some(run) = self.packed.get(index) {
             let last = self.last.as_ref().filter(|last| last.head.first == run.first);
-            return Some(Oldest::Run(*run, last.map(|last| last.head.ids.clone())));
+            let ids = last.map(|last| last.head.ids.as_slice());
+            return Some(Oldest { first: run.first, end: run.end, received: run.received, ids });
         }
         let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
-        self.groups.get(index).map(|(group, _)| Oldest::Group(group.received))
-    }
-
-    /// The oldest ids leave the window; those of a group, if they stand in one.
-    pub(crate) fn pass_oldest(&mut self) -> Vec<Id> {
-        let index = self.packed.partition_point(|run| run.first < self.ids_from);
-        if let Some(run) = self.packed.get(index) {
-            self.ids_from = run.end;
-            return Vec::new();
-        }
-        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
-        let Some((group, _)) = self.groups.get_mut(index) else { return Vec::new() };
-        self.ids_from = group.end();
-        std::mem::take(&mut group.ids)
+        let (group, _) = self.groups.get(index)?;
+        let (first, received) = (group.first, group.received);
+        Some(Oldest { first, end: group.end(), received, ids: Some(&group.ids) })
     }
 
     /// Runs that neither the window nor the log needs any more leave; the first number of each.
@@ -248,17 +242,25 @@ mod tests {
         assert_eq!(ends(&large.pack(3, bounds(10))), [(1, 2), (2, 3)]);
     }
 
+    /// The oldest ids leave the window.
+    fn pass_oldest(runs: &mut Runs) -> Vec<Id> {
+        let oldest = runs.oldest().unwrap();
+        let (end, ids) = (oldest.end, oldest.ids.unwrap_or_default().to_vec());
+        runs.begin_at(end);
+        ids
+    }
+
     #[test]
     fn ids_in_the_window_are_not_packed_with_those_that_left_it() {
         let mut runs = of(&[(1, 1, 0); 4]);
         for _ in 0..2 {
-            assert_eq!(runs.pass_oldest().len(), 1);
+            assert_eq!(pass_oldest(&mut runs).len(), 1);
         }
         let packed = runs.pack(5, bounds(10));
         assert_eq!(ends(&packed), [(1, 3), (3, 5)]);
         assert_eq!((packed[0].head.ids.len(), packed[1].head.ids.len()), (0, 2));
         // Nor does a run that has left it grow.
-        runs.pass_oldest();
+        pass_oldest(&mut runs);
         runs.push(group(5, 1, 1, 0), 1);
         assert_eq!(ends(&runs.pack(6, bounds(10))), [(5, 6)]);
     }
@@ -268,14 +270,14 @@ mod tests {
         let mut runs = of(&[(10, 1, 0), (10, 1, 0), (3, 1, 5)]);
         runs.pack(21, bounds(10));
         assert!(runs.release(21).is_empty());
-        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, None)) if run.first == 1));
-        assert!(runs.pass_oldest().is_empty());
+        assert!(matches!(runs.oldest(), Some(Oldest { first: 1, end: 11, ids: None, .. })));
+        assert!(pass_oldest(&mut runs).is_empty());
         assert_eq!((runs.release(1), runs.ids_from()), (vec![], 11));
         assert_eq!(runs.release(11), [1]);
-        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, Some(_))) if run.first == 11));
-        runs.pass_oldest();
-        assert_eq!(runs.oldest(), Some(Oldest::Group(Timestamp::from_millis(5))));
-        assert_eq!(runs.pass_oldest(), [[21, 7]; 3]);
+        assert!(matches!(runs.oldest(), Some(Oldest { first: 11, ids: Some([_, ..]), .. })));
+        pass_oldest(&mut runs);
+        assert_eq!(runs.oldest().unwrap().received, Timestamp::from_millis(5));
+        assert_eq!(pass_oldest(&mut runs), [[21, 7]; 3]);
         assert_eq!((runs.oldest(), runs.ids_from()), (None, 24));
         // A run that left the window does not grow.
         assert_eq!(ends(&runs.pack(24, bounds(100))), [(21, 24)]);

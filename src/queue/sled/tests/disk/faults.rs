@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    queue::sled::shared::panics::Moment,
+    queue::sled::tests::panics::Moment,
     store::{Class, disk::fault::Fault, fault},
 };
 
