@@ -25,7 +25,7 @@ const SENDERS: u64 = 128;
 const TAKERS: usize = 64;
 /// How far the senders may be ahead of the depth.
 const SLACK: usize = 1024;
-/// Ten times what is live at the greater depth. The ballast is a 64th of it.
+/// Ten times what is live at the greater depth. A 64th of it is kept behind sled's file.
 const MAX_BYTES: u64 = 1 << 30;
 /// The run is told in so many parts, to show what is level.
 const PARTS: u64 = 10;

@@ -77,11 +77,6 @@ impl Checkpointer {
         self.told > before
     }
 
-    /// Whether the next commit begins to give sled something.
-    pub(super) fn is_due(&self, now: Point) -> bool {
-        self.active(now) >= MEMTABLE / 2 && self.frozen.is_some() && self.under_way.is_none()
-    }
-
     /// Waits until sled has made enough durable.
     pub(super) fn wait(&mut self, now: Point, enough: impl Fn(Point) -> bool) -> Result<(), Error> {
         while !enough(self.durable) {

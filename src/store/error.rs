@@ -66,6 +66,11 @@ impl Error {
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Io(error) if is_full(error))
     }
+
+    /// Whether the file system cannot do this at all.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::Unsupported)
+    }
 }
 
 impl From<io::Error> for Error {

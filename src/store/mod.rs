@@ -158,11 +158,6 @@ impl Store {
         self.checkpointer.wants_tidy(now)
     }
 
-    /// Whether the next commit lets sled's file grow, by up to [`room::GROWTH`].
-    pub(crate) fn grows_next(&self) -> bool {
-        self.checkpointer.is_due(self.now())
-    }
-
     /// Hears whether sled took what it was given.
     pub(crate) fn tend(&mut self) -> Result<(), Error> {
         self.checkpointer.hear()

@@ -1,12 +1,12 @@
-//! Room on the disk: what is free, and a ballast that is given up when the disk is full.
+//! Room on the disk: what is free, and what is kept for the store so that nobody else takes it.
 //!
-//! The ballast is a file that only takes up room. It is given up so that sled can write what is
-//! settled and delivery goes on, and made again once there is room for twice as much.
+//! sled's file grows into blocks behind its end that were allocated before. Opening sled needs room
+//! for a snapshot, a file of its own: a ballast makes way for that.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, Metadata, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,96 +14,99 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{Class, Disk};
 pub(crate) use crate::store::checkpoint::GROWTH;
+use crate::store::directory::Directory;
 
-/// The ballast's size where the store may become large enough for it: what sled's file can grow by.
-pub(crate) const BALLAST: u64 = GROWTH;
-/// Below this it would not help.
-const SMALLEST: u64 = GROWTH / 2;
+/// A snapshot takes about 15 bytes for each page of sled, so this is enough for some ten gigabytes.
+pub(crate) const BALLAST: u64 = 4 * 1024 * 1024;
 
-/// With fewer bytes than this kept free the disk could fill up before anyone is refused: the ballast
-/// and what sled's file can grow by.
-pub const MIN_FREE_DISK: u64 = BALLAST + GROWTH;
+/// With fewer bytes than this kept free the disk could fill up before anyone is refused: what is
+/// kept for the store, and what its file can grow by until that is taken anew.
+pub const MIN_FREE_DISK: u64 = 2 * GROWTH;
 
-/// The ballast file.
+/// What is kept for a store.
 #[derive(Debug)]
-pub(crate) struct Ballast {
-    path: PathBuf,
+pub(crate) struct Reserve {
+    /// sled's file.
+    database: PathBuf,
+    ballast: PathBuf,
+    /// Bytes to keep behind the end of sled's file.
+    growth: u64,
     disk: Disk,
-    /// 0 if the store is too small for one.
-    size: u64,
-    /// It was given up, and is not there again yet.
-    given_up: bool,
+    /// The file system cannot reserve room; the store does without.
+    unsupported: bool,
 }
 
-impl Ballast {
-    /// The ballast of a store that holds `max_bytes` of entries at most, as it was left.
-    pub(crate) fn of(directory: &Path, max_bytes: u64, disk: &Disk) -> Self {
-        let size = (max_bytes / 64).min(BALLAST);
-        let size = if size < SMALLEST { 0 } else { size };
-        Self { path: directory.join("ballast"), disk: disk.clone(), size, given_up: false }
-    }
-
-    /// Its size; 0 if there is none.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether it was given up, and is not there again yet.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.given_up
-    }
-
-    /// Makes room.
-    pub(crate) fn give_up(&mut self) {
-        let removed = self.disk.file(Class::Room, &self.path, || fs::remove_file(&self.path));
-        if self.size > 0 && removed.is_ok() {
-            self.given_up = true;
-            tracing::warn!(
-                bytes = self.size,
-                "the disk is full: gave up the ballast file, to go on delivering"
-            );
+impl Reserve {
+    /// Of the store in this directory, which holds up to `max_bytes`.
+    pub(crate) fn of(directory: &Directory, max_bytes: u64, disk: &Disk) -> Self {
+        Self {
+            database: directory.store().database().join("db"),
+            ballast: directory.path().join("ballast"),
+            growth: (max_bytes / 64).clamp(GROWTH / 2, GROWTH),
+            disk: disk.clone(),
+            unsupported: false,
         }
     }
 
-    /// Makes it, if there is none and the disk has room for it and more.
-    pub(crate) fn restore(&mut self, free: u64, min_free: u64) {
-        let path = self.path.clone();
-        let is_there =
-            || Ok::<_, io::Error>(fs::metadata(&path).is_ok_and(|f| f.len() == self.size));
-        if self.size == 0 || self.disk.call(Class::Room, is_there).unwrap_or(false) {
-            self.given_up = false;
-            return;
-        }
-        if free < min_free.saturating_add(2 * self.size) {
-            return;
-        }
-        match self.make() {
-            Ok(()) => self.given_up = false,
-            Err(error) => {
-                // A file system that cannot reserve room must do without.
-                let cannot = error.kind() == io::ErrorKind::Unsupported;
-                tracing::warn!(%error, "the ballast file cannot be made");
-                drop(self.disk.file(Class::Room, &path, || fs::remove_file(&path)));
-                if cannot {
-                    (self.size, self.given_up) = (0, false);
-                }
-            }
+    /// Makes way for opening the store.
+    pub(crate) fn give_way(&self) {
+        let removed = self.disk.file(Class::Room, &self.ballast, || fs::remove_file(&self.ballast));
+        if removed.is_ok() {
+            tracing::warn!("the disk is full: removed the ballast file, to open the store");
         }
     }
 
-    fn make(&self) -> io::Result<()> {
-        let made = self.disk.call(Class::Room, || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(&self.path)?;
-            file.set_len(0)?;
-            // Its own result, so that its error number is kept.
-            Ok::<_, io::Error>(fallocate(&file, FallocateFlags::empty(), 0, self.size))
+    /// Bytes of sled's file.
+    pub(crate) fn database_len(&self) -> u64 {
+        self.disk
+            .file(Class::Room, &self.database, || fs::metadata(&self.database))
+            .map_or(0, |file| file.len())
+    }
+
+    /// Bytes that are kept.
+    pub(crate) fn kept(&self) -> u64 {
+        let kept = self.disk.call(Class::Room, || {
+            let ballast = fs::metadata(&self.ballast).map_or(0, |file| file.len());
+            let behind = |file: Metadata| (file.blocks() * 512).saturating_sub(file.len());
+            Ok::<_, io::Error>(ballast + fs::metadata(&self.database).map_or(0, behind))
         });
-        match made {
-            Ok(made) => Ok(made?),
-            Err(error) => Err(io::Error::other(error.to_string())),
+        kept.unwrap_or(0)
+    }
+
+    /// Takes what is missing of it, as far as there is room.
+    pub(crate) fn keep(&mut self) {
+        if self.unsupported {
+            return;
         }
+        let ballast = self.disk.file(Class::Room, &self.ballast, || self.keep_ballast());
+        let growth = self.disk.file(Class::Room, &self.database, || self.keep_growth());
+        for error in [ballast.err(), growth.err()].into_iter().flatten() {
+            if error.is_full() {
+                // As much as there is; too little is told by what is kept.
+                continue;
+            }
+            self.unsupported |= error.is_unsupported();
+            tracing::warn!(%error, "cannot reserve room on the disk");
+        }
+    }
+
+    fn keep_ballast(&self) -> io::Result<()> {
+        if fs::metadata(&self.ballast).is_ok_and(|file| file.len() == BALLAST) {
+            return Ok(());
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&self.ballast);
+        fallocate(file?, FallocateFlags::empty(), 0, BALLAST).map_err(|error| {
+            drop(fs::remove_file(&self.ballast));
+            error.into()
+        })
+    }
+
+    /// Allocates blocks behind the end of sled's file, which stays where it is.
+    fn keep_growth(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.database)?;
+        let end = file.metadata()?.len();
+        Ok(fallocate(file, FallocateFlags::KEEP_SIZE, end, self.growth)?)
     }
 }
 

@@ -35,12 +35,20 @@ enum Hang {
     FreeSpace,
     MakingBallast,
     RemovingBallast,
+    /// Allocating what sled's file grows by.
+    Growth,
     /// A delivery reads what it is to deliver.
     Read,
 }
 
-const ALL: [Hang; 5] =
-    [Hang::HighWater, Hang::FreeSpace, Hang::MakingBallast, Hang::RemovingBallast, Hang::Read];
+const ALL: [Hang; 6] = [
+    Hang::HighWater,
+    Hang::FreeSpace,
+    Hang::MakingBallast,
+    Hang::RemovingBallast,
+    Hang::Growth,
+    Hang::Read,
+];
 
 impl Hang {
     fn faults(self) -> Vec<Fault<'static>> {
@@ -54,6 +62,7 @@ impl Hang {
                 let full = Fault { which: (0, 1), ..Fault::of(&[Call::Write], COMMITS, full) };
                 vec![full, hang(&[Call::Unlink], BALLAST)]
             }
+            Self::Growth => vec![hang(&[Call::Allocate], DATABASE)],
             Self::Read => vec![hang(&[Call::Read], DATABASE)],
         }
     }
@@ -62,7 +71,7 @@ impl Hang {
     async fn prepare(self, patient: &mut Patient) -> Verdict<()> {
         let ballast = ballast(patient);
         match self {
-            Self::HighWater | Self::FreeSpace => Ok(()),
+            Self::HighWater | Self::FreeSpace | Self::Growth => Ok(()),
             Self::MakingBallast | Self::RemovingBallast => {
                 let made = until(SOON, async || {
                     patient.pushes.push(0).await;

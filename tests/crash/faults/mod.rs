@@ -230,7 +230,7 @@ impl SmallDisk {
         mount.output().ok()?.status.success().then(|| Self(on.to_owned()))
     }
 
-    /// Fills it, but for so many bytes; others may be writing, too.
+    /// Fills it, but for `leave` bytes; others may be writing, too.
     fn fill(&self, leave: u64) {
         let mut filling = File::create(self.0.join("filling")).unwrap();
         let free = || rustix::fs::statvfs(&self.0).map(|disk| disk.f_bavail * disk.f_frsize);
@@ -266,12 +266,18 @@ async fn a_full_disk_is_503_while_deliveries_go_on_and_heals_when_there_is_room(
         };
         let mut sick = Sick::start(world, Command::new(BINARY)).await;
         sick.world.receiver.behave(Behaviour::Answer(500));
-        for _ in 0..10 {
+        for _ in 0..60 {
             sick.push_until(StatusCode::OK).await;
         }
         disk.fill(left);
         sick.push_until(StatusCode::SERVICE_UNAVAILABLE).await;
         assert_eq!(sick.push().await, StatusCode::SERVICE_UNAVAILABLE);
+        // Each failed attempt is written down, so the store's own files go on changing.
+        let tried = sick.world.receiver.received_after(0).len();
+        eventually("attempts on a full disk", || async {
+            (sick.world.receiver.received_after(tried).len() > 600).then_some(())
+        })
+        .await;
         sick.world.receiver.behave(Behaviour::Answer(200));
         sick.all_came().await;
         disk.free();

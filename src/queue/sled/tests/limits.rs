@@ -83,13 +83,13 @@ async fn dead_letters_go_when_they_are_too_old_and_not_before() {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_the_ballast_is_given_up_and_delivery_goes_on() {
+async fn on_a_full_disk_the_ballast_makes_way_for_opening_the_store_and_delivery_goes_on() {
     let mut bench = Bench::one();
     bench.options.max_bytes = 1 << 30;
     let ballast = bench.options.directory.join("ballast");
     let queue = bench.open().await;
     append(&queue, &["1", "2"]).await;
-    assert_eq!(fs::metadata(&ballast).unwrap().len(), 16 << 20);
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), 4 << 20);
     bench.options.min_free_disk = u64::MAX;
     let queue = bench.reopen(queue).await;
     assert!(ballast.exists());
@@ -147,12 +147,27 @@ async fn a_store_above_max_bytes_says_so_and_when_it_was_drained_by_itself() {
     healed(&queue).await;
 }
 
+/// Others cannot take it; who reads the file does not see it.
 #[tokio::test]
-async fn a_small_store_has_no_ballast() {
-    let bench = Bench::one();
-    let queue = bench.open().await;
-    append(&queue, &["1"]).await;
-    assert!(!bench.options.directory.join("ballast").exists());
+async fn what_the_file_grows_by_next_is_allocated_behind_its_end() {
+    use std::os::unix::fs::MetadataExt;
+    let mut bench = Bench::one();
+    let database = bench.options.directory.join("store/sled/db");
+    let behind = || {
+        let file = fs::metadata(&database).unwrap();
+        (file.blocks() * 512).saturating_sub(file.len()) >> 20
+    };
+    for (max_bytes, kept) in [(1 << 20, 16), (1 << 40, 32)] {
+        bench.options.max_bytes = max_bytes;
+        let queue = bench.open().await;
+        assert!((kept..kept + 2).contains(&behind()), "{} MiB of {kept}", behind());
+        queue.close().await.unwrap();
+    }
+    bench.options.min_free_disk = u64::MAX;
+    fs::remove_dir_all(bench.options.directory.join("store")).unwrap();
+    fs::remove_file(bench.options.directory.join("high-water")).unwrap();
+    bench.open().await;
+    assert_eq!(behind(), 0, "what the disk has too little of is left to others");
 }
 
 #[tokio::test]

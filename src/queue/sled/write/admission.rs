@@ -3,15 +3,15 @@
 //! Room inside the store's own file counts as room: sled uses it again, but gives back only the end
 //! of the file. So what is delivered makes room, whatever the file's size.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::{
     queue::sled::shared::Shared,
     store::{
-        Disk,
-        room::{self, Ballast, GROWTH},
+        Directory, Disk,
+        room::{self, BALLAST, GROWTH, Reserve},
     },
 };
 
@@ -27,19 +27,19 @@ pub(crate) struct Admission {
     over_max: bool,
     looked: Option<Instant>,
     low: bool,
-    ballast: Ballast,
+    reserve: Reserve,
 }
 
 impl Admission {
     /// Of the store in this directory.
-    pub(crate) fn of(directory: &Path, max_bytes: u64, disk: &Disk) -> Self {
-        let ballast = Ballast::of(directory, max_bytes, disk);
-        Self { over_max: false, looked: None, low: false, ballast }
+    pub(crate) fn of(directory: &Directory, max_bytes: u64, disk: &Disk) -> Self {
+        let reserve = Reserve::of(directory, max_bytes, disk);
+        Self { over_max: false, looked: None, low: false, reserve }
     }
 
     /// Why no events may come in, if none may.
-    pub(crate) fn look(&mut self, shared: &Shared, file: impl FnOnce() -> u64) {
-        let full = self.find(shared, file);
+    pub(crate) fn look(&mut self, shared: &Shared) {
+        let full = self.find(shared);
         shared.metrics.queue_full.set(i64::from(full.is_some()));
         let mut state = shared.state();
         if full != state.full {
@@ -52,7 +52,7 @@ impl Admission {
         }
     }
 
-    fn find(&mut self, shared: &Shared, file: impl FnOnce() -> u64) -> Option<&'static str> {
+    fn find(&mut self, shared: &Shared) -> Option<&'static str> {
         let options = &shared.options;
         let (live, ids) = {
             let state = shared.state();
@@ -68,39 +68,21 @@ impl Admission {
         let now = Instant::now();
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
             let free = room::free(&options.directory, &shared.disk);
-            self.ballast.restore(free, options.min_free_disk);
-            let free = free.saturating_add(spare(file(), live.saturating_add(ids * ID)));
-            (self.looked, self.low) = (Some(now), free < options.min_free_disk);
+            let spare = spare(self.reserve.database_len(), live.saturating_add(ids * ID));
+            let room = free.saturating_add(self.reserve.kept()).saturating_add(spare);
+            (self.looked, self.low) = (Some(now), room < options.min_free_disk);
+            if !self.low {
+                self.reserve.keep();
+            }
         }
-        if self.low {
-            Some("the disk has less than min_free_disk")
-        } else if self.ballast.is_given_up() {
-            Some("the disk was full, and has too little room yet")
-        } else {
-            None
-        }
-    }
-
-    /// sled's file may grow now: if there is no room for that, the ballast makes some, before sled
-    /// meets the end of the disk.
-    pub(crate) fn reserve(&mut self, shared: &Shared) {
-        let free = room::free(&shared.options.directory, &shared.disk);
-        if free < self.ballast.size().min(GROWTH) {
-            self.give_way();
-        }
-    }
-
-    /// The store failed for want of room, or is to be opened on a disk that has none.
-    pub(crate) fn give_way(&mut self) {
-        self.ballast.give_up();
-        self.looked = None;
+        self.low.then_some("the disk has less than min_free_disk")
     }
 
     /// Before the store is opened: opening it must not fail for want of room.
     pub(crate) fn before_opening(&mut self, shared: &Shared, failed_for_room: bool) {
         let free = room::free(&shared.options.directory, &shared.disk);
-        if failed_for_room || free < self.ballast.size() / 2 {
-            self.give_way();
+        if failed_for_room || free < BALLAST {
+            self.reserve.give_way();
         }
         self.looked = None;
     }

@@ -60,7 +60,7 @@ impl Engine {
         let options = &shared.options;
         let directory = Directory::claim(&options.directory)?;
         let high_water = HighWaterFile::open(directory.path(), &shared.disk)?;
-        let admission = Admission::of(&options.directory, options.max_bytes, &shared.disk);
+        let admission = Admission::of(&directory, options.max_bytes, &shared.disk);
         Ok(Self {
             dedup: Dedup::new(&[0; 32]),
             directory,
@@ -138,9 +138,6 @@ impl Engine {
             return Ok(());
         }
         let store = self.store.as_mut().ok_or_else(closed)?;
-        if store.grows_next() {
-            self.admission.reserve(&self.shared);
-        }
         self.high_water.unnoted = true;
         let began = Instant::now();
         if let Err(error) = store.commit(batch) {
@@ -179,8 +176,7 @@ impl Engine {
 
     /// Looks whether events may come in.
     pub(crate) fn look_for_room(&mut self) {
-        let store = self.store.as_ref();
-        self.admission.look(&self.shared, || store.map_or(0, Store::database_len));
+        self.admission.look(&self.shared);
     }
 
     /// Says outside of the store how far it is: at most once a second, or if it must.
