@@ -27,17 +27,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 #[doc(hidden)]
 pub use self::fuzzing::{fuzz_frame, fuzz_high_water, fuzz_value};
+use self::{
+    codec::values::decode_bookmark,
+    read::{census, listing, take},
+    read_error::entry,
+    shared::Shared,
+    write::{
+        command::{Command, Kind},
+        commit::{Answer, Commit},
+        engine::Engine,
+        writer,
+    },
+};
 pub use self::{
     options::{DeadLetterBounds, Options},
     read::take::Receipt,
-};
-use self::{
-    read::{census, listing, take},
-    shared::Shared,
-    write::{
-        command::{Answer, Command},
-        writer,
-    },
 };
 use super::{
     Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
@@ -101,10 +105,14 @@ impl SledQueue {
         self.shared.within(async { room.await.map_err(|_| QueueError::Closed) }).await
     }
 
-    /// Has the writer do it, and waits for its answer.
-    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, QueueError> {
+    /// Has the writer decide on it, and waits until what it decided is durable.
+    async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        decide: impl FnOnce(&mut Commit, &Engine) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
         self.shared.works()?;
-        self.send(command).await
+        self.send(|answer| Command::call(kind, answer, decide)).await
     }
 
     async fn send<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, QueueError> {
@@ -152,17 +160,28 @@ impl Queue for SledQueue {
         }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Command::Append { arrivals, bookmark, answer, room }).await
+        let append = move |commit: &mut Commit, engine: &Engine| {
+            let appended = commit.append(&engine.dedup, arrivals, bookmark);
+            drop(room);
+            appended
+        };
+        self.call(Kind::NeedsRoom, append).await
     }
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
-        listing::bookmark(&self.shared, name).await
+        let key = keys::bookmark(name);
+        self.shared.read(move |view| entry(view, &key, decode_bookmark)).await
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
         self.shared.works()?;
         let room = self.room(push.body.len()).await?;
-        self.ask(|answer| Command::BuryRaw { push, failure, answer, room }).await
+        let bury = move |commit: &mut Commit, _: &Engine| {
+            let buried = commit.bury_raw(push, failure);
+            drop(room);
+            buried
+        };
+        self.call(Kind::NeedsRoom, bury).await
     }
 
     async fn take(&self, handler: &HandlerName) -> Result<Delivery<Receipt>, QueueError> {
@@ -175,16 +194,21 @@ impl Queue for SledQueue {
             Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
             Verdict::Bury(failure) => (None, failure),
         };
-        let receipt = Box::new(receipt);
-        self.ask(|answer| Command::Settle { receipt, delay, failure, answer }).await
+        let settle = move |commit: &mut Commit, engine: &Engine| {
+            commit.settle(&engine.shared, receipt, delay, failure);
+            Ok(())
+        };
+        self.call(Kind::Settles, settle).await
     }
 
     async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {
-        listing::events(&self.shared, page).await
+        self.shared.read(move |view| listing::events(view, page)).await
     }
 
     async fn event(&self, seq: Seq) -> Result<StoredEvent, QueueError> {
-        listing::event(&self.shared, seq).await
+        let next = self.shared.state().next;
+        let event = self.shared.read(move |view| listing::event(view, seq, next)).await?;
+        event.ok_or(QueueError::NotFound)
     }
 
     async fn dead_letters(
@@ -192,36 +216,41 @@ impl Queue for SledQueue {
         handler: Option<&HandlerName>,
         page: Page,
     ) -> Result<Vec<DeadLetter>, QueueError> {
-        listing::dead_letters(&self.shared, handler, page).await
+        let ids = listing::dead_ids(&self.shared.state(), handler, page)?;
+        self.shared.read(move |view| listing::dead_letters(view, ids)).await
     }
 
     async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
-        listing::dead_letter(&self.shared, id).await
+        let id = id.clone();
+        let letter = self.shared.read(move |view| listing::dead_letter(view, id)).await?;
+        letter.ok_or(QueueError::NotFound)
     }
 
     async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Revive { id, answer }).await
+        self.call(Kind::Operates, move |commit, engine| commit.revive(engine, id)).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Discard { id, answer }).await
+        self.call(Kind::Operates, move |commit, engine| commit.discard(&engine.shared, id)).await
     }
 
     async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Replay { handler, from, answer }).await
+        let name = handler.clone();
+        self.call(Kind::Operates, move |commit, engine| commit.replay(engine, name, from)).await
     }
 
     async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Pause { handler, paused, answer }).await
+        let name = handler.clone();
+        let pause =
+            move |commit: &mut Commit, engine: &Engine| commit.pause(&engine.shared, name, paused);
+        self.call(Kind::Operates, pause).await
     }
 
     async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Forget { handler, answer }).await
+        self.shared.works()?;
+        self.send(|answer| Command::Forget(handler.clone(), answer)).await
     }
 
     async fn census(&self) -> Result<Census, QueueError> {
@@ -243,6 +272,6 @@ impl Queue for SledQueue {
     }
 
     async fn close(&self) -> Result<(), QueueError> {
-        self.send(|answer| Command::Close { answer }).await
+        self.send(Command::Close).await
     }
 }

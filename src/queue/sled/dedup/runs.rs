@@ -5,7 +5,7 @@
 //! however long that is. Ids get into runs when sled is about to be written anyway, and when their
 //! events are deleted. The last run is written anew until it is full.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use crate::{
     clock::Timestamp,
@@ -35,24 +35,23 @@ impl Bounds {
 
     /// Only groups that follow each other, so that a run speaks of no number in between, and not
     /// more than can be counted.
-    fn allow(self, run: &Run, group: &Head, bytes: u64) -> bool {
-        run.head.end() == group.first
-            && run.head.count.checked_add(group.count).is_some()
-            && run.head.ids.len() + group.ids.len() <= self.most
-            && run.bytes.saturating_add(bytes) <= MOST_BYTES
-            && group.received.since(run.head.received) <= self.span
+    fn allow(self, run: &Run, group: &Run) -> bool {
+        run.head.end() == group.head.first
+            && run.head.count.checked_add(group.head.count).is_some()
+            && run.head.ids.len() + group.head.ids.len() <= self.most
+            && run.bytes.saturating_add(group.bytes) <= MOST_BYTES
+            && group.head.received.since(run.head.received) <= self.span
     }
 }
 
 /// The runs, and the groups behind them.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
-    /// Oldest first, without a hole.
-    packed: VecDeque<RunHead>,
-    /// The last of them with its ids, while it may grow.
-    last: Option<Run>,
-    /// Groups whose ids are in no run, oldest first, and the bytes of their records.
-    groups: VecDeque<(Head, u64)>,
+    /// Runs, then groups that are in none, each as a run of its own; oldest first, without a hole.
+    /// Ids are here of the groups, and of the last run, which may grow.
+    spans: VecDeque<Run>,
+    /// The number of runs.
+    packed: usize,
     /// Ids of events below have left the window.
     ids_from: u64,
 }
@@ -75,18 +74,19 @@ impl Runs {
 
     /// A group was stored.
     pub(crate) fn push(&mut self, head: Head, bytes: u64) {
-        self.groups.push_back((head, bytes));
+        self.spans.push_back(Run { head, bytes });
     }
 
-    /// The next run, as a start finds them.
+    /// The next run, as a start finds them, before any group.
     pub(crate) fn push_run(&mut self, run: Run) {
-        self.packed.push_back(run.head());
-        self.last = Some(run);
+        self.drop_ids(self.packed.saturating_sub(1)..self.packed);
+        self.spans.push_back(run);
+        self.packed = self.spans.len();
     }
 
     /// The runs, oldest first.
     pub(crate) fn packed(&self) -> impl Iterator<Item = RunHead> {
-        self.packed.iter().copied()
+        self.spans.range(..self.packed).map(Run::head)
     }
 
     /// Ids of events below are out of the window.
@@ -96,70 +96,64 @@ impl Runs {
 
     /// Packs the groups that end here or before; the runs to write, as they are now.
     pub(crate) fn pack(&mut self, end: u64, bounds: Bounds) -> Vec<Run> {
-        let mut written = Vec::new();
-        let mut last = self.last.take().filter(|run| !self.has_left(&run.head));
-        let mut changed = false;
-        while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
-            && let Some((mut group, bytes)) = self.groups.pop_front()
+        let mut groups = self.spans.split_off(self.packed);
+        let mut first_written = self.packed;
+        while groups.front().is_some_and(|group| group.head.end() <= end)
+            && let Some(mut group) = groups.pop_front()
         {
-            if self.has_left(&group) {
-                group.ids.clear();
+            // A run has left the window as a whole, or not; it grows no more in a later packing then.
+            let has_left = |run: &Run| run.head.first < self.ids_from;
+            let left = has_left(&group);
+            if left {
+                group.head.ids.clear();
             }
-            match &mut last {
+            let last = self.spans.len().saturating_sub(1);
+            match self.spans.back_mut() {
                 Some(run)
-                    if bounds.allow(run, &group, bytes)
-                        && self.has_left(&run.head) == self.has_left(&group) =>
+                    if bounds.allow(run, &group)
+                        && has_left(run) == left
+                        && (!left || last >= first_written) =>
                 {
-                    run.head.count += group.count;
-                    run.head.received = run.head.received.max(group.received);
-                    run.head.ids.extend(group.ids);
-                    run.bytes += bytes;
-                    self.packed.pop_back();
+                    run.head.count += group.head.count;
+                    run.head.received = run.head.received.max(group.head.received);
+                    run.head.ids.append(&mut group.head.ids);
+                    run.bytes += group.bytes;
+                    first_written = first_written.min(last);
                 }
-                _ => {
-                    written.extend(last.take().filter(|_| changed));
-                    last = Some(Run { head: group, bytes });
-                }
+                _ => self.spans.push_back(group),
             }
-            changed = true;
-            self.packed.extend(last.as_ref().map(Run::head));
         }
-        written.extend(last.clone().filter(|_| changed));
-        self.last = last;
+        self.packed = self.spans.len();
+        let written: Vec<Run> = self.spans.range(first_written..).cloned().collect();
+        self.drop_ids(first_written.saturating_sub(1)..self.packed.saturating_sub(1));
+        self.spans.append(&mut groups);
         written
     }
 
-    /// Whether the ids of this head have left the window. A run has left it as a whole, or not.
-    fn has_left(&self, head: &Head) -> bool {
-        head.first < self.ids_from
+    /// Runs behind which there is another one do not grow: their ids are on disk.
+    fn drop_ids(&mut self, runs: Range<usize>) {
+        for index in runs {
+            if let Some(run) = self.spans.get_mut(index) {
+                run.head.ids = Vec::new();
+            }
+        }
     }
 
     /// What has the oldest ids in the window.
     pub(crate) fn oldest(&self) -> Option<Oldest<'_>> {
-        let index = self.packed.partition_point(|run| run.first < self.ids_from);
-        if let Some(run) = self.packed.get(index) {
-            let last = self.last.as_ref().filter(|last| last.head.first == run.first);
-            let ids = last.map(|last| last.head.ids.as_slice());
-            return Some(Oldest { first: run.first, end: run.end, received: run.received, ids });
-        }
-        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
-        let (group, _) = self.groups.get(index)?;
-        let (first, received) = (group.first, group.received);
-        Some(Oldest { first, end: group.end(), received, ids: Some(&group.ids) })
+        let index = self.spans.partition_point(|run| run.head.first < self.ids_from);
+        let Run { head, .. } = self.spans.get(index)?;
+        let ids = (index + 1 >= self.packed).then_some(head.ids.as_slice());
+        Some(Oldest { first: head.first, end: head.end(), received: head.received, ids })
     }
 
     /// Runs that neither the window nor the log needs any more leave; the first number of each.
     pub(crate) fn release(&mut self, oldest_event: u64) -> Vec<u64> {
-        let mut released = Vec::new();
         let end = self.ids_from.min(oldest_event);
-        while let Some(run) = self.packed.front().filter(|run| run.end <= end) {
-            released.push(run.first);
-            self.packed.pop_front();
-        }
-        if self.packed.is_empty() {
-            self.last = None;
-        }
-        released
+        let kept = self.spans.range(..self.packed).position(|run| run.head.end() > end);
+        let count = kept.unwrap_or(self.packed);
+        self.packed -= count;
+        self.spans.drain(..count).map(|run| run.head.first).collect()
     }
 }
 
@@ -201,9 +195,9 @@ mod tests {
             steps in vec(1u64..60, 1..20),
         ) {
             let (mut runs, bounds) = (of(&groups), bounds(40));
-            let all: Vec<Id> = runs.groups.iter().flat_map(|(head, _)| head.ids.clone()).collect();
+            let all: Vec<Id> = runs.spans.iter().flat_map(|run| run.head.ids.clone()).collect();
             let bytes: u64 = groups.iter().map(|(_, bytes, _)| bytes).sum();
-            let end = runs.groups.back().unwrap().0.end();
+            let end = runs.spans.back().unwrap().head.end();
             let mut disk = std::collections::BTreeMap::new();
             let mut at = 1;
             for step in steps.into_iter().chain([end]) {
@@ -213,7 +207,7 @@ mod tests {
                 }
             }
             let there: Vec<RunHead> = disk.values().map(Run::head).collect();
-            prop_assert_eq!(&there, &runs.packed.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(there, runs.packed().collect::<Vec<_>>());
             let ids: Vec<Id> = disk.values().flat_map(|run| run.head.ids.clone()).collect();
             prop_assert_eq!(ids, all);
             prop_assert_eq!(disk.values().map(|run| run.bytes).sum::<u64>(), bytes);

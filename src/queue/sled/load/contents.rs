@@ -16,8 +16,7 @@ use crate::{
 pub(crate) struct Contents {
     pub(crate) bounds: LogBounds,
     pub(crate) next_raw: u64,
-    /// Bytes that the log takes.
-    pub(crate) log_bytes: u64,
+    pub(crate) live_bytes: u64,
     pub(crate) cursors: BTreeMap<HandlerName, Cursor>,
     /// Handler and number of each.
     pub(crate) retries: Vec<(HandlerName, u64, Waiting)>,

@@ -55,6 +55,7 @@ pub(super) fn retries(walk: &mut Walk<'_>, survey: &mut Survey) -> Result<(), Er
         }
         let due = Timestamp::from_millis(due);
         let bytes = size(key, value);
+        survey.contents.live_bytes += bytes;
         survey.contents.retries.push((handler, seq, Waiting { due, decided, bytes }));
         Ok(())
     })
@@ -85,6 +86,7 @@ pub(super) fn undecodable(walk: &mut Walk<'_>, survey: &mut Survey) -> Result<()
 }
 
 fn bury(survey: &mut Survey, id: DeadLetterId, at: Timestamp, bytes: u64) {
+    survey.contents.live_bytes += bytes;
     survey.contents.dead.push((id, at, bytes));
 }
 

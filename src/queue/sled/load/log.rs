@@ -118,7 +118,7 @@ fn skip(walk: &mut Walk<'_>, survey: &mut Survey, reading: &mut Reading) -> Resu
         hole(walk, survey, reading.end, first_run)?;
     }
     let (whole, to) = (std::mem::take(&mut reading.runs), survey.packed_to);
-    survey.contents.log_bytes +=
+    survey.contents.live_bytes +=
         whole.iter().filter(|run| run.first >= first_run).map(|run| run.bytes).sum::<u64>();
     let last = walk.view.range(keys::event(0)..keys::event(to)).next_back().transpose()?;
     let last = last.map(|(key, value)| Head::of(&key, &value).map_err(|error| (key, error)));
@@ -204,7 +204,7 @@ fn record(
         hole(walk, survey, reading.end, head.first)?;
     }
     reading.end = head.end();
-    survey.contents.log_bytes += bytes;
+    survey.contents.live_bytes += bytes;
     if head.first >= survey.packed_to {
         let ids_from = survey.contents.bounds.ids_from;
         survey.dedup.known.extend(if head.first >= ids_from { &head.ids } else { &[] });

@@ -40,15 +40,13 @@ pub(crate) struct HandlerState {
     /// Retries that succeeded, not yet deleted on disk: number, due time.
     pub(crate) succeeded: BTreeMap<u64, u64>,
     /// The groups that it reads from, once the recent cache has gone on without it.
-    reading: VecDeque<VecDeque<Group>>,
+    pub(super) reading: VecDeque<VecDeque<Group>>,
     /// Held by the one that reads the next groups.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// Wakes those who wait for a delivery.
     pub(crate) wake: Arc<Notify>,
-    /// No event from here on was given out, but those that were in flight when it was set back.
-    pub(crate) next: u64,
-    /// Given out and come back unsettled.
-    released: BTreeSet<u64>,
+    /// Of the events from here on, none was given out but those that are in flight or settled.
+    next: u64,
 }
 
 /// What a handler does next.
@@ -79,36 +77,21 @@ impl HandlerState {
             self.leased.insert(seq);
             return Job::Retry(seq, retry.due);
         }
-        while let Some(seq) = self.candidate(end) {
-            if !self.window.contains(seq) && !self.leased.contains(&seq) {
-                self.leased.insert(seq);
+        self.next = self.next.max(self.window.low());
+        while self.next < end && self.window.reaches(self.next) {
+            let seq = self.next;
+            self.next += 1;
+            if !self.window.contains(seq) && self.leased.insert(seq) {
                 return Job::Event(seq);
             }
         }
         Job::Wait(first.map(|(_, retry)| retry.ready))
     }
 
-    fn candidate(&mut self, end: u64) -> Option<u64> {
-        if let Some(seq) = self.released.pop_first() {
-            return Some(seq);
-        }
-        self.next = self.next.max(self.window.low());
-        let seq = self.next;
-        (seq < end && self.window.reaches(seq)).then(|| {
-            self.next += 1;
-            seq
-        })
-    }
-
     /// Groups were read, in order. Those before may still be wanted by deliveries that overtake.
     pub(crate) fn read(&mut self, groups: VecDeque<Group>) {
         self.reading.truncate(READING - 1);
         self.reading.push_front(groups);
-    }
-
-    /// What was read is read anew.
-    pub(super) fn unread(&mut self) {
-        self.reading.clear();
     }
 
     /// The event with this number, if it was read.
@@ -119,9 +102,8 @@ impl HandlerState {
     /// A delivery was given back: it is given out again, as the retry that it is by now, or as an event.
     pub(crate) fn release(&mut self, seq: u64) {
         self.leased.remove(&seq);
-        // An event that is not below `next` has its turn still to come.
-        if !self.retries.give_back(seq) && seq < self.next {
-            self.released.insert(seq);
+        if !self.retries.give_back(seq) {
+            self.next = self.next.min(seq);
         }
         self.wake.notify_waiters();
     }
@@ -171,7 +153,6 @@ impl HandlerState {
         let before = self.window.low().saturating_add(self.window.above());
         let events = before.saturating_sub(window.low().saturating_add(window.above()));
         (self.window, self.next) = (window, start);
-        self.released.clear();
         events
     }
 

@@ -59,12 +59,14 @@ impl State {
         self.oldest = contents.bounds.oldest;
         self.next = contents.bounds.next;
         self.next_raw = contents.next_raw;
-        self.log_bytes = contents.log_bytes;
+        let retries = contents.retries.iter().map(|(_, _, waiting)| waiting.bytes);
+        let dead = contents.dead.iter().map(|(_, _, bytes)| *bytes);
+        self.log_bytes = contents.live_bytes.saturating_sub(retries.chain(dead).sum());
         self.recent = RecentCache::default();
         self.install_cursors(contents.cursors, options, clock.now());
         for handler in self.handlers.values_mut() {
             handler.retries = Retries::default();
-            handler.unread();
+            handler.reading.clear();
         }
         let (now, steady) = (clock.now(), clock.steady());
         for (name, seq, waiting) in contents.retries {

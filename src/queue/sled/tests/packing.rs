@@ -294,7 +294,7 @@ impl Twin {
         let Loaded { contents, dedup, .. } = end;
         assert_eq!(dedup.known.sorted(), whole.dedup.known.sorted());
         assert_eq!(contents.bounds, whole.contents.bounds);
-        assert_eq!(contents.log_bytes, whole.contents.log_bytes);
+        assert_eq!(contents.live_bytes, whole.contents.live_bytes);
         assert_eq!(dedup.runs.ids_from(), whole.dedup.runs.ids_from());
         assert_eq!(
             dedup.runs.packed().collect::<Vec<_>>(),
@@ -304,7 +304,7 @@ impl Twin {
             .range(keys::all(keys::EVENTS))
             .map(|entry| entry.map(|(key, value)| key.len() + value.len()).unwrap())
             .sum();
-        assert_eq!(contents.log_bytes, u64::try_from(bytes).unwrap());
+        assert_eq!(contents.live_bytes, u64::try_from(bytes).unwrap());
         let key = decode_key(&view.get(keys::DEDUP).unwrap().unwrap()).unwrap();
         let made = Dedup::new(&key);
         let known = self.stored.len().checked_sub(dedup.known.len()).unwrap();

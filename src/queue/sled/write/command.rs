@@ -1,96 +1,65 @@
 //! Calls that write, on their way to the writer.
 
-use std::time::Duration;
-
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-use crate::{
-    event::Arrival,
-    name::HandlerName,
-    queue::{
-        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, ReplayFrom,
-        sled::read::take::Receipt,
-    },
+use super::{
+    commit::{Answer, Commit},
+    engine::Engine,
 };
+use crate::{name::HandlerName, queue::QueueError};
 
-/// Whom to tell how it ended.
-pub(crate) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
+/// Which commit a call goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One with others, and only while there is room.
+    NeedsRoom,
+    /// One with others.
+    Settles,
+    /// One of its own, so that nothing is settled between the look and the deed.
+    Operates,
+}
+
+/// Puts what was asked for into a commit, or refuses it.
+type Decide = Box<dyn FnOnce(Result<(&mut Commit, &Engine), QueueError>) + Send>;
 
 /// A call that writes.
-#[derive(Debug)]
 pub(crate) enum Command {
-    Append {
-        arrivals: Vec<Arrival>,
-        bookmark: Option<Bookmark>,
-        answer: Answer<Vec<Appended>>,
-        /// Leave to wait in memory.
-        room: OwnedSemaphorePermit,
-    },
-    BuryRaw {
-        push: RawPush,
-        failure: Failure,
-        answer: Answer<()>,
-        room: OwnedSemaphorePermit,
-    },
-    /// A retry after this delay, or without one a dead letter.
-    Settle {
-        receipt: Box<Receipt>,
-        delay: Option<Duration>,
-        failure: Failure,
-        answer: Answer<()>,
-    },
-    Revive {
-        id: DeadLetterId,
-        answer: Answer<()>,
-    },
-    Discard {
-        id: DeadLetterId,
-        answer: Answer<()>,
-    },
-    Replay {
-        handler: HandlerName,
-        from: ReplayFrom,
-        answer: Answer<u64>,
-    },
-    Pause {
-        handler: HandlerName,
-        paused: bool,
-        answer: Answer<()>,
-    },
+    Call(Kind, Decide),
     /// As many commits as it takes.
-    Forget {
-        handler: HandlerName,
-        answer: Answer<()>,
-    },
-    Close {
-        answer: Answer<()>,
-    },
+    Forget(HandlerName, Answer<()>),
+    Close(Answer<()>),
 }
 
 impl Command {
-    /// It goes in only while there is room.
-    pub(crate) fn needs_room(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::BuryRaw { .. })
+    /// A call that is decided on when its commit is put together.
+    pub(crate) fn call<T: Send + 'static>(
+        kind: Kind,
+        answer: Answer<T>,
+        decide: impl FnOnce(&mut Commit, &Engine) -> Result<T, QueueError> + Send + 'static,
+    ) -> Self {
+        let decide: Decide = Box::new(move |at| match at {
+            Ok((commit, engine)) => {
+                let decided = decide(commit, engine);
+                commit.answer(answer, decided);
+            }
+            Err(refused) => drop(answer.send(Err(refused))),
+        });
+        Self::Call(kind, decide)
     }
 
-    /// It shares its commit with no other call: what an operator asks for, so that nothing is settled
-    /// between the look and the deed, and the end.
-    pub(crate) fn is_alone(&self) -> bool {
-        !self.needs_room() && !matches!(self, Self::Settle { .. })
+    /// It goes in only while there is room.
+    pub(super) fn needs_room(&self) -> bool {
+        matches!(self, Self::Call(Kind::NeedsRoom, _))
+    }
+
+    /// It shares its commit with no other call.
+    pub(super) fn is_alone(&self) -> bool {
+        !matches!(self, Self::Call(Kind::NeedsRoom | Kind::Settles, _))
     }
 
     /// It is not done.
-    pub(crate) fn refuse(self, error: QueueError) {
+    pub(super) fn refuse(self, error: QueueError) {
         match self {
-            Self::Append { answer, .. } => drop(answer.send(Err(error))),
-            Self::Replay { answer, .. } => drop(answer.send(Err(error))),
-            Self::BuryRaw { answer, .. }
-            | Self::Settle { answer, .. }
-            | Self::Revive { answer, .. }
-            | Self::Discard { answer, .. }
-            | Self::Pause { answer, .. }
-            | Self::Forget { answer, .. }
-            | Self::Close { answer } => drop(answer.send(Err(error))),
+            Self::Call(_, decide) => decide(Err(error)),
+            Self::Forget(_, answer) | Self::Close(answer) => drop(answer.send(Err(error))),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use super::command::Answer;
+use tokio::sync::oneshot;
+
 use crate::{
     clock::Timestamp,
     event::Arrival,
@@ -38,13 +39,15 @@ use crate::{
 /// Too large for the store; no body within `max_body` becomes so long.
 const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
 
+/// Whom to tell how it ended.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
 /// What is true once it is durable.
 type Effect = Box<dyn FnOnce(&mut State)>;
 /// Tells a caller how it ended.
 type Tell = Box<dyn FnOnce(Result<(), QueueError>)>;
 
 /// A commit being put together.
-pub(super) struct Commit {
+pub(crate) struct Commit {
     pub(super) batch: Batch,
     effects: Vec<Effect>,
     answers: Vec<Tell>,
@@ -55,8 +58,8 @@ pub(super) struct Commit {
     next_raw: u64,
     /// The group that takes events in.
     packing: Option<(Packing, Vec<StoredEvent>)>,
-    /// The groups before it, with their sizes on disk.
-    groups: Vec<(Head, u64, Group)>,
+    /// The groups before it, and their bytes on disk.
+    heads: Vec<(Head, u64)>,
     /// Hooks that no id was made with before.
     hooks: BTreeSet<HookName>,
     /// Ids of the new events: a second arrival of one of them waits for the same sync.
@@ -79,7 +82,7 @@ impl Commit {
             next: state.next,
             next_raw: state.next_raw,
             packing: None,
-            groups: Vec::new(),
+            heads: Vec::new(),
             hooks: BTreeSet::new(),
             ids: HashSet::new(),
             cursors: BTreeMap::new(),
@@ -113,7 +116,7 @@ impl Commit {
     }
 
     /// All of the arrivals and the bookmark, or nothing.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
@@ -151,7 +154,6 @@ impl Commit {
         self.hooks.extend(new_hook);
         let (seq, received) = (Seq(self.next), self.now);
         self.next += 1;
-        self.bytes += event.json().len();
         self.pack(StoredEvent { seq, received, origin, from, already, event }, &ids);
         self.ids.extend(ids);
         Appended::Stored(seq)
@@ -159,6 +161,7 @@ impl Commit {
 
     fn pack(&mut self, stored: StoredEvent, ids: &[Id]) {
         let encoded = encode_event(&stored);
+        self.bytes += encoded.len();
         if self.packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, ids)) {
             self.end_group();
         }
@@ -171,12 +174,18 @@ impl Commit {
     fn end_group(&mut self) {
         let Some((packing, events)) = self.packing.take() else { return };
         let (head, value) = packing.seal();
-        let (key, group) = (keys::event(head.first), Group::new(head.first, events));
-        self.groups.push((head, size(&key, &value), group));
+        let group = Group::new(head.first, events);
+        let key = keys::event(head.first);
+        let bytes = size(&key, &value);
         self.batch.put(key, value);
+        self.heads.push((head, bytes));
+        self.then(move |state| {
+            state.log_bytes += bytes;
+            state.recent.push(group);
+        });
     }
 
-    pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
+    pub(crate) fn bury_raw(&mut self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
         let at = self.now;
         let value = Undecodable { at, failure, push }.encode();
         if value.len() > MAX_VALUE {
@@ -191,14 +200,14 @@ impl Commit {
     }
 
     /// A retry or a dead letter, with the step of the handler's cursor.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         shared: &Shared,
-        receipt: Box<Receipt>,
+        receipt: Receipt,
         delay: Option<Duration>,
         failure: Failure,
     ) {
-        let Receipt { lease, stored, attempt: attempts, since } = *receipt;
+        let Receipt { lease, stored, attempt: attempts, since } = receipt;
         let (at, seq, handler) = (self.now, stored.seq, lease.handler.clone());
         if let Some(of) = shared.state().handlers.get(&handler) {
             match of.retries.due(seq.0) {
@@ -281,18 +290,12 @@ impl Commit {
 
     /// It is on disk.
     pub(super) fn make_known(self, shared: &Shared, dedup: &mut Dedup) {
-        let mut groups = Vec::with_capacity(self.groups.len());
-        let mut bytes = 0;
-        for (head, size, group) in self.groups {
-            dedup.remember(head, size);
-            bytes += size;
-            groups.push(group);
+        for (head, bytes) in self.heads {
+            dedup.remember(head, bytes);
         }
         dedup.hooks.extend(self.hooks);
         let mut state = shared.state();
         (state.next, state.next_raw) = (self.next, self.next_raw);
-        state.log_bytes += bytes;
-        groups.into_iter().for_each(|group| state.recent.push(group));
         for effect in self.effects {
             effect(&mut state);
         }

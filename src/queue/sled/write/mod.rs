@@ -2,7 +2,7 @@
 
 mod admission;
 pub(super) mod command;
-mod commit;
+pub(super) mod commit;
 pub(super) mod engine;
 mod gather;
 pub(super) mod high_water;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::commit::Commit;
+use super::{commit::Commit, engine::Engine};
 use crate::{
     clock::Timestamp,
     name::HandlerName,
@@ -20,17 +20,12 @@ use crate::{
             shared::Shared,
         },
     },
-    store::View,
 };
 
 impl Commit {
     /// A dead letter becomes a retry that is due; if its event is on its way anyhow, it only goes.
-    pub(super) fn revive(
-        &mut self,
-        shared: &Shared,
-        view: &View,
-        id: DeadLetterId,
-    ) -> Result<(), QueueError> {
+    pub(crate) fn revive(&mut self, engine: &Engine, id: DeadLetterId) -> Result<(), QueueError> {
+        let shared = &engine.shared;
         find(shared, &id)?;
         let DeadLetterId::Delivery(handler, seq) = id.clone() else {
             return Err(QueueError::Undeliverable);
@@ -44,8 +39,7 @@ impl Commit {
             }
             self.cursor(&handler, of);
         }
-        let tried = entry(view, &keys::dead_key(&id), |value| Tried::decode(DEAD, value));
-        let tried = tried.map_err(|error| shared.failed(&error))?;
+        let tried = read_letter(engine, &id).map_err(|error| shared.failed(&error))?;
         let mut tried = tried.ok_or(QueueError::NotFound)?;
         (tried.at, tried.since) = (self.now, self.now);
         let retry = self.retry(&handler, &tried, Duration::ZERO);
@@ -54,7 +48,7 @@ impl Commit {
         Ok(())
     }
 
-    pub(super) fn discard(&mut self, shared: &Shared, id: DeadLetterId) -> Result<(), QueueError> {
+    pub(crate) fn discard(&mut self, shared: &Shared, id: DeadLetterId) -> Result<(), QueueError> {
         find(shared, &id)?;
         self.remove_dead(vec![id]);
         Ok(())
@@ -62,13 +56,13 @@ impl Commit {
 
     /// In memory it is done at once: what is settled while this is written counts after it. Should
     /// it not be written, the reopening brings the cursor forward again.
-    pub(super) fn replay(
+    pub(crate) fn replay(
         &mut self,
-        shared: &Shared,
-        view: &View,
+        engine: &Engine,
         handler: HandlerName,
         from: ReplayFrom,
     ) -> Result<u64, QueueError> {
+        let shared = &engine.shared;
         let (oldest, next) = {
             let state = shared.state();
             (state.oldest, state.next)
@@ -77,7 +71,7 @@ impl Commit {
             ReplayFrom::Oldest => oldest,
             ReplayFrom::Seq(seq) => seq.0.max(oldest),
             ReplayFrom::Time(time) => {
-                first_since(view, time, oldest, next).map_err(|error| shared.failed(&error))?
+                first_since(engine, time, oldest, next).map_err(|error| shared.failed(&error))?
             }
         };
         let mut state = shared.state();
@@ -97,7 +91,7 @@ impl Commit {
         Ok(events)
     }
 
-    pub(super) fn pause(
+    pub(crate) fn pause(
         &mut self,
         shared: &Shared,
         handler: HandlerName,
@@ -120,9 +114,14 @@ fn find(shared: &Shared, id: &DeadLetterId) -> Result<(), QueueError> {
     if there { Ok(()) } else { Err(QueueError::NotFound) }
 }
 
+fn read_letter(engine: &Engine, id: &DeadLetterId) -> Result<Option<Tried>, ReadError> {
+    entry(engine.view()?, &keys::dead_key(id), |value| Tried::decode(DEAD, value))
+}
+
 /// The first event that was stored then or later, or the one that is next. Records are stored one
 /// after the other, so it is looked for by halves.
-fn first_since(view: &View, time: Timestamp, oldest: u64, next: u64) -> Result<u64, ReadError> {
+fn first_since(engine: &Engine, time: Timestamp, oldest: u64, next: u64) -> Result<u64, ReadError> {
+    let view = engine.view()?;
     let (mut low, mut high) = (oldest, next);
     while low < high {
         let middle = low + (high - low) / 2;

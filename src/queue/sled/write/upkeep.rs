@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{command::Answer, commit::Commit, engine::Engine};
+use super::{
+    commit::{Answer, Commit},
+    engine::Engine,
+};
 use crate::{
     clock::Timestamp,
     name::HandlerName,
@@ -134,7 +137,9 @@ fn tidy(engine: &mut Engine) -> Result<(), Error> {
     let dropped = surplus(&engine.shared, &mut commit);
     engine.more |= records.len() == PIECE || dropped == PIECE;
     // Behind the bounds: whoever finds a record gone finds that it was to go.
-    records.into_iter().for_each(|key| commit.batch.remove(key));
+    for key in records {
+        commit.batch.remove(key);
+    }
     commit.then(move |state| {
         state.oldest = state.oldest.max(end);
         state.log_bytes = state.log_bytes.saturating_sub(bytes);

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    command::{Answer, Command},
-    commit::Commit,
+    command::Command,
+    commit::{Answer, Commit},
     engine::Engine,
     gather::gather,
     upkeep::{Forgetting, expire, upkeep},
@@ -222,9 +222,13 @@ impl Writer {
                 self.held = Some(command);
                 break;
             }
-            match full {
-                Some(why) if command.needs_room() => command.refuse(QueueError::Full(why)),
-                Some(_) | None => self.take_in(&mut commit, command)?,
+            match (command, full) {
+                (command, Some(why)) if command.needs_room() => {
+                    command.refuse(QueueError::Full(why));
+                }
+                (Command::Call(_, decide), _) => decide(Ok((&mut commit, &self.engine))),
+                (Command::Forget(handler, answer), _) => self.forget(handler, answer),
+                (Command::Close(answer), _) => self.close(answer),
             }
             if alone || commit.len() >= COMMIT_LEN || commit.bytes >= COMMIT_BYTES {
                 break;
@@ -232,45 +236,6 @@ impl Writer {
         }
         self.crowded = commit.calls() > 1;
         self.engine.write(commit)
-    }
-
-    fn take_in(&mut self, commit: &mut Commit, command: Command) -> Result<(), Error> {
-        let (shared, view) = (&self.engine.shared, self.engine.view()?);
-        match command {
-            Command::Append { arrivals, bookmark, answer, room } => {
-                let appended = commit.append(&self.engine.dedup, arrivals, bookmark);
-                commit.answer(answer, appended);
-                drop(room);
-            }
-            Command::BuryRaw { push, failure, answer, room } => {
-                let buried = commit.bury_raw(push, failure);
-                commit.answer(answer, buried);
-                drop(room);
-            }
-            Command::Settle { receipt, delay, failure, answer } => {
-                commit.settle(shared, receipt, delay, failure);
-                commit.answer(answer, Ok(()));
-            }
-            Command::Revive { id, answer } => {
-                let revived = commit.revive(shared, view, id);
-                commit.answer(answer, revived);
-            }
-            Command::Discard { id, answer } => {
-                let discarded = commit.discard(shared, id);
-                commit.answer(answer, discarded);
-            }
-            Command::Replay { handler, from, answer } => {
-                let events = commit.replay(shared, view, handler, from);
-                commit.answer(answer, events);
-            }
-            Command::Pause { handler, paused, answer } => {
-                let paused = commit.pause(shared, handler, paused);
-                commit.answer(answer, paused);
-            }
-            Command::Forget { handler, answer } => self.forget(handler, answer),
-            Command::Close { answer } => self.close(answer),
-        }
-        Ok(())
     }
 
     /// A handler that is not configured is to be forgotten; upkeep does it.
@@ -363,15 +328,16 @@ impl Writer {
             let next = async { if held.is_some() { held } else { self.mailbox.recv().await } };
             let next = self.runtime.block_on(async { timeout_at(until, next).await });
             let Ok(next) = next else { return };
-            match next.unwrap_or_else(nobody_is_left) {
-                Command::Close { answer } => return self.leave(answer, Err(refusal)),
-                command => command.refuse(refusal.clone()),
+            let command = next.unwrap_or_else(nobody_is_left);
+            if let Command::Close(answer) = command {
+                return self.leave(answer, Err(refusal));
             }
+            command.refuse(refusal.clone());
         }
     }
 }
 
 /// With the last clone of the queue the store ends, too.
 fn nobody_is_left() -> Command {
-    Command::Close { answer: oneshot::channel().0 }
+    Command::Close(oneshot::channel().0)
 }
