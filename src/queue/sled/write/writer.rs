@@ -199,9 +199,12 @@ impl Writer {
     fn step(&mut self, next: Option<Command>) -> Result<(), Error> {
         #[cfg(test)]
         self.engine.shared.meet_panic(Moment::Step);
-        // Held, it is refused with its reason should the beginning of its commit fail.
+        if next.is_none() {
+            return self.upkeep();
+        }
+        // Held, it is refused with the reason should the beginning of its commit fail.
         self.held = next;
-        if self.held.is_some() { self.commit() } else { self.upkeep() }
+        self.commit()
     }
 
     /// Commits the call that is held and what else waits.
