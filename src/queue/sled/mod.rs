@@ -28,17 +28,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 #[doc(hidden)]
 pub use self::fuzzing::{fuzz_frame, fuzz_high_water, fuzz_value};
+use self::{
+    codec::Value,
+    read::{census, listing, take},
+    read_error::entry,
+    shared::Shared,
+    write::{
+        command::{Command, Kind},
+        commit::{Answer, Commit},
+        engine::Engine,
+        writer,
+    },
+};
 pub use self::{
     options::{DeadLetterBounds, Options},
     read::take::Receipt,
-};
-use self::{
-    read::{census, listing, take},
-    shared::Shared,
-    write::{
-        command::{Command, Operation},
-        writer::{self, Life},
-    },
 };
 use super::{
     Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
@@ -63,7 +67,8 @@ pub struct SledQueue {
     shared: Arc<Shared>,
     mailbox: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
-    life: watch::Receiver<Life>,
+    /// Why the store's thread ended, if it ended by itself.
+    death: watch::Receiver<Option<String>>,
 }
 
 impl SledQueue {
@@ -80,19 +85,17 @@ impl SledQueue {
     fn start(shared: Shared) -> Result<Self, OpenError> {
         let shared = Arc::new(shared);
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
-        let life = writer::start(Arc::clone(&shared), receiver)?;
+        let death = writer::start(Arc::clone(&shared), receiver)?;
         let permits = usize::try_from(MAILBOX_KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)), life })
+        Ok(Self { shared, mailbox, room: Arc::new(Semaphore::new(permits)), death })
     }
 
     /// Waits until the store's thread has ended. `Err` says why, if nobody had closed the queue: it
     /// takes nothing any more, and the process is to end.
     pub async fn ended(&self) -> Result<(), QueueError> {
-        let mut life = self.life.clone();
-        let ended = life.wait_for(|life| *life != Life::Runs).await;
-        match ended.as_deref() {
-            Ok(Life::Died(why)) => Err(QueueError::Unavailable(why.clone())),
-            Ok(Life::Closed | Life::Runs) | Err(_) => Ok(()),
+        match self.death.clone().wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(why)) => Err(QueueError::Unavailable(why.clone())),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
@@ -103,53 +106,43 @@ impl SledQueue {
         self.shared.within(async { room.await.map_err(|_| QueueError::Closed) }).await
     }
 
-    /// Errs while calls cannot be answered.
-    fn works(&self) -> Result<(), QueueError> {
-        let failing = {
-            let state = self.shared.state();
-            if state.closed {
-                return Err(QueueError::Closed);
-            }
-            state.failing.clone()
-        };
-        let why = failing.or_else(|| self.shared.disk.complaint());
-        why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
+    /// Has the writer decide on it, and waits until what it decided is durable.
+    async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        decide: impl FnOnce(&mut Commit, &Engine) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.shared.works()?;
+        self.send(|answer| Command::call(kind, answer, decide)).await
     }
 
-    async fn ask<T>(
-        &self,
-        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
-    ) -> Result<T, QueueError> {
-        self.works()?;
+    async fn send<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            self.mailbox.send(op(answer)).await.map_err(|_| QueueError::Closed)?;
-            // Without an answer the writer ended between its last look at the mailbox and now.
-            answered.await.unwrap_or(Err(QueueError::Closed))
+            self.mailbox.send(command(answer)).await.map_err(|_| self.shared.absent())?;
+            // Without an answer the writer ended between its last look at the mailbox and now, or
+            // it failed.
+            answered.await.unwrap_or_else(|_| Err(self.shared.absent()))
         };
         self.shared.within(asked).await
     }
 
     /// It is settled at once; the writer writes it down soon.
     fn done(&self, receipt: Receipt) -> Result<(), QueueError> {
-        let lease = receipt.lease;
+        let (handler, seq) = (receipt.lease.handler.clone(), receipt.stored.seq.0);
         let mut state = self.shared.state();
         if state.closed {
+            // The receipt gives the delivery back, which needs the state.
             drop(state);
             return Err(QueueError::Closed);
         }
-        let due = state.due_on_disk(&lease.handler, lease.seq, lease.due);
-        state.settled(&lease.handler, lease.seq, due);
-        if let Some(handler) = state.handlers.get_mut(&lease.handler) {
-            if let Some(due) = due {
-                handler.succeeded.insert(lease.seq, due);
-            }
-            if handler.unwritten == 1 || handler.unwritten == writer::MANY {
+        let retry = receipt.lease.end(&mut state);
+        if let Some(of) = state.handlers.get_mut(&handler) {
+            of.succeeded.extend(retry.map(|retry| (seq, retry.due)));
+            if of.unwritten == 1 || of.unwritten == writer::MANY {
                 self.shared.wake_writer.notify_one();
             }
         }
-        drop(state);
-        lease.end();
         Ok(())
     }
 }
@@ -162,23 +155,34 @@ impl Queue for SledQueue {
         arrivals: Vec<Arrival>,
         bookmark: Option<Bookmark>,
     ) -> Result<Vec<Appended>, QueueError> {
-        self.works()?;
+        self.shared.works()?;
         if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
             return Err(QueueError::Full("a bookmark's place is too long"));
         }
         let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
         let room = self.room(bytes).await?;
-        self.ask(|answer| Command::Append { arrivals, bookmark, answer, room }).await
+        let append = move |commit: &mut Commit, engine: &Engine| {
+            let appended = commit.append(&engine.dedup, arrivals, bookmark);
+            drop(room);
+            appended
+        };
+        self.call(Kind::NeedsRoom, append).await
     }
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
-        listing::bookmark(&self.shared, name).await
+        let key = keys::bookmark(name);
+        self.shared.read(move |view| entry(view, &key, Bytes::decode)).await
     }
 
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        self.works()?;
+        self.shared.works()?;
         let room = self.room(push.body.len()).await?;
-        self.ask(|answer| Command::BuryRaw { push, failure, answer, room }).await
+        let bury = move |commit: &mut Commit, _: &Engine| {
+            let buried = commit.bury_raw(push, failure);
+            drop(room);
+            buried
+        };
+        self.call(Kind::NeedsRoom, bury).await
     }
 
     async fn take(&self, handler: &HandlerName) -> Result<Delivery<Receipt>, QueueError> {
@@ -186,19 +190,26 @@ impl Queue for SledQueue {
     }
 
     async fn settle(&self, receipt: Receipt, verdict: Verdict) -> Result<(), QueueError> {
-        if verdict == Verdict::Done {
-            return self.done(receipt);
-        }
-        let receipt = Box::new(receipt);
-        self.ask(|answer| Command::Settle { receipt, verdict, answer }).await
+        let (delay, failure) = match verdict {
+            Verdict::Done => return self.done(receipt),
+            Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
+            Verdict::Bury(failure) => (None, failure),
+        };
+        let settle = move |commit: &mut Commit, engine: &Engine| {
+            commit.settle(&engine.shared, receipt, delay, failure);
+            Ok(())
+        };
+        self.call(Kind::Settles, settle).await
     }
 
     async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {
-        listing::events(&self.shared, page).await
+        self.shared.read(move |view| listing::events(view, page)).await
     }
 
     async fn event(&self, seq: Seq) -> Result<StoredEvent, QueueError> {
-        listing::event(&self.shared, seq).await
+        let next = self.shared.state().next;
+        let event = self.shared.read(move |view| listing::event(view, seq, next)).await?;
+        event.ok_or(QueueError::NotFound)
     }
 
     async fn dead_letters(
@@ -206,36 +217,41 @@ impl Queue for SledQueue {
         handler: Option<&HandlerName>,
         page: Page,
     ) -> Result<Vec<DeadLetter>, QueueError> {
-        listing::dead_letters(&self.shared, handler, page).await
+        let ids = listing::dead_ids(&self.shared.state(), handler, page)?;
+        self.shared.read(move |view| listing::dead_letters(view, ids)).await
     }
 
     async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
-        listing::dead_letter(&self.shared, id).await
+        let id = id.clone();
+        let letter = self.shared.read(move |view| listing::dead_letter(view, id)).await?;
+        letter.ok_or(QueueError::NotFound)
     }
 
     async fn revive(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Operate(Operation::Revive { id, answer })).await
+        self.call(Kind::Operates, move |commit, engine| commit.revive(engine, id)).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), QueueError> {
         let id = id.clone();
-        self.ask(|answer| Command::Operate(Operation::Discard { id, answer })).await
+        self.call(Kind::Operates, move |commit, engine| commit.discard(&engine.shared, id)).await
     }
 
     async fn replay(&self, handler: &HandlerName, from: ReplayFrom) -> Result<u64, QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Operate(Operation::Replay { handler, from, answer })).await
+        let name = handler.clone();
+        self.call(Kind::Operates, move |commit, engine| commit.replay(engine, name, from)).await
     }
 
     async fn pause(&self, handler: &HandlerName, paused: bool) -> Result<(), QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Operate(Operation::Pause { handler, paused, answer })).await
+        let name = handler.clone();
+        let pause =
+            move |commit: &mut Commit, engine: &Engine| commit.pause(&engine.shared, name, paused);
+        self.call(Kind::Operates, pause).await
     }
 
     async fn forget(&self, handler: &HandlerName) -> Result<(), QueueError> {
-        let handler = handler.clone();
-        self.ask(|answer| Command::Forget { handler, answer }).await
+        self.shared.works()?;
+        self.send(|answer| Command::Forget(handler.clone(), answer)).await
     }
 
     async fn census(&self) -> Result<Census, QueueError> {
@@ -243,26 +259,20 @@ impl Queue for SledQueue {
     }
 
     fn health(&self) -> Health {
-        let state = self.shared.state();
-        if state.closed {
-            return Health::Failing("it is closed".into());
+        match self.shared.works() {
+            Err(QueueError::Unavailable(why)) => return Health::Failing(why),
+            Err(error) => return Health::Failing(error.to_string()),
+            Ok(()) => {}
         }
-        let failing = state.failing.clone().or_else(|| self.shared.disk.complaint());
-        match (failing, &state.damaged, state.full) {
-            (Some(why), ..) => Health::Failing(why),
-            (None, Some(why), _) => Health::Damaged(why.clone()),
-            (None, None, Some(limit)) => Health::Full(limit),
-            (None, None, None) => Health::Writable,
+        let state = self.shared.state();
+        match (&state.damaged, state.full) {
+            (Some(why), _) => Health::Damaged(why.clone()),
+            (None, Some(limit)) => Health::Full(limit),
+            (None, None) => Health::Writable,
         }
     }
 
     async fn close(&self) -> Result<(), QueueError> {
-        let (answer, answered) = oneshot::channel();
-        let closed = async {
-            let sent = self.mailbox.send(Command::Close { answer }).await;
-            sent.map_err(|_| QueueError::Closed)?;
-            answered.await.unwrap_or(Err(QueueError::Closed))
-        };
-        self.shared.within(closed).await
+        self.send(Command::Close).await
     }
 }

@@ -34,3 +34,25 @@ pub(super) fn whole<'a>(
 ) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
     Ok(chunked::whole(view, key, value)??)
 }
+
+/// The whole value, decoded; an error names its key. `None` if it was deleted meanwhile.
+pub(super) fn decoded<T>(
+    view: &View,
+    key: &[u8],
+    value: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+) -> Result<Option<T>, ReadError> {
+    let whole = whole(view, key, value).map_err(|error| error.of(key))?;
+    let decoded = whole.map(|value| decode(&value)).transpose();
+    decoded.map_err(|error| ReadError::Entry(key.to_vec(), error))
+}
+
+/// The same of what stands under this key. `None` if there is nothing.
+pub(super) fn entry<T>(
+    view: &View,
+    key: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+) -> Result<Option<T>, ReadError> {
+    let value = view.get(key)?;
+    value.map_or(Ok(None), |value| decoded(view, key, &value, decode))
+}

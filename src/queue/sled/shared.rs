@@ -1,11 +1,8 @@
 //! What the writer and all callers share: the state in memory, and the store to read from.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinError};
 
 use super::{options::Options, read_error::ReadError, state::State};
 use crate::{
@@ -27,14 +24,12 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) disk: Disk,
     pub(super) wake_writer: Notify,
-    /// A read failed as only a broken store fails: the writer is to reopen it.
-    broken: AtomicBool,
     /// Packed bytes up to which a log is read whole at start.
     pub(super) read_whole: u64,
     state: Mutex<State>,
     view: RwLock<Option<View>>,
     #[cfg(test)]
-    panic: Mutex<Option<panics::Moment>>,
+    pub(super) panic: Mutex<Option<super::tests::panics::Moment>>,
 }
 
 impl Shared {
@@ -45,7 +40,6 @@ impl Shared {
             metrics,
             disk,
             wake_writer: Notify::new(),
-            broken: AtomicBool::new(false),
             read_whole: READ_WHOLE,
             state: Mutex::new(State::new()),
             view: RwLock::new(None),
@@ -68,16 +62,6 @@ impl Shared {
         drop(old);
     }
 
-    /// Whether a read failed as only a broken store fails, since the last reopening.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-
-    /// The store was opened anew.
-    pub(super) fn is_mended(&self) {
-        self.broken.store(false, Ordering::Relaxed);
-    }
-
     /// Reads from the store, on a thread that may block; for as long as the disk may take.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
@@ -86,15 +70,11 @@ impl Shared {
         let shared = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
-            match view.as_ref() {
-                Some(view) => read(view).map_err(|error| shared.failed(&error)),
-                None => Err(shared.absent()),
-            }
+            let view = view.as_ref().ok_or_else(|| shared.absent())?;
+            read(view).map_err(|error| shared.failed(&error))
         });
-        self.within(async {
-            task.await.unwrap_or_else(|panic| Err(QueueError::Unavailable(panic.to_string())))
-        })
-        .await
+        let panicked = |panic: JoinError| Err(QueueError::Unavailable(panic.to_string()));
+        self.within(async { task.await.unwrap_or_else(panicked) }).await
     }
 
     /// Waits for an answer, but not for ever.
@@ -109,11 +89,11 @@ impl Shared {
 
     /// What a failed read is to its caller. Damage stays where it is; everything else has the store
     /// reopened.
-    fn failed(&self, error: &ReadError) -> QueueError {
+    pub(super) fn failed(&self, error: &ReadError) -> QueueError {
         match error {
             ReadError::Store(Error::Damaged(why)) => self.tell(why),
             ReadError::Store(_) => {
-                self.broken.store(true, Ordering::Relaxed);
+                self.state().broken = true;
                 self.wake_writer.notify_one();
                 QueueError::Unavailable(error.to_string())
             }
@@ -130,9 +110,9 @@ impl Shared {
     /// The same, in words. The first damage is logged, and told by the health from then on.
     pub(super) fn tell(&self, why: &str) -> QueueError {
         let is_first = {
-            let told = &mut self.state().damaged;
-            let is_first = told.is_none();
-            told.get_or_insert_with(|| why.to_owned());
+            let damaged = &mut self.state().damaged;
+            let is_first = damaged.is_none();
+            damaged.get_or_insert_with(|| why.to_owned());
             is_first
         };
         if is_first {
@@ -146,50 +126,22 @@ impl Shared {
         QueueError::Unavailable(format!("it is damaged, see `brevdue verify`: {why}"))
     }
 
-    /// Errs once the queue is closed.
-    pub(super) fn is_open(&self) -> Result<(), QueueError> {
-        if self.state().closed { Err(QueueError::Closed) } else { Ok(()) }
-    }
-
-    fn absent(&self) -> QueueError {
-        if self.state().closed {
-            QueueError::Closed
-        } else {
-            QueueError::Unavailable("it is being reopened".into())
-        }
-    }
-}
-
-/// Panics of the writer outside of any call to the disk, for tests of what becomes of it.
-#[cfg(test)]
-pub(super) mod panics {
-    use super::{PoisonError, Shared};
-
-    /// What the writer is doing.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in crate::queue::sled) enum Moment {
-        /// What it was asked for, or what is due.
-        Step,
-        /// It looks what is next.
-        Between,
-    }
-
-    impl Shared {
-        /// The next time that the writer does this, it panics.
-        pub(in crate::queue::sled) fn put_panic_in_the_way(&self, moment: Moment) {
-            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(moment);
-            self.wake_writer.notify_one();
-        }
-
-        pub(in crate::queue::sled) fn meet_panic(&self, moment: Moment) {
-            let met = self
-                .panic
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take_if(|due| *due == moment);
-            if met.is_some() {
-                std::panic::resume_unwind(Box::new("a test"));
+    /// Errs while calls cannot be answered, and says why.
+    pub(super) fn works(&self) -> Result<(), QueueError> {
+        let failing = {
+            let state = self.state();
+            if state.closed {
+                return Err(QueueError::Closed);
             }
-        }
+            state.failing.clone()
+        };
+        let why = failing.or_else(|| self.disk.complaint());
+        why.map_or(Ok(()), |why| Err(QueueError::Unavailable(why)))
+    }
+
+    /// Why nobody answers.
+    pub(super) fn absent(&self) -> QueueError {
+        let reopening = || QueueError::Unavailable("it is being reopened".into());
+        self.works().err().unwrap_or_else(reopening)
     }
 }

@@ -66,11 +66,21 @@ impl Dedup {
         self.runs.push(head, bytes);
     }
 
-    /// Ids leave the window.
-    pub(super) fn forget(&mut self, ids: &[Id]) {
+    /// What has the oldest ids leaves the window. `read` reads those of the run that begins with
+    /// this event; without them nothing leaves it, and this is false.
+    pub(super) fn pass_oldest<E>(
+        &mut self,
+        read: impl FnOnce(u64) -> Result<Option<Vec<Id>>, E>,
+    ) -> Result<bool, E> {
+        let Some(oldest) = self.runs.oldest() else { return Ok(false) };
+        let on_disk = if oldest.ids.is_none() { read(oldest.first)? } else { None };
+        let Some(ids) = oldest.ids.or(on_disk.as_deref()) else { return Ok(false) };
         for id in ids {
             self.known.remove(id);
         }
+        let end = oldest.end;
+        self.runs.begin_at(end);
+        Ok(true)
     }
 }
 

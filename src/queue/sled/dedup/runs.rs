@@ -5,7 +5,7 @@
 //! however long that is. Ids get into runs when sled is about to be written anyway, and when their
 //! events are deleted. The last run is written anew until it is full.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use crate::{
     clock::Timestamp,
@@ -35,35 +35,35 @@ impl Bounds {
 
     /// Only groups that follow each other, so that a run speaks of no number in between, and not
     /// more than can be counted.
-    fn allow(self, run: &Run, group: &Head, bytes: u64) -> bool {
-        run.head.end() == group.first
-            && run.head.count.checked_add(group.count).is_some()
-            && run.head.ids.len() + group.ids.len() <= self.most
-            && run.bytes.saturating_add(bytes) <= MOST_BYTES
-            && group.received.since(run.head.received) <= self.span
+    fn allow(self, run: &Run, group: &Run) -> bool {
+        run.head.end() == group.head.first
+            && run.head.count.checked_add(group.head.count).is_some()
+            && run.head.ids.len() + group.head.ids.len() <= self.most
+            && run.bytes.saturating_add(group.bytes) <= MOST_BYTES
+            && group.head.received.since(run.head.received) <= self.span
     }
 }
 
 /// The runs, and the groups behind them.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
-    /// Oldest first, without a hole.
-    packed: VecDeque<RunHead>,
-    /// The last of them with its ids, while it may grow.
-    last: Option<Run>,
-    /// Groups whose ids are in no run, oldest first, and the bytes of their records.
-    groups: VecDeque<(Head, u64)>,
+    /// Runs, then groups that are in none, each as a run of its own; oldest first, without a hole.
+    /// Ids are here of the groups, and of the last run, which may grow.
+    spans: VecDeque<Run>,
+    /// The number of runs.
+    packed: usize,
     /// Ids of events below have left the window.
     ids_from: u64,
 }
 
-/// What has the oldest ids in the window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Oldest {
-    /// A run; its ids are on disk, or here.
-    Run(RunHead, Option<Vec<Id>>),
-    /// A group that is in no run.
-    Group(Timestamp),
+/// What has the oldest ids in the window: a run, or a group that is in no run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Oldest<'a> {
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    pub(crate) received: Timestamp,
+    /// `None` if only the run on disk has them.
+    pub(crate) ids: Option<&'a [Id]>,
 }
 
 impl Runs {
@@ -74,98 +74,86 @@ impl Runs {
 
     /// A group was stored.
     pub(crate) fn push(&mut self, head: Head, bytes: u64) {
-        self.groups.push_back((head, bytes));
+        self.spans.push_back(Run { head, bytes });
     }
 
-    /// The next run, as a start finds them.
+    /// The next run, as a start finds them, before any group.
     pub(crate) fn push_run(&mut self, run: Run) {
-        self.packed.push_back(run.head());
-        self.last = Some(run);
+        self.drop_ids(self.packed.saturating_sub(1)..self.packed);
+        self.spans.push_back(run);
+        self.packed = self.spans.len();
     }
 
     /// The runs, oldest first.
     pub(crate) fn packed(&self) -> impl Iterator<Item = RunHead> {
-        self.packed.iter().copied()
+        self.spans.range(..self.packed).map(Run::head)
     }
 
-    /// Ids of events below are out of the window, as a start finds.
+    /// Ids of events below are out of the window.
     pub(crate) fn begin_at(&mut self, ids_from: u64) {
         self.ids_from = self.ids_from.max(ids_from);
     }
 
     /// Packs the groups that end here or before; the runs to write, as they are now.
     pub(crate) fn pack(&mut self, end: u64, bounds: Bounds) -> Vec<Run> {
-        let mut written = Vec::new();
-        let mut last = self.last.take().filter(|run| !self.has_left(&run.head));
-        let mut changed = false;
-        while self.groups.front().is_some_and(|(group, _)| group.end() <= end)
-            && let Some((group, bytes)) = self.groups.pop_front()
+        let mut groups = self.spans.split_off(self.packed);
+        let mut first_written = self.packed;
+        while groups.front().is_some_and(|group| group.head.end() <= end)
+            && let Some(mut group) = groups.pop_front()
         {
-            match &mut last {
-                Some(run)
-                    if bounds.allow(run, &group, bytes)
-                        && self.has_left(&run.head) == self.has_left(&group) =>
-                {
-                    run.head.count += group.count;
-                    run.head.received = run.head.received.max(group.received);
-                    run.head.ids.extend(group.ids);
-                    run.bytes += bytes;
-                    self.packed.pop_back();
-                }
-                _ => {
-                    written.extend(last.take().filter(|_| changed));
-                    last = Some(Run { head: group, bytes });
-                }
+            // A run has left the window as a whole, or not; it grows no more in a later packing then.
+            let has_left = |run: &Run| run.head.first < self.ids_from;
+            let left = has_left(&group);
+            if left {
+                group.head.ids.clear();
             }
-            changed = true;
-            self.packed.extend(last.as_ref().map(Run::head));
+            let last = self.spans.len().saturating_sub(1);
+            match self.spans.back_mut() {
+                Some(run)
+                    if bounds.allow(run, &group)
+                        && has_left(run) == left
+                        && (!left || last >= first_written) =>
+                {
+                    run.head.count += group.head.count;
+                    run.head.received = run.head.received.max(group.head.received);
+                    run.head.ids.append(&mut group.head.ids);
+                    run.bytes += group.bytes;
+                    first_written = first_written.min(last);
+                }
+                _ => self.spans.push_back(group),
+            }
         }
-        written.extend(last.clone().filter(|_| changed));
-        self.last = last;
+        self.packed = self.spans.len();
+        let written: Vec<Run> = self.spans.range(first_written..).cloned().collect();
+        self.drop_ids(first_written.saturating_sub(1)..self.packed.saturating_sub(1));
+        self.spans.append(&mut groups);
         written
     }
 
-    /// Whether the ids of this head have left the window. A run has left it as a whole, or not.
-    fn has_left(&self, head: &Head) -> bool {
-        head.first < self.ids_from
+    /// Runs behind which there is another one do not grow: their ids are on disk.
+    fn drop_ids(&mut self, runs: Range<usize>) {
+        for index in runs {
+            if let Some(run) = self.spans.get_mut(index) {
+                run.head.ids = Vec::new();
+            }
+        }
     }
 
     /// What has the oldest ids in the window.
-    pub(crate) fn oldest(&self) -> Option<Oldest> {
-        let index = self.packed.partition_point(|run| run.first < self.ids_from);
-        if let Some(run) = self.packed.get(index) {
-            let last = self.last.as_ref().filter(|last| last.head.first == run.first);
-            return Some(Oldest::Run(*run, last.map(|last| last.head.ids.clone())));
-        }
-        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
-        self.groups.get(index).map(|(group, _)| Oldest::Group(group.received))
-    }
-
-    /// The oldest ids leave the window; those of a group, if they stand in one.
-    pub(crate) fn pass_oldest(&mut self) -> Vec<Id> {
-        let index = self.packed.partition_point(|run| run.first < self.ids_from);
-        if let Some(run) = self.packed.get(index) {
-            self.ids_from = run.end;
-            return Vec::new();
-        }
-        let index = self.groups.partition_point(|(group, _)| group.first < self.ids_from);
-        let Some((group, _)) = self.groups.get_mut(index) else { return Vec::new() };
-        self.ids_from = group.end();
-        std::mem::take(&mut group.ids)
+    pub(crate) fn oldest(&self) -> Option<Oldest<'_>> {
+        let index = self.spans.partition_point(|run| run.head.first < self.ids_from);
+        let Run { head, .. } = self.spans.get(index)?;
+        let ids = (index + 1 >= self.packed).then_some(head.ids.as_slice());
+        Some(Oldest { first: head.first, end: head.end(), received: head.received, ids })
     }
 
     /// Runs that neither the window nor the log needs any more leave; the first number of each.
     pub(crate) fn release(&mut self, oldest_event: u64) -> Vec<u64> {
-        let mut released = Vec::new();
         let end = self.ids_from.min(oldest_event);
-        while let Some(run) = self.packed.front().filter(|run| run.end <= end) {
-            released.push(run.first);
-            self.packed.pop_front();
-        }
-        if self.packed.is_empty() {
-            self.last = None;
-        }
-        released
+        let kept = self.spans.range(..self.packed).position(|run| run.head.end() > end);
+        let count = kept.unwrap_or(self.packed);
+        self.packed -= count;
+        self.spans.drain(..count).map(|run| run.head.first).collect()
     }
 }
 
@@ -207,9 +195,9 @@ mod tests {
             steps in vec(1u64..60, 1..20),
         ) {
             let (mut runs, bounds) = (of(&groups), bounds(40));
-            let all: Vec<Id> = runs.groups.iter().flat_map(|(head, _)| head.ids.clone()).collect();
+            let all: Vec<Id> = runs.spans.iter().flat_map(|run| run.head.ids.clone()).collect();
             let bytes: u64 = groups.iter().map(|(_, bytes, _)| bytes).sum();
-            let end = runs.groups.back().unwrap().0.end();
+            let end = runs.spans.back().unwrap().head.end();
             let mut disk = std::collections::BTreeMap::new();
             let mut at = 1;
             for step in steps.into_iter().chain([end]) {
@@ -219,7 +207,7 @@ mod tests {
                 }
             }
             let there: Vec<RunHead> = disk.values().map(Run::head).collect();
-            prop_assert_eq!(&there, &runs.packed.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(there, runs.packed().collect::<Vec<_>>());
             let ids: Vec<Id> = disk.values().flat_map(|run| run.head.ids.clone()).collect();
             prop_assert_eq!(ids, all);
             prop_assert_eq!(disk.values().map(|run| run.bytes).sum::<u64>(), bytes);
@@ -248,17 +236,25 @@ mod tests {
         assert_eq!(ends(&large.pack(3, bounds(10))), [(1, 2), (2, 3)]);
     }
 
+    /// The oldest ids leave the window.
+    fn pass_oldest(runs: &mut Runs) -> Vec<Id> {
+        let oldest = runs.oldest().unwrap();
+        let (end, ids) = (oldest.end, oldest.ids.unwrap_or_default().to_vec());
+        runs.begin_at(end);
+        ids
+    }
+
     #[test]
     fn ids_in_the_window_are_not_packed_with_those_that_left_it() {
         let mut runs = of(&[(1, 1, 0); 4]);
         for _ in 0..2 {
-            assert_eq!(runs.pass_oldest().len(), 1);
+            assert_eq!(pass_oldest(&mut runs).len(), 1);
         }
         let packed = runs.pack(5, bounds(10));
         assert_eq!(ends(&packed), [(1, 3), (3, 5)]);
         assert_eq!((packed[0].head.ids.len(), packed[1].head.ids.len()), (0, 2));
         // Nor does a run that has left it grow.
-        runs.pass_oldest();
+        pass_oldest(&mut runs);
         runs.push(group(5, 1, 1, 0), 1);
         assert_eq!(ends(&runs.pack(6, bounds(10))), [(5, 6)]);
     }
@@ -268,14 +264,14 @@ mod tests {
         let mut runs = of(&[(10, 1, 0), (10, 1, 0), (3, 1, 5)]);
         runs.pack(21, bounds(10));
         assert!(runs.release(21).is_empty());
-        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, None)) if run.first == 1));
-        assert!(runs.pass_oldest().is_empty());
+        assert!(matches!(runs.oldest(), Some(Oldest { first: 1, end: 11, ids: None, .. })));
+        assert!(pass_oldest(&mut runs).is_empty());
         assert_eq!((runs.release(1), runs.ids_from()), (vec![], 11));
         assert_eq!(runs.release(11), [1]);
-        assert!(matches!(runs.oldest(), Some(Oldest::Run(run, Some(_))) if run.first == 11));
-        runs.pass_oldest();
-        assert_eq!(runs.oldest(), Some(Oldest::Group(Timestamp::from_millis(5))));
-        assert_eq!(runs.pass_oldest(), [21_u128.to_be_bytes(); 3]);
+        assert!(matches!(runs.oldest(), Some(Oldest { first: 11, ids: Some([_, ..]), .. })));
+        pass_oldest(&mut runs);
+        assert_eq!(runs.oldest().unwrap().received, Timestamp::from_millis(5));
+        assert_eq!(pass_oldest(&mut runs), [21_u128.to_be_bytes(); 3]);
         assert_eq!((runs.oldest(), runs.ids_from()), (None, 24));
         // A run that left the window does not grow.
         assert_eq!(ends(&runs.pack(24, bounds(100))), [(21, 24)]);

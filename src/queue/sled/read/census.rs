@@ -1,6 +1,6 @@
 //! What is in the queue, in numbers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     clock::Timestamp,
@@ -10,7 +10,7 @@ use crate::{
         sled::{
             codec::{RETRY, record::Head, values::Tried},
             keys,
-            read_error::{ReadError, whole},
+            read_error::{ReadError, entry},
             shared::Shared,
             state::{State, handler::HandlerState},
         },
@@ -19,86 +19,78 @@ use crate::{
 };
 
 /// The oldest thing that a handler has to do: an event of the log, or a retry and its due time.
-type Oldest = BTreeMap<HandlerName, (u64, Option<u64>)>;
+type Oldest = Option<(u64, Option<u64>)>;
 
-/// What is in it.
+/// How much is in it.
 pub(crate) async fn census(shared: &Arc<Shared>) -> Result<Census, QueueError> {
-    shared.is_open()?;
     let (mut census, oldest) = count(&shared.state());
-    let times =
-        shared.read(move |view| oldest.into_iter().map(|o| received(view, o)).collect()).await?;
-    let mut times: BTreeMap<HandlerName, Option<Timestamp>> = times;
-    for handler in &mut census.handlers {
-        handler.oldest = times.remove(&handler.name).flatten();
+    let names: Vec<_> = census.handlers.iter().map(|handler| handler.name.clone()).collect();
+    let read = move |view: &View| {
+        names.iter().zip(oldest).map(|(name, oldest)| received(view, name, oldest)).collect()
+    };
+    let times: Vec<Option<Timestamp>> = shared.read(read).await?;
+    for (handler, time) in census.handlers.iter_mut().zip(times) {
+        handler.oldest = time;
     }
     Ok(census)
 }
 
-fn count(state: &State) -> (Census, Oldest) {
+/// A census without times, and what each handler's is the time of.
+fn count(state: &State) -> (Census, Vec<Oldest>) {
     let census = Census {
         events: state.next.saturating_sub(state.oldest),
-        live_bytes: state.live_bytes,
+        live_bytes: state.live_bytes(),
         dedup_ids: state.dedup_ids,
         raw_dead_letters: state.dead.raw(),
-        handlers: state.handlers.iter().map(|(name, handler)| one(state, name, handler)).collect(),
+        handlers: state.handlers.iter().map(|(name, of)| handler(state, name, of)).collect(),
     };
-    let oldest = state.handlers.iter().filter_map(|(name, handler)| {
-        let low = handler.window.low().max(state.oldest);
+    let oldest = state.handlers.values().map(|of| {
+        let low = of.window.low().max(state.oldest);
         let event = (low < state.next).then_some((low, None));
-        let retry = handler.retries.oldest().map(|(seq, due)| (seq, Some(due)));
-        Some((name.clone(), event.into_iter().chain(retry).min_by_key(|(seq, _)| *seq)?))
+        let retry = of.retries.all().next().map(|(seq, due)| (seq, Some(due)));
+        event.into_iter().chain(retry).min_by_key(|(seq, _)| *seq)
     });
     (census, oldest.collect())
 }
 
-fn one(state: &State, name: &HandlerName, handler: &HandlerState) -> HandlerCensus {
+fn handler(state: &State, name: &HandlerName, of: &HandlerState) -> HandlerCensus {
     let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
     HandlerCensus {
         name: name.clone(),
-        configured: handler.configured,
-        pending: handler.pending(state.oldest, state.next),
-        retrying: number(handler.retries.waiting()),
-        in_flight: number(handler.leased.len()),
-        dead_letters: handler.dead,
-        paused: handler.paused,
+        configured: of.configured,
+        pending: of.pending(state.oldest, state.next),
+        retrying: number(of.retries.waiting()),
+        in_flight: number(of.leased.len()),
+        dead_letters: state.dead.of(name),
+        paused: of.paused,
         oldest: None,
     }
 }
 
-/// Damage is told by what delivers; a census says all the rest.
+/// When it was stored. Damage is told by what delivers; a census says all the rest.
 fn received(
     view: &View,
-    (handler, (seq, due)): (HandlerName, (u64, Option<u64>)),
-) -> Result<(HandlerName, Option<Timestamp>), ReadError> {
-    match stored_at(view, &handler, seq, due) {
-        Ok(at) => Ok((handler, at)),
-        Err(ReadError::Store(Error::Damaged(_)) | ReadError::Damaged(_) | ReadError::Entry(..)) => {
-            Ok((handler, None))
+    handler: &HandlerName,
+    oldest: Oldest,
+) -> Result<Option<Timestamp>, ReadError> {
+    let received = match oldest {
+        None => return Ok(None),
+        Some((seq, Some(due))) => {
+            let decode = |value: &[u8]| Ok(Tried::decode(RETRY, value)?.stored.received);
+            entry(view, &keys::retry(due, handler, seq), decode)
         }
-        Err(error) => Err(error),
+        Some((seq, None)) => event_received(view, seq),
+    };
+    match received {
+        Err(ReadError::Store(Error::Damaged(_)) | ReadError::Damaged(_) | ReadError::Entry(..)) => {
+            Ok(None)
+        }
+        received => received,
     }
 }
 
-fn stored_at(
-    view: &View,
-    handler: &HandlerName,
-    seq: u64,
-    due: Option<u64>,
-) -> Result<Option<Timestamp>, ReadError> {
-    Ok(match due {
-        Some(due) => {
-            let key = keys::retry(due, handler, seq);
-            let value = view.get(&key)?;
-            let whole = value.as_ref().map(|value| whole(view, &key, value)).transpose()?;
-            let tried = whole.flatten().map(|value| Tried::decode(RETRY, &value));
-            tried.transpose()?.map(|tried| tried.stored.received)
-        }
-        None => match view.range(keys::event(0)..=keys::event(seq)).next_back() {
-            Some(entry) => {
-                let head = Head::decode(&entry?.1).ok().filter(|head| seq < head.end());
-                head.map(|head| head.received)
-            }
-            None => None,
-        },
-    })
+fn event_received(view: &View, seq: u64) -> Result<Option<Timestamp>, ReadError> {
+    let entry = view.range(keys::event(0)..=keys::event(seq)).next_back().transpose()?;
+    let head = entry.and_then(|(_, value)| Head::decode(&value).ok());
+    Ok(head.filter(|head| seq < head.end()).map(|head| head.received))
 }

@@ -2,79 +2,52 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::groups::{group, group_of};
 use crate::{
     name::HandlerName,
     queue::{
-        BookmarkName, DeadLetter, DeadLetterId, Letter, Page, QueueError, Seq, StoredEvent,
+        DeadLetter, DeadLetterId, Letter, Page, QueueError, Seq, StoredEvent,
         sled::{
             codec::{
                 DEAD, Value,
-                record::{Head, MISSING},
+                record::MISSING,
                 values::{LogBounds, Tried, Undecodable},
             },
             keys,
-            read_error::{ReadError, whole},
-            shared::Shared,
+            read_error::{ReadError, entry},
+            state::State,
         },
     },
-    store::{Slice, View},
+    store::View,
 };
 
 /// A page of the log.
-pub(crate) async fn events(
-    shared: &Arc<Shared>,
-    page: Page,
-) -> Result<Vec<StoredEvent>, QueueError> {
-    shared.is_open()?;
-    shared
-        .read(
-            move |view| {
-                if page.newest { newest(view, page.limit) } else { oldest(view, page.limit) }
-            },
-        )
-        .await
-}
-
-fn oldest(view: &View, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
-    let (mut events, mut end) = (Vec::new(), 0);
-    for entry in view.range(keys::all(keys::EVENTS)) {
-        if events.len() >= limit {
-            break;
+pub(crate) fn events(
+    view: &View,
+    Page { limit, newest }: Page,
+) -> Result<Vec<StoredEvent>, ReadError> {
+    let mut records = view.range(keys::all(keys::EVENTS));
+    // Where the record that was read last begins or ends, on the side of the next one.
+    let (mut events, mut at) = (Vec::new(), 0);
+    while events.len() < limit {
+        let record = if newest { records.next_back() } else { records.next() };
+        let Some((key, value)) = record.transpose()? else { break };
+        let Some((head, mut group)) = group(view, &key, &value)? else { continue };
+        if newest {
+            no_hole(view, head.end(), at)?;
+            at = head.first;
+            group.reverse();
+        } else {
+            no_hole(view, at, head.first)?;
+            at = head.end();
         }
-        let Some((head, group)) = read(view, entry?)? else { continue };
-        no_hole(view, end, head.first)?;
-        end = head.end();
         events.extend(group);
     }
     events.truncate(limit);
-    Ok(events)
-}
-
-fn newest(view: &View, limit: usize) -> Result<Vec<StoredEvent>, ReadError> {
-    let (mut events, mut begin) = (Vec::new(), None);
-    for entry in view.range(keys::all(keys::EVENTS)).rev() {
-        if events.len() >= limit {
-            break;
-        }
-        let Some((head, group)) = read(view, entry?)? else { continue };
-        no_hole(view, head.end(), begin.unwrap_or(head.end()))?;
-        begin = Some(head.first);
-        events.extend(group.into_iter().rev());
+    if newest {
+        events.reverse();
     }
-    events.truncate(limit);
-    events.reverse();
     Ok(events)
-}
-
-/// None if it was deleted meanwhile.
-fn read(
-    view: &View,
-    (key, value): (Slice, Slice),
-) -> Result<Option<(Head, Vec<StoredEvent>)>, ReadError> {
-    group(view, &key, &value).map_err(|error| error.of(&key))
 }
 
 /// Errs if records are missing between these numbers. Those that were deleted meanwhile are not:
@@ -83,99 +56,68 @@ fn no_hole(view: &View, end: u64, begin: u64) -> Result<(), ReadError> {
     if end >= begin {
         return Ok(());
     }
-    let bounds = view.get(keys::LOG)?.map(|value| LogBounds::decode(&value)).transpose();
-    let bounds = bounds.map_err(|error| ReadError::Damaged(error).of(keys::LOG))?;
+    let bounds = entry(view, keys::LOG, LogBounds::decode)?;
     let missing = bounds.unwrap_or_default().oldest.max(end);
-    if missing < begin {
-        Err(ReadError::Damaged(MISSING).of(&keys::event(missing)))
-    } else {
-        Ok(())
-    }
+    if missing < begin { Err(ReadError::Entry(keys::event(missing), MISSING)) } else { Ok(()) }
 }
 
-/// What a bookmark says.
-pub(crate) async fn bookmark(
-    shared: &Arc<Shared>,
-    name: &BookmarkName,
-) -> Result<Option<Bytes>, QueueError> {
-    shared.is_open()?;
-    let key = keys::bookmark(name);
-    let read =
-        move |view: &View| Ok(view.get(&key)?.map(|value| Bytes::decode(&value)).transpose()?);
-    shared.read(read).await
-}
-
-/// One event of the log.
-pub(crate) async fn event(shared: &Arc<Shared>, seq: Seq) -> Result<StoredEvent, QueueError> {
-    shared.is_open()?;
-    let next = shared.state().next;
-    let read = move |view: &View| {
-        let group = group_of(view, seq.0)?;
-        if group.is_none() && seq.0 < next {
+/// One event of a log that ends before `next`.
+pub(crate) fn event(view: &View, seq: Seq, next: u64) -> Result<Option<StoredEvent>, ReadError> {
+    let Some((_, group)) = group_of(view, seq.0)? else {
+        if seq.0 < next {
             no_hole(view, seq.0, seq.0 + 1)?;
         }
-        Ok(group)
+        return Ok(None);
     };
-    let group = shared.read(read).await?;
-    let stored = group.and_then(|group| group.event(seq.0)).ok_or(QueueError::NotFound)?;
-    Ok(StoredEvent::clone(&stored))
+    Ok(group.event(seq.0).map(Arc::unwrap_or_clone))
 }
 
-/// A page of dead letters, by age.
-pub(crate) async fn dead_letters(
-    shared: &Arc<Shared>,
+/// The dead letters of a page, by age.
+pub(crate) fn dead_ids(
+    state: &State,
     handler: Option<&HandlerName>,
-    page: Page,
-) -> Result<Vec<DeadLetter>, QueueError> {
-    shared.is_open()?;
-    let ids = {
-        let state = shared.state();
-        if handler.is_some_and(|handler| !state.handlers.contains_key(handler)) {
-            return Err(QueueError::NotFound);
-        }
-        let ours = state.dead.by_age().filter(|id| match id {
-            DeadLetterId::Raw(_) => handler.is_none(),
-            DeadLetterId::Delivery(of, _) => handler.is_none_or(|handler| handler == of),
-        });
-        let mut ids: Vec<_> = if page.newest {
-            ours.rev().take(page.limit).cloned().collect()
-        } else {
-            ours.take(page.limit).cloned().collect()
-        };
-        if page.newest {
-            ids.reverse();
-        }
-        ids
-    };
-    // One that is discarded meanwhile is left out.
-    shared
-        .read(move |view| ids.into_iter().filter_map(|id| letter(view, id).transpose()).collect())
-        .await
+    Page { limit, newest }: Page,
+) -> Result<Vec<DeadLetterId>, QueueError> {
+    if handler.is_some_and(|handler| !state.handlers.contains_key(handler)) {
+        return Err(QueueError::NotFound);
+    }
+    let ours = state.dead.by_age().filter(|id| match id {
+        DeadLetterId::Raw(_) => handler.is_none(),
+        DeadLetterId::Delivery(of, _) => handler.is_none_or(|handler| handler == of),
+    });
+    if !newest {
+        return Ok(ours.take(limit).cloned().collect());
+    }
+    let mut ids: Vec<_> = ours.rev().take(limit).cloned().collect();
+    ids.reverse();
+    Ok(ids)
+}
+
+/// These dead letters, but for those that were discarded meanwhile.
+pub(crate) fn dead_letters(
+    view: &View,
+    ids: Vec<DeadLetterId>,
+) -> Result<Vec<DeadLetter>, ReadError> {
+    ids.into_iter().filter_map(|id| dead_letter(view, id).transpose()).collect()
 }
 
 /// One dead letter.
-pub(crate) async fn dead_letter(
-    shared: &Arc<Shared>,
-    id: &DeadLetterId,
-) -> Result<DeadLetter, QueueError> {
-    shared.is_open()?;
-    let id = id.clone();
-    shared.read(move |view| letter(view, id)).await?.ok_or(QueueError::NotFound)
-}
-
-fn letter(view: &View, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
+pub(crate) fn dead_letter(view: &View, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
     let key = keys::dead_key(&id);
-    let Some(value) = view.get(&key)? else { return Ok(None) };
-    let Some(value) = whole(view, &key, &value)? else { return Ok(None) };
-    let (buried, attempts, failure, letter) = match &id {
-        DeadLetterId::Raw(_) => {
-            let Undecodable { at, failure, push } = Undecodable::decode(&value)?;
-            (at, 0, failure, Letter::Raw(push))
-        }
-        DeadLetterId::Delivery(..) => {
-            let tried = Tried::decode(DEAD, &value)?;
-            (tried.at, tried.attempts, tried.failure, Letter::Event(tried.stored))
-        }
+    let decode = |value: &[u8]| {
+        Ok(match &id {
+            DeadLetterId::Raw(_) => {
+                let Undecodable { at, failure, push } = Undecodable::decode(value)?;
+                (at, 0, failure, Letter::Raw(push))
+            }
+            DeadLetterId::Delivery(..) => {
+                let Tried { at, attempts, failure, stored, .. } = Tried::decode(DEAD, value)?;
+                (at, attempts, failure, Letter::Event(stored))
+            }
+        })
+    };
+    let Some((buried, attempts, failure, letter)) = entry(view, &key, decode)? else {
+        return Ok(None);
     };
     Ok(Some(DeadLetter { id, buried, attempts, failure, letter }))
 }

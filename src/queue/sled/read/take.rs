@@ -15,11 +15,12 @@ use crate::{
         sled::{
             codec::{RETRY, record::MISSING, values::Tried},
             keys,
-            read_error::{ReadError, whole},
+            read_error::entry,
             shared::Shared,
-            state::handler::Job,
+            state::{State, handler::Job, retries::Retry},
         },
     },
+    store::View,
 };
 
 /// Longest wait before the clock is looked at again: a test moves it.
@@ -30,20 +31,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Lease {
     shared: Arc<Shared>,
     pub(crate) handler: HandlerName,
-    pub(crate) seq: u64,
-    /// When it was due, if it is a retry.
-    pub(crate) due: Option<u64>,
+    seq: u64,
     held: bool,
 }
 
 impl Lease {
-    fn new(shared: &Arc<Shared>, handler: &HandlerName, seq: u64, due: Option<u64>) -> Self {
-        Self { shared: Arc::clone(shared), handler: handler.clone(), seq, due, held: true }
+    fn new(shared: &Arc<Shared>, handler: &HandlerName, seq: u64) -> Self {
+        Self { shared: Arc::clone(shared), handler: handler.clone(), seq, held: true }
     }
 
-    /// It was settled: nothing is to be given back.
-    pub(crate) fn end(mut self) {
+    /// The delivery has ended: nothing is to be given back. The retry that it was, if it was one.
+    pub(in crate::queue::sled) fn end(mut self, state: &mut State) -> Option<Retry> {
         self.held = false;
+        state.settled(&self.handler, self.seq)
     }
 }
 
@@ -53,7 +53,7 @@ impl Drop for Lease {
             return;
         }
         if let Some(handler) = self.shared.state().handlers.get_mut(&self.handler) {
-            handler.release(self.seq, self.due);
+            handler.release(self.seq);
         }
     }
 }
@@ -81,18 +81,17 @@ pub(crate) async fn take(
         let job = shared.state().job(handler, now)?;
         match job {
             Job::Event(seq) => {
-                let lease = Lease::new(shared, handler, seq, None);
+                let lease = Lease::new(shared, handler, seq);
                 if let Some(stored) = event_of(&lease).await? {
                     let since = shared.clock.now();
                     return Ok(delivery(Receipt { lease, stored, attempt: 1, since }));
                 }
                 // It was lost, and a repair has told so.
-                shared.state().settled(handler, seq, None);
-                lease.end();
+                lease.end(&mut shared.state());
             }
             Job::Retry(seq, due) => {
-                let lease = Lease::new(shared, handler, seq, Some(due));
-                if let Some(receipt) = retry_of(lease).await? {
+                let lease = Lease::new(shared, handler, seq);
+                if let Some(receipt) = retry_of(lease, due).await? {
                     return Ok(delivery(receipt));
                 }
             }
@@ -127,7 +126,7 @@ async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError>
         return Ok(Some(stored));
     }
     let groups = shared.read(move |view| groups_from(view, seq)).await?;
-    let Some(group) = groups.first() else {
+    let Some(group) = groups.front() else {
         // Its record cannot have been deleted: this handler is not past it.
         return Err(shared.damaged(&keys::event(seq), MISSING));
     };
@@ -138,21 +137,19 @@ async fn event_of(lease: &Lease) -> Result<Option<Arc<StoredEvent>>, QueueError>
     Ok(stored)
 }
 
-async fn retry_of(lease: Lease) -> Result<Option<Receipt>, QueueError> {
-    let key = keys::retry(lease.due.unwrap_or_default(), &lease.handler, lease.seq);
-    let tried = lease
-        .shared
-        .read(move |view| {
-            let Some(value) = view.get(&key)? else { return Ok(None) };
-            let whole = whole(view, &key, &value).map_err(|error| error.of(&key))?;
-            let tried = whole.map(|value| Tried::decode(RETRY, &value)).transpose();
-            tried.map_err(|error| ReadError::from(error).of(&key))
-        })
-        .await?;
-    let Some(tried) = tried else {
-        // A reopening found it settled otherwise.
-        lease.shared.state().settled(&lease.handler, lease.seq, lease.due);
-        lease.end();
+/// `None` if it is no longer this retry.
+async fn retry_of(lease: Lease, due: u64) -> Result<Option<Receipt>, QueueError> {
+    let key = keys::retry(due, &lease.handler, lease.seq);
+    let read = {
+        let key = key.clone();
+        move |view: &View| entry(view, &key, |value| Tried::decode(RETRY, value))
+    };
+    let Some(tried) = lease.shared.read(read).await? else {
+        let now_due = lease.shared.state().handler(&lease.handler)?.retries.due(lease.seq);
+        if now_due == Some(due) {
+            return Err(lease.shared.damaged(&key, MISSING));
+        }
+        // A reopening found it settled otherwise, or due at another time.
         return Ok(None);
     };
     let attempt = tried.attempts.saturating_add(1);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{clock::Timestamp, queue::DeadLetterId};
+use crate::{clock::Timestamp, name::HandlerName, queue::DeadLetterId};
 
 /// The dead letters.
 #[derive(Debug, Default)]
@@ -12,27 +12,37 @@ pub(crate) struct DeadLetters {
     by_age: BTreeSet<(Timestamp, DeadLetterId)>,
     /// Bytes that they take on disk.
     bytes: u64,
-    /// Undecodable pushes among them.
+    /// The number of undecodable pushes among them.
     raw: u64,
+    /// The number of letters of each handler.
+    by_handler: BTreeMap<HandlerName, u64>,
 }
 
 impl DeadLetters {
     /// It was buried; in the place of one with the same id.
-    pub(super) fn insert(&mut self, id: DeadLetterId, at: Timestamp, bytes: u64) {
+    pub(crate) fn insert(&mut self, id: DeadLetterId, at: Timestamp, bytes: u64) {
         self.remove(&id);
-        self.raw += u64::from(matches!(id, DeadLetterId::Raw(_)));
+        *self.count(&id) += 1;
         self.bytes += bytes;
         self.by_age.insert((at, id.clone()));
         self.by_id.insert(id, (at, bytes));
     }
 
-    /// The bytes that it took; `None` if there is no such letter.
-    pub(super) fn remove(&mut self, id: &DeadLetterId) -> Option<u64> {
-        let (at, bytes) = self.by_id.remove(id)?;
-        self.raw -= u64::from(matches!(id, DeadLetterId::Raw(_)));
+    /// It is gone, if it was there.
+    pub(crate) fn remove(&mut self, id: &DeadLetterId) {
+        let Some((at, bytes)) = self.by_id.remove(id) else { return };
+        *self.count(id) -= 1;
         self.bytes -= bytes;
         self.by_age.remove(&(at, id.clone()));
-        Some(bytes)
+    }
+
+    fn count(&mut self, id: &DeadLetterId) -> &mut u64 {
+        match id {
+            DeadLetterId::Raw(_) => &mut self.raw,
+            DeadLetterId::Delivery(handler, _) => {
+                self.by_handler.entry(handler.clone()).or_default()
+            }
+        }
     }
 
     pub(crate) fn contains(&self, id: &DeadLetterId) -> bool {
@@ -42,11 +52,6 @@ impl DeadLetters {
     /// In the order of their age.
     pub(crate) fn by_age(&self) -> impl DoubleEndedIterator<Item = &DeadLetterId> {
         self.by_age.iter().map(|(_, id)| id)
-    }
-
-    /// In the order of their ids.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &DeadLetterId> {
-        self.by_id.keys()
     }
 
     /// Those that are beyond these bounds, oldest first, at most `limit`.
@@ -70,5 +75,15 @@ impl DeadLetters {
     /// The number of undecodable pushes.
     pub(crate) fn raw(&self) -> u64 {
         self.raw
+    }
+
+    /// The number of letters of this handler.
+    pub(crate) fn of(&self, handler: &HandlerName) -> u64 {
+        self.by_handler.get(handler).copied().unwrap_or(0)
+    }
+
+    /// Bytes that they take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }

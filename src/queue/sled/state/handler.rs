@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{
     recent::{Group, event_in},
-    retries::Retries,
+    retries::{Retries, Retry},
 };
 use crate::{
     clock::Timestamp,
@@ -39,18 +39,14 @@ pub(crate) struct HandlerState {
     pub(crate) unwritten: usize,
     /// Retries that succeeded, not yet deleted on disk: number, due time.
     pub(crate) succeeded: BTreeMap<u64, u64>,
-    /// The groups that it reads from, once the recent cache has gone on without it, and whose turn
-    /// it is to read one.
-    reading: VecDeque<Vec<Group>>,
+    /// The groups that it reads from, once the recent cache has gone on without it.
+    pub(super) reading: VecDeque<VecDeque<Group>>,
+    /// Held by the one that reads the next groups.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-    /// The number of its dead letters.
-    pub(crate) dead: u64,
     /// Wakes those who wait for a delivery.
     pub(crate) wake: Arc<Notify>,
-    /// No event from here on was given out, but those that were in flight when it was set back.
-    pub(crate) next: u64,
-    /// Given out and come back unsettled.
-    released: BTreeSet<u64>,
+    /// Of the events from here on, none was given out but those that are in flight or settled.
+    next: u64,
 }
 
 /// What a handler does next.
@@ -76,41 +72,26 @@ impl HandlerState {
             return Job::Wait(None);
         }
         let first = self.retries.next();
-        if let Some((_, seq, due)) = first.filter(|(ready, ..)| *ready <= now) {
+        if let Some((seq, retry)) = first.filter(|(_, retry)| retry.ready <= now) {
             self.retries.lease(seq);
             self.leased.insert(seq);
-            return Job::Retry(seq, due);
+            return Job::Retry(seq, retry.due);
         }
-        while let Some(seq) = self.candidate(end) {
-            if !self.window.contains(seq) && !self.leased.contains(&seq) {
-                self.leased.insert(seq);
+        self.next = self.next.max(self.window.low());
+        while self.next < end && self.window.reaches(self.next) {
+            let seq = self.next;
+            self.next += 1;
+            if !self.window.contains(seq) && self.leased.insert(seq) {
                 return Job::Event(seq);
             }
         }
-        Job::Wait(first.map(|(ready, ..)| ready))
-    }
-
-    fn candidate(&mut self, end: u64) -> Option<u64> {
-        if let Some(seq) = self.released.pop_first() {
-            return Some(seq);
-        }
-        self.next = self.next.max(self.window.low());
-        let seq = self.next;
-        (seq < end && self.window.reaches(seq)).then(|| {
-            self.next += 1;
-            seq
-        })
+        Job::Wait(first.map(|(_, retry)| retry.ready))
     }
 
     /// Groups were read, in order. Those before may still be wanted by deliveries that overtake.
-    pub(crate) fn read(&mut self, groups: Vec<Group>) {
+    pub(crate) fn read(&mut self, groups: VecDeque<Group>) {
         self.reading.truncate(READING - 1);
         self.reading.push_front(groups);
-    }
-
-    /// What was read is read anew.
-    pub(super) fn unread(&mut self) {
-        self.reading.clear();
     }
 
     /// The event with this number, if it was read.
@@ -118,32 +99,30 @@ impl HandlerState {
         self.reading.iter().find_map(|groups| event_in(groups, seq))
     }
 
-    /// A delivery was given back.
-    pub(crate) fn release(&mut self, seq: u64, due: Option<u64>) {
+    /// A delivery was given back: it is given out again, as the retry that it is by now, or as an event.
+    pub(crate) fn release(&mut self, seq: u64) {
         self.leased.remove(&seq);
-        if let Some(due) = due {
-            self.retries.give_back(seq, due);
-        } else if seq < self.next {
-            // Otherwise its turn is still to come.
-            self.released.insert(seq);
+        if !self.retries.give_back(seq) {
+            self.next = self.next.min(seq);
         }
         self.wake.notify_waiters();
     }
 
-    /// A delivery has ended; the bytes on disk that are of no more use.
-    pub(super) fn settled(&mut self, seq: u64, due: Option<u64>) -> u64 {
+    /// A delivery has ended; the retry that it was, if it was one. What was given out as an event can
+    /// be a retry by now: one that was written although its caller heard that it was not.
+    pub(super) fn settled(&mut self, seq: u64) -> Option<Retry> {
         self.leased.remove(&seq);
         self.unwritten += 1;
-        if due.is_some() {
-            return self.retries.remove(seq);
+        let retry = self.retries.remove(seq);
+        if retry.is_none() {
+            let low = self.window.low();
+            self.window.settle(seq);
+            if self.window.low() != low {
+                // Someone may wait at the far end of the window.
+                self.wake.notify_waiters();
+            }
         }
-        let low = self.window.low();
-        self.window.settle(seq);
-        if self.window.low() != low {
-            // Someone may wait at the far end of the window.
-            self.wake.notify_waiters();
-        }
-        0
+        retry
     }
 
     /// What is written down of it.
@@ -160,7 +139,7 @@ impl HandlerState {
 
     /// Whether it will be delivered, is being delivered, or waits for a retry.
     pub(crate) fn has_on_its_way(&self, seq: u64) -> bool {
-        !self.window.contains(seq) || self.retries.contains(seq)
+        !self.window.contains(seq) || self.retries.due(seq).is_some()
     }
 
     /// Begins again at `start`, which is not after its cursor; the number of events that come again.
@@ -174,16 +153,13 @@ impl HandlerState {
         let before = self.window.low().saturating_add(self.window.above());
         let events = before.saturating_sub(window.low().saturating_add(window.above()));
         (self.window, self.next) = (window, start);
-        self.released.clear();
         events
     }
 
-    /// These retries, which succeeded, are no longer on disk: number, due time.
-    pub(crate) fn deleted(&mut self, retries: &[(u64, u64)]) {
-        for (seq, due) in retries {
-            if self.succeeded.get(seq) == Some(due) {
-                self.succeeded.remove(seq);
-            }
-        }
+    /// Its cursor is on disk, with so many deliveries that were not, and without these retries that
+    /// succeeded: number, due time.
+    pub(crate) fn written(&mut self, unwritten: usize, succeeded: &BTreeMap<u64, u64>) {
+        self.unwritten = self.unwritten.saturating_sub(unwritten);
+        self.succeeded.retain(|seq, due| succeeded.get(seq) != Some(due));
     }
 }

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::{
     dead_letters::DeadLetters,
     handler::{HandlerState, Job},
-    recent::RecentCache,
+    recent::{RecentCache, event_in},
     retries::{Retries, Retry},
 };
 use super::{codec::values::Cursor, load::Contents, options::Options};
@@ -23,10 +23,12 @@ use crate::{
 };
 
 /// The whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     /// Why the store does not work, if it does not.
     pub(super) failing: Option<String>,
+    /// A read failed as only a broken store fails: the writer is to reopen it.
+    pub(super) broken: bool,
     /// Why no events come in, if none do for want of room.
     pub(super) full: Option<&'static str>,
     /// What is damaged, if something that was read is.
@@ -37,7 +39,8 @@ pub(super) struct State {
     /// The number that the next event gets.
     pub(super) next: u64,
     pub(super) next_raw: u64,
-    pub(super) live_bytes: u64,
+    /// Bytes that the log takes.
+    pub(super) log_bytes: u64,
     pub(super) dedup_ids: u64,
     pub(super) handlers: BTreeMap<HandlerName, HandlerState>,
     pub(super) dead: DeadLetters,
@@ -47,20 +50,8 @@ pub(super) struct State {
 impl State {
     /// Nothing yet.
     pub(super) fn new() -> Self {
-        Self {
-            failing: Some("it is being opened".into()),
-            full: None,
-            damaged: None,
-            closed: false,
-            oldest: 1,
-            next: 1,
-            next_raw: 1,
-            live_bytes: 0,
-            dedup_ids: 0,
-            handlers: BTreeMap::new(),
-            dead: DeadLetters::default(),
-            recent: RecentCache::default(),
-        }
+        let failing = Some("it is being opened".into());
+        Self { failing, oldest: 1, next: 1, next_raw: 1, ..Self::default() }
     }
 
     /// Takes over what stands on disk. Leases and settled marks that are here already are kept.
@@ -68,12 +59,14 @@ impl State {
         self.oldest = contents.bounds.oldest;
         self.next = contents.bounds.next;
         self.next_raw = contents.next_raw;
-        self.live_bytes = contents.live_bytes;
+        let retries = contents.retries.iter().map(|(_, _, waiting)| waiting.bytes);
+        let dead = contents.dead.iter().map(|(_, _, bytes)| *bytes);
+        self.log_bytes = contents.live_bytes.saturating_sub(retries.chain(dead).sum());
         self.recent = RecentCache::default();
         self.install_cursors(contents.cursors, options, clock.now());
         for handler in self.handlers.values_mut() {
-            (handler.retries, handler.dead) = (Retries::default(), 0);
-            handler.unread();
+            handler.retries = Retries::default();
+            handler.reading.clear();
         }
         let (now, steady) = (clock.now(), clock.steady());
         for (name, seq, waiting) in contents.retries {
@@ -93,7 +86,11 @@ impl State {
         }
         self.dead = DeadLetters::default();
         for (id, at, bytes) in contents.dead {
-            self.bury(id, at, bytes);
+            if let DeadLetterId::Delivery(name, _) = &id {
+                // Its cursor may be lost.
+                self.handlers.entry(name.clone()).or_default();
+            }
+            self.dead.insert(id, at, bytes);
         }
         self.wake_all();
     }
@@ -139,51 +136,26 @@ impl State {
 
     /// The event with this number, if memory holds it.
     pub(super) fn cached(&self, name: &HandlerName, seq: u64) -> Option<Arc<StoredEvent>> {
-        self.handlers.get(name)?.reading(seq).or_else(|| self.recent.event(seq))
+        let read = self.handlers.get(name)?.reading(seq);
+        read.or_else(|| event_in(&self.recent.groups, seq))
     }
 
-    /// The due time of the retry that a delivery is of, if it is one: what was given out as an event of
-    /// the log can be a retry on disk, where one was written that was refused.
-    pub(super) fn due_on_disk(
-        &self,
-        name: &HandlerName,
-        seq: u64,
-        due: Option<u64>,
-    ) -> Option<u64> {
-        due.or_else(|| self.handlers.get(name)?.retries.due(seq))
-    }
-
-    /// A delivery has ended, for good or to go on as a retry or a dead letter.
-    pub(super) fn settled(&mut self, name: &HandlerName, seq: u64, due: Option<u64>) {
-        let freed = self.handlers.get_mut(name).map_or(0, |handler| handler.settled(seq, due));
-        self.live_bytes = self.live_bytes.saturating_sub(freed);
+    /// A delivery has ended, for good or to go on as a retry or a dead letter; the retry that it was.
+    pub(super) fn settled(&mut self, name: &HandlerName, seq: u64) -> Option<Retry> {
+        self.handlers.get_mut(name)?.settled(seq)
     }
 
     /// A delivery waits for its next attempt.
     pub(super) fn retries(&mut self, name: &HandlerName, seq: u64, retry: Retry) {
-        self.live_bytes += retry.bytes;
         let handler = self.handlers.entry(name.clone()).or_default();
         handler.retries.insert(seq, retry);
         handler.wake.notify_waiters();
     }
 
-    /// A dead letter is there; its bytes are counted already.
-    pub(super) fn bury(&mut self, id: DeadLetterId, at: Timestamp, bytes: u64) {
-        if let DeadLetterId::Delivery(name, _) = &id {
-            self.handlers.entry(name.clone()).or_default().dead += 1;
-        }
-        self.dead.insert(id, at, bytes);
-    }
-
-    /// A dead letter is gone.
-    pub(super) fn unbury(&mut self, id: &DeadLetterId) {
-        let Some(bytes) = self.dead.remove(id) else { return };
-        self.live_bytes = self.live_bytes.saturating_sub(bytes);
-        if let DeadLetterId::Delivery(name, _) = id
-            && let Some(handler) = self.handlers.get_mut(name)
-        {
-            handler.dead -= 1;
-        }
+    /// Bytes that the log, the waiting retries and the dead letters take.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let retries: u64 = self.handlers.values().map(|handler| handler.retries.bytes()).sum();
+        self.log_bytes + retries + self.dead.bytes()
     }
 
     /// Everything below is settled by all configured handlers.

@@ -11,19 +11,14 @@ const RECENT_BYTES: usize = 2 * 1024 * 1024;
 /// Events that were stored together, as they are given out.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) first: u64,
-    pub(crate) events: Vec<Arc<StoredEvent>>,
+    first: u64,
+    events: Vec<Arc<StoredEvent>>,
 }
 
 impl Group {
     /// These events, from this number on.
     pub(crate) fn new(first: u64, events: Vec<StoredEvent>) -> Self {
         Self { first, events: events.into_iter().map(Arc::new).collect() }
-    }
-
-    /// The number after its last event.
-    pub(crate) fn end(&self) -> u64 {
-        self.first.saturating_add(u64::try_from(self.events.len()).unwrap_or(u64::MAX))
     }
 
     /// The event with this number, if it is in here.
@@ -38,8 +33,8 @@ impl Group {
     }
 }
 
-/// The event with this number, if it is in these groups, which follow each other.
-pub(crate) fn event_in(groups: &[Group], seq: u64) -> Option<Arc<StoredEvent>> {
+/// The event with this number, if it is in these groups, which are in order.
+pub(crate) fn event_in(groups: &VecDeque<Group>, seq: u64) -> Option<Arc<StoredEvent>> {
     let after = groups.partition_point(|group| group.first <= seq);
     groups.get(after.checked_sub(1)?)?.event(seq)
 }
@@ -47,22 +42,17 @@ pub(crate) fn event_in(groups: &[Group], seq: u64) -> Option<Arc<StoredEvent>> {
 /// The groups stored last, up to a bound.
 #[derive(Debug, Default)]
 pub(crate) struct RecentCache {
-    groups: VecDeque<Arc<Group>>,
+    pub(super) groups: VecDeque<Group>,
     bytes: usize,
 }
 
 impl RecentCache {
     pub(crate) fn push(&mut self, group: Group) {
         self.bytes += group.bytes();
-        self.groups.push_back(Arc::new(group));
+        self.groups.push_back(group);
         while self.bytes > RECENT_BYTES {
             let Some(oldest) = self.groups.pop_front() else { return };
             self.bytes -= oldest.bytes();
         }
-    }
-
-    pub(crate) fn event(&self, seq: u64) -> Option<Arc<StoredEvent>> {
-        let after = self.groups.partition_point(|group| group.first <= seq);
-        self.groups.get(after.checked_sub(1)?)?.event(seq)
     }
 }

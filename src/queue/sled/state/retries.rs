@@ -1,7 +1,7 @@
 //! The waiting retries of one handler, in memory.
 //!
-//! On disk a retry stands under the time when it is due by the wall clock. What it waits for here is
-//! steady time: a wall clock that is set does not hold it up, or send it early.
+//! On disk a retry stands under the time when it is due by the wall clock. Here it waits for steady
+//! time: a wall clock that is set does not hold it up, or send it early.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,28 +19,31 @@ pub(crate) struct Retry {
     pub(crate) bytes: u64,
 }
 
-/// Those of one handler.
+/// The retries of one handler.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
+    /// All of them, by the number of their event.
+    by_seq: BTreeMap<u64, Retry>,
     /// Those that are not in flight: when they are ready, number.
     by_ready: BTreeSet<(Duration, u64)>,
-    /// All of them, by number.
-    by_seq: BTreeMap<u64, Retry>,
+    bytes: u64,
 }
 
 impl Retries {
-    /// It waits.
+    /// It waits, in the place of another one of the same event.
     pub(crate) fn insert(&mut self, seq: u64, retry: Retry) {
         self.remove(seq);
+        self.bytes += retry.bytes;
         self.by_seq.insert(seq, retry);
         self.by_ready.insert((retry.ready, seq));
     }
 
-    /// The bytes that it took.
-    pub(crate) fn remove(&mut self, seq: u64) -> u64 {
-        let Some(Retry { ready, bytes, .. }) = self.by_seq.remove(&seq) else { return 0 };
-        self.by_ready.remove(&(ready, seq));
-        bytes
+    /// It neither waits nor is in flight any more.
+    pub(crate) fn remove(&mut self, seq: u64) -> Option<Retry> {
+        let retry = self.by_seq.remove(&seq)?;
+        self.by_ready.remove(&(retry.ready, seq));
+        self.bytes -= retry.bytes;
+        Some(retry)
     }
 
     /// It is in flight: not to be given out again.
@@ -50,17 +53,17 @@ impl Retries {
         }
     }
 
-    /// It came back unsettled, if it is still the one that was due then.
-    pub(crate) fn give_back(&mut self, seq: u64, due: u64) {
-        if let Some(retry) = self.by_seq.get(&seq).filter(|retry| retry.due == due) {
-            self.by_ready.insert((retry.ready, seq));
-        }
+    /// It came back unsettled. False if there is no such retry.
+    pub(crate) fn give_back(&mut self, seq: u64) -> bool {
+        let Some(retry) = self.by_seq.get(&seq) else { return false };
+        self.by_ready.insert((retry.ready, seq));
+        true
     }
 
-    /// The next one that waits: when it is ready, number, and when it is due by the wall clock.
-    pub(crate) fn next(&self) -> Option<(Duration, u64, u64)> {
-        let (ready, seq) = *self.by_ready.first()?;
-        Some((ready, seq, self.by_seq.get(&seq)?.due))
+    /// The next one that waits, and its number.
+    pub(crate) fn next(&self) -> Option<(u64, Retry)> {
+        let (_, seq) = *self.by_ready.first()?;
+        Some((seq, *self.by_seq.get(&seq)?))
     }
 
     /// When it is due by the wall clock, if it waits or is in flight as a retry.
@@ -68,14 +71,9 @@ impl Retries {
         self.by_seq.get(&seq).map(|retry| retry.due)
     }
 
-    /// Whether it waits, or is in flight as a retry.
-    pub(crate) fn contains(&self, seq: u64) -> bool {
-        self.by_seq.contains_key(&seq)
-    }
-
-    /// All of them, by number.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, Retry)> + '_ {
-        self.by_seq.iter().map(|(seq, retry)| (*seq, *retry))
+    /// Numbers and due times of all of them, in the order of their numbers.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.by_seq.iter().map(|(seq, retry)| (*seq, retry.due))
     }
 
     /// The number of those that wait.
@@ -88,8 +86,8 @@ impl Retries {
         self.by_seq.len() - self.by_ready.len()
     }
 
-    /// The oldest event among them, and when it is due by the wall clock.
-    pub(crate) fn oldest(&self) -> Option<(u64, u64)> {
-        self.by_seq.first_key_value().map(|(seq, retry)| (*seq, retry.due))
+    /// Bytes that they take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }

@@ -3,7 +3,10 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::queue::{DeadLetterId, Letter, RawPush};
+use crate::{
+    queue::{DeadLetterId, Letter, RawPush, sled::state::retries::Retry},
+    store::fault,
+};
 
 fn retry(after: Duration) -> Verdict {
     Verdict::RetryAfter(after, failure("500"))
@@ -260,4 +263,62 @@ async fn a_closed_queue_says_so_and_wakes_those_who_wait() {
     assert_eq!(queue.append(vec![arrival("1")]).await, Err(QueueError::Closed));
     assert_eq!(queue.census().await.map(|_| ()), Err(QueueError::Closed));
     assert_eq!(queue.close().await, Err(QueueError::Closed));
+}
+
+/// Its caller heard that the retry was not written, although it was.
+#[tokio::test]
+async fn a_delivery_that_became_a_retry_unnoticed_is_given_out_again_when_it_is_dropped() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    fault::breaks(bench.directory.path());
+    let refused = queue.settle(take(&queue, "a").await.receipt, retry(Duration::ZERO)).await;
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
+    // From memory, as an event, while nothing can be read.
+    let again = take(&queue, "a").await;
+    assert_eq!(again.attempt, 1);
+    fault::mends(bench.directory.path());
+    healed(&queue).await;
+    assert_eq!(queue.census().await.unwrap().handlers[0].in_flight, 1);
+    drop(again);
+    let again = take(&queue, "a").await;
+    assert_eq!((id(&again), again.attempt), ("1", 2), "it was written");
+    queue.settle(again.receipt, Verdict::Done).await.unwrap();
+    let census = bench.reopen(queue).await.census().await.unwrap();
+    assert_eq!((census.handlers[0].pending, census.handlers[0].retrying), (0, 0));
+}
+
+#[tokio::test]
+async fn a_retry_that_succeeds_while_the_store_fails_takes_no_room_afterwards() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    settle(&queue, "a", "1", retry(Duration::ZERO)).await;
+    let again = take(&queue, "a").await;
+    fault::breaks(bench.directory.path());
+    assert!(queue.append(vec![arrival("1")]).await.is_ok(), "nothing is written");
+    assert!(queue.append(vec![arrival("2")]).await.is_err());
+    queue.settle(again.receipt, Verdict::Done).await.unwrap();
+    fault::mends(bench.directory.path());
+    healed(&queue).await;
+    let empty = async {
+        done(&queue, 1).await;
+        while queue.census().await.unwrap().live_bytes > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), empty).await.is_ok(), "{:?}", queue.census().await);
+}
+
+#[tokio::test]
+async fn a_retry_that_is_missing_is_told_and_not_taken_for_settled() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    let lost = Retry { due: 7, ready: Duration::ZERO, bytes: 0 };
+    queue.shared.state().retries(&handler("a"), 1, lost);
+    let taken = timeout(Duration::from_secs(20), queue.take(&handler("a"))).await.unwrap();
+    let Err(QueueError::Unavailable(why)) = taken else { panic!("{taken:?}") };
+    assert!(why.contains("the retry of event 1 for handler a: malformed: it is missing"), "{why}");
+    assert!(matches!(queue.health(), Health::Damaged(_)));
+    assert_eq!(queue.census().await.unwrap().handlers[0].retrying, 1);
 }

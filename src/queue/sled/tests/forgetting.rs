@@ -1,11 +1,14 @@
 //! Handlers with more to forget than one commit takes, and crashes in between.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use super::{starting::copy, *};
-use crate::queue::sled::write::{engine::Engine, upkeep::upkeep};
+use crate::queue::sled::write::{
+    engine::Engine,
+    upkeep::{Forgetting, upkeep},
+};
 
 /// Deliveries of the handler that is forgotten: more than two pieces.
 const MANY: u64 = 2100;
@@ -85,7 +88,7 @@ async fn a_crash_between_two_pieces_leaves_a_handler_to_be_forgotten() {
     let (from, to) = (bench.options.directory.clone(), crashed.options.directory.clone());
     let mut engine = engine(&bench);
     let turn = move || {
-        upkeep(&mut engine, &mut BTreeSet::from([handler("b")])).unwrap();
+        upkeep(&mut engine, &mut Forgetting::from([(handler("b"), Vec::new())])).unwrap();
         copy(&from, &to);
         engine.let_go();
     };
@@ -111,14 +114,15 @@ async fn a_handler_that_left_long_ago_goes_piece_by_piece_while_the_clock_is_vou
         let left = |engine: &Engine| {
             let state = engine.shared.state();
             let b = state.handlers.get(&handler("b"));
-            b.map(|of| of.dead + u64::try_from(of.retries.waiting()).unwrap())
+            let dead = state.dead.of(&handler("b"));
+            b.map(|of| dead + u64::try_from(of.retries.waiting()).unwrap())
         };
         for _ in 0..5 {
-            upkeep(&mut first, &mut BTreeSet::new()).unwrap();
+            upkeep(&mut first, &mut Forgetting::new()).unwrap();
             assert_eq!(left(&first), Some(MANY), "nobody knows how long it was stopped");
         }
         clock.advance(DAY);
-        upkeep(&mut first, &mut BTreeSet::new()).unwrap();
+        upkeep(&mut first, &mut Forgetting::new()).unwrap();
         assert_eq!(left(&first), Some(MANY - 1024));
         // As a crash leaves it: nothing more is written.
         first.let_go();

@@ -6,6 +6,7 @@ mod forgetting;
 mod limits;
 mod operating;
 mod packing;
+pub(super) mod panics;
 mod starting;
 mod storing;
 mod trouble;

@@ -33,7 +33,7 @@ fn what_is_out_of_reach_of_a_cursor_that_is_set_back_is_not_given_out_again() {
     assert_eq!(in_flight, (far..far + 6).collect::<Vec<_>>());
     // One becomes a retry, one is done; four stay in flight.
     for seq in [far + 1, far + 2] {
-        state.settled(&name, seq, None);
+        state.settled(&name, seq);
     }
     let ready = Duration::from_millis(100);
     state.retries(&name, far + 1, Retry { due: 100, ready, bytes: 10 });
@@ -45,15 +45,15 @@ fn what_is_out_of_reach_of_a_cursor_that_is_set_back_is_not_given_out_again() {
     let mut came = Vec::new();
     while let Some(seq) = event(&mut state) {
         came.push(seq);
-        state.settled(&name, seq, None);
+        state.settled(&name, seq);
         match seq {
             // Given back, it waits for its turn; done and buried, it does not come; nor does the
             // retry that succeeds meanwhile.
-            10 => state.handlers.get_mut(&name).unwrap().release(far + 3, None),
-            20 => state.settled(&name, far + 4, None),
+            10 => state.handlers.get_mut(&name).unwrap().release(far + 3),
+            20 => drop(state.settled(&name, far + 4)),
             30 => {
                 assert_eq!(state.job(&name, ready), Ok(Job::Retry(far + 1, 100)));
-                state.settled(&name, far + 1, Some(100));
+                state.settled(&name, far + 1);
             }
             _ => {}
         }
@@ -64,10 +64,10 @@ fn what_is_out_of_reach_of_a_cursor_that_is_set_back_is_not_given_out_again() {
     // What is still in flight holds the cursor, and comes if it is given back.
     let of = state.handlers.get_mut(&name).unwrap();
     assert_eq!((of.window.low(), of.pending(1, end)), (far, 2));
-    of.release(far, None);
-    state.settled(&name, far + 5, None);
+    of.release(far);
+    state.settled(&name, far + 5);
     assert_eq!(event(&mut state), Some(far));
-    state.settled(&name, far, None);
+    state.settled(&name, far);
     assert_eq!(event(&mut state), None);
     assert_eq!(state.handlers[&name].pending(1, end), 0);
 }

@@ -56,7 +56,7 @@ impl Admission {
         let options = &shared.options;
         let (live, ids) = {
             let state = shared.state();
-            (state.live_bytes, state.dedup_ids)
+            (state.live_bytes(), state.dedup_ids)
         };
         // Full at the limit, and until there is some room again, so that it does not flutter.
         let max = options.max_bytes;

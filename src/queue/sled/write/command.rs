@@ -1,75 +1,65 @@
 //! Calls that write, on their way to the writer.
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-use crate::{
-    event::Arrival,
-    name::HandlerName,
-    queue::{
-        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, ReplayFrom, Verdict,
-        sled::read::take::Receipt,
-    },
+use super::{
+    commit::{Answer, Commit},
+    engine::Engine,
 };
+use crate::{name::HandlerName, queue::QueueError};
 
-/// Whom to tell how it ended.
-pub(crate) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
-
-/// A call that writes.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Append {
-        arrivals: Vec<Arrival>,
-        bookmark: Option<Bookmark>,
-        answer: Answer<Vec<Appended>>,
-        room: OwnedSemaphorePermit,
-    },
-    BuryRaw {
-        push: RawPush,
-        failure: Failure,
-        answer: Answer<()>,
-        room: OwnedSemaphorePermit,
-    },
-    Settle {
-        receipt: Box<Receipt>,
-        verdict: Verdict,
-        answer: Answer<()>,
-    },
-    /// Always a commit of its own.
-    Operate(Operation),
-    /// As many commits as it takes.
-    Forget {
-        handler: HandlerName,
-        answer: Answer<()>,
-    },
-    Close {
-        answer: Answer<()>,
-    },
+/// Which commit a call goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One with others, and only while there is room.
+    NeedsRoom,
+    /// One with others.
+    Settles,
+    /// One of its own, so that nothing is settled between the look and the deed.
+    Operates,
 }
 
-/// What an operator asks for.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    Revive { id: DeadLetterId, answer: Answer<()> },
-    Discard { id: DeadLetterId, answer: Answer<()> },
-    Replay { handler: HandlerName, from: ReplayFrom, answer: Answer<u64> },
-    Pause { handler: HandlerName, paused: bool, answer: Answer<()> },
+/// Puts what was asked for into a commit, or refuses it.
+type Decide = Box<dyn FnOnce(Result<(&mut Commit, &Engine), QueueError>) + Send>;
+
+/// A call that writes.
+pub(crate) enum Command {
+    Call(Kind, Decide),
+    /// As many commits as it takes.
+    Forget(HandlerName, Answer<()>),
+    Close(Answer<()>),
 }
 
 impl Command {
+    /// A call that is decided on when its commit is put together.
+    pub(crate) fn call<T: Send + 'static>(
+        kind: Kind,
+        answer: Answer<T>,
+        decide: impl FnOnce(&mut Commit, &Engine) -> Result<T, QueueError> + Send + 'static,
+    ) -> Self {
+        let decide: Decide = Box::new(move |at| match at {
+            Ok((commit, engine)) => {
+                let decided = decide(commit, engine);
+                commit.answer(answer, decided);
+            }
+            Err(refused) => drop(answer.send(Err(refused))),
+        });
+        Self::Call(kind, decide)
+    }
+
+    /// It goes in only while there is room.
+    pub(super) fn needs_room(&self) -> bool {
+        matches!(self, Self::Call(Kind::NeedsRoom, _))
+    }
+
+    /// It shares its commit with no other call.
+    pub(super) fn is_alone(&self) -> bool {
+        !matches!(self, Self::Call(Kind::NeedsRoom | Kind::Settles, _))
+    }
+
     /// It is not done.
-    pub(crate) fn refuse(self, error: QueueError) {
+    pub(super) fn refuse(self, error: QueueError) {
         match self {
-            Self::Append { answer, .. } => drop(answer.send(Err(error))),
-            Self::Operate(Operation::Replay { answer, .. }) => drop(answer.send(Err(error))),
-            Self::BuryRaw { answer, .. }
-            | Self::Settle { answer, .. }
-            | Self::Operate(
-                Operation::Revive { answer, .. }
-                | Operation::Discard { answer, .. }
-                | Operation::Pause { answer, .. },
-            )
-            | Self::Forget { answer, .. }
-            | Self::Close { answer } => drop(answer.send(Err(error))),
+            Self::Call(_, decide) => decide(Err(error)),
+            Self::Forget(_, answer) | Self::Close(answer) => drop(answer.send(Err(error))),
         }
     }
 }

@@ -1,21 +1,20 @@
-//! One commit: what was asked for, what is written for it, and what is true once it is durable.
+//! One commit: what is written, what is true once it is durable, and who hears of it then.
 //!
-//! Owns the translation of calls into a batch. It decides; the engine does.
-
-mod operator;
+//! Owns how calls become changes of the store and of the state. It decides; the engine does.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
-use super::{apply::Apply, command::Answer};
+use tokio::sync::oneshot;
+
 use crate::{
     clock::Timestamp,
     event::Arrival,
     name::{HandlerName, HookName},
     queue::{
-        Appended, Bookmark, Failure, QueueError, RawPush, Seq, StoredEvent, Verdict,
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent,
         sled::{
             codec::{
                 DEAD, RETRY, Value,
@@ -26,7 +25,7 @@ use crate::{
             keys,
             read::take::Receipt,
             shared::Shared,
-            state::{recent, retries::Retry},
+            state::{State, handler::HandlerState, recent::Group, retries::Retry},
         },
     },
     store::{
@@ -35,78 +34,83 @@ use crate::{
     },
 };
 
-/// An answer that waits until the commit is durable.
-#[derive(Debug)]
-pub(crate) enum Pending {
-    Appended(Answer<Vec<Appended>>, Vec<Appended>),
-    Replayed(Answer<u64>, u64),
-    Done(Answer<()>),
-}
+/// Too large for the store; no body within `max_body` becomes so long.
+const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
 
-/// An event that will be stored.
-#[derive(Debug)]
-struct New {
-    stored: StoredEvent,
-    encoded: Vec<u8>,
-    ids: Vec<Id>,
-}
+/// Whom to tell how it ended.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
+/// What is true once it is durable.
+type Effect = Box<dyn FnOnce(&mut State)>;
+/// Tells a caller how it ended.
+type Tell = Box<dyn FnOnce(Result<(), QueueError>)>;
 
 /// A commit being put together.
-#[derive(Debug)]
 pub(crate) struct Commit {
-    pub(crate) now: Timestamp,
-    pub(crate) steady: Duration,
+    pub(super) batch: Batch,
+    effects: Vec<Effect>,
+    answers: Vec<Tell>,
+    pub(super) now: Timestamp,
+    steady: Duration,
+    first: u64,
     next: u64,
     next_raw: u64,
-    new: Vec<New>,
+    /// The group that takes events in.
+    packing: Option<(Packing, Vec<StoredEvent>)>,
+    /// The groups before it, and their bytes on disk.
+    heads: Vec<(Head, u64)>,
     /// Hooks that no id was made with before.
     hooks: BTreeSet<HookName>,
-    /// Ids of `new`: a second arrival of one of them waits for the same sync.
+    /// Ids of the new events: a second arrival of one of them waits for the same sync.
     ids: HashSet<Id>,
     cursors: BTreeMap<HandlerName, Cursor>,
-    pub(crate) applies: Vec<Apply>,
-    pub(crate) answers: Vec<Pending>,
-    pub(crate) batch: Batch,
     /// Bytes of bodies, to know when it is large enough.
-    pub(crate) bytes: usize,
-}
-
-/// What was written, to be made known once it is durable.
-#[derive(Debug)]
-pub(crate) struct Written {
-    /// With their sizes on disk.
-    pub(crate) heads: Vec<(Head, u64)>,
-    pub(crate) hooks: BTreeSet<HookName>,
-    groups: Vec<recent::Group>,
-    event_bytes: u64,
-    next: u64,
-    next_raw: u64,
-    applies: Vec<Apply>,
-    answers: Vec<Pending>,
+    pub(super) bytes: usize,
 }
 
 impl Commit {
-    pub(crate) fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared) -> Self {
         let state = shared.state();
         Self {
+            batch: Batch::new(),
+            effects: Vec::new(),
+            answers: Vec::new(),
             now: shared.clock.now(),
             steady: shared.clock.steady(),
+            first: state.next,
             next: state.next,
             next_raw: state.next_raw,
-            new: Vec::new(),
+            packing: None,
+            heads: Vec::new(),
             hooks: BTreeSet::new(),
             ids: HashSet::new(),
             cursors: BTreeMap::new(),
-            applies: Vec::new(),
-            answers: Vec::new(),
-            batch: Batch::new(),
             bytes: 0,
         }
     }
 
-    /// The number of events and other calls in it.
-    pub(crate) fn len(&self) -> usize {
-        self.new.len() + self.applies.len() + self.answers.len()
+    /// The number of calls that it answers.
+    pub(super) fn calls(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// The number of events and of calls in it.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.next - self.first).unwrap_or(usize::MAX) + self.answers.len()
+    }
+
+    /// Once it is durable, this happens to the state.
+    pub(super) fn then(&mut self, effect: impl FnOnce(&mut State) + 'static) {
+        self.effects.push(Box::new(effect));
+    }
+
+    /// Once it is durable, the caller hears this; of a refusal at once.
+    pub(super) fn answer<T: 'static>(&mut self, answer: Answer<T>, planned: Result<T, QueueError>) {
+        match planned {
+            Ok(value) => self.answers.push(Box::new(move |written| {
+                drop(answer.send(written.map(|()| value)));
+            })),
+            Err(error) => drop(answer.send(Err(error))),
+        }
     }
 
     /// All of the arrivals and the bookmark, or nothing.
@@ -115,215 +119,202 @@ impl Commit {
         dedup: &Dedup,
         arrivals: Vec<Arrival>,
         bookmark: Option<Bookmark>,
-        answer: Answer<Vec<Appended>>,
-    ) {
-        if arrivals.iter().any(|arrival| !fits(arrival)) {
-            drop(answer.send(Err(TOO_LARGE)));
-            return;
+    ) -> Result<Vec<Appended>, QueueError> {
+        if !arrivals.iter().all(fits) {
+            return Err(TOO_LARGE);
         }
         if let Some(Bookmark { name, place }) = bookmark {
             self.batch.put(keys::bookmark(&name), place.encode());
         }
-        let results = arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect();
-        self.answers.push(Pending::Appended(answer, results));
+        Ok(arrivals.into_iter().map(|arrival| self.arrive(dedup, arrival)).collect())
     }
 
     fn arrive(&mut self, dedup: &Dedup, arrival: Arrival) -> Appended {
         let Arrival { event, origin, from, only_by_hook } = arrival;
         let known = |id: &Id| dedup.known.contains(id) || self.ids.contains(id);
-        let main = dedup.id(&origin, event.attributes(), None);
-        let by_hook =
-            only_by_hook.as_ref().map(|hook| dedup.id(&origin, event.attributes(), Some(hook)));
+        let id = |hook: Option<&HookName>| dedup.id(&origin, event.attributes(), hook);
+        let (main, by_hook) = (id(None), only_by_hook.as_ref().map(|hook| id(Some(hook))));
         if known(by_hook.as_ref().unwrap_or(&main)) {
             return Appended::Duplicate;
         }
         let ids: Vec<Id> =
-            [Some(main), by_hook].into_iter().flatten().filter(|i| !known(i)).collect();
+            [Some(main), by_hook].into_iter().flatten().filter(|id| !known(id)).collect();
         let new_hook = only_by_hook.clone().filter(|hook| !dedup.hooks.contains(hook));
         let (from, already) = match only_by_hook {
             Some(hook) if known(&main) => {
-                let by = |name: &HookName| dedup.id(&origin, event.attributes(), Some(name));
-                let came_by = dedup.hooks.union(&self.hooks).filter(|name| known(&by(name)));
+                let came_by = dedup.hooks.union(&self.hooks).filter(|name| known(&id(Some(*name))));
                 let already: BTreeSet<_> = from.iter().chain(came_by).collect();
                 let already = already.into_iter().filter(|name| **name != hook).cloned().collect();
                 (vec![hook], already)
             }
             Some(_) | None => (from, Vec::new()),
         };
-        if let Some(hook) = new_hook {
-            self.hooks.insert(hook);
-        }
-        let seq = Seq(self.next);
+        self.hooks.extend(new_hook);
+        let (seq, received) = (Seq(self.next), self.now);
         self.next += 1;
-        self.ids.extend(&ids);
-        self.bytes += event.json().len();
-        let stored = StoredEvent { seq, received: self.now, origin, from, already, event };
-        self.new.push(New { encoded: encode_event(&stored), stored, ids });
+        self.pack(StoredEvent { seq, received, origin, from, already, event }, &ids);
+        self.ids.extend(ids);
         Appended::Stored(seq)
     }
 
-    pub(crate) fn bury_raw(&mut self, push: RawPush, failure: Failure, answer: Answer<()>) {
-        let value = Undecodable { at: self.now, failure, push }.encode();
-        if value.len() > MAX_VALUE {
-            drop(answer.send(Err(TOO_LARGE)));
-            return;
+    fn pack(&mut self, stored: StoredEvent, ids: &[Id]) {
+        let encoded = encode_event(&stored);
+        self.bytes += encoded.len();
+        if self.packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, ids)) {
+            self.end_group();
         }
-        let (number, key) = (self.next_raw, keys::raw(self.next_raw));
-        self.next_raw += 1;
-        self.bytes += value.len();
-        let bytes = size(&key, &value);
-        self.batch.put(key, value);
-        self.batch.put(keys::NEXT_RAW, self.next_raw.encode());
-        self.applies.push(Apply::RawBuried { number, at: self.now, bytes });
-        self.answers.push(Pending::Done(answer));
+        let new = || (Packing::new(stored.seq.0, stored.received), Vec::new());
+        let (packing, events) = self.packing.get_or_insert_with(new);
+        packing.push(&encoded, ids);
+        events.push(stored);
     }
 
-    /// A retry or a dead letter, with the step of the handler's place.
+    fn end_group(&mut self) {
+        let Some((packing, events)) = self.packing.take() else { return };
+        let (head, value) = packing.seal();
+        let group = Group::new(head.first, events);
+        let key = keys::event(head.first);
+        let bytes = size(&key, &value);
+        self.batch.put(key, value);
+        self.heads.push((head, bytes));
+        self.then(move |state| {
+            state.log_bytes += bytes;
+            state.recent.push(group);
+        });
+    }
+
+    pub(crate) fn bury_raw(&mut self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
+        let at = self.now;
+        let value = Undecodable { at, failure, push }.encode();
+        if value.len() > MAX_VALUE {
+            return Err(TOO_LARGE);
+        }
+        let id = DeadLetterId::Raw(self.next_raw);
+        self.next_raw += 1;
+        let bytes = self.put(keys::dead_key(&id), value);
+        self.batch.put(keys::NEXT_RAW, self.next_raw.encode());
+        self.then(move |state| state.dead.insert(id, at, bytes));
+        Ok(())
+    }
+
+    /// A retry or a dead letter, with the step of the handler's cursor.
     pub(crate) fn settle(
         &mut self,
         shared: &Shared,
-        receipt: Box<Receipt>,
-        verdict: Verdict,
-        answer: Answer<()>,
+        receipt: Receipt,
+        delay: Option<Duration>,
+        failure: Failure,
     ) {
-        let (delay, failure) = match verdict {
-            Verdict::RetryAfter(delay, failure) => (Some(delay), failure),
-            Verdict::Bury(failure) => (None, failure),
-            // Settled in memory, without the writer.
-            Verdict::Done => return,
-        };
-        let (seq, handler) = (receipt.lease.seq, &receipt.lease.handler);
-        let on_disk = shared.state().due_on_disk(handler, seq, receipt.lease.due);
-        match on_disk {
-            Some(due) => self.batch.remove(keys::retry(due, handler, seq)),
-            None => self.step(shared, handler, seq),
+        let Receipt { lease, stored, attempt: attempts, since } = receipt;
+        let (at, seq, handler) = (self.now, stored.seq, lease.handler.clone());
+        if let Some(of) = shared.state().handlers.get(&handler) {
+            match of.retries.due(seq.0) {
+                Some(due) => self.batch.remove(keys::retry(due, &handler, seq.0)),
+                None => self.cursor(&handler, of).window.settle(seq.0),
+            }
         }
-        let at = self.now;
-        let tried = Tried {
-            at,
-            attempts: receipt.attempt,
-            since: receipt.since,
-            failure,
-            stored: StoredEvent::clone(&receipt.stored),
-        };
-        let due = delay.map(|delay| at.after(delay).as_millis());
-        let (key, value) = match due {
-            Some(due) => (keys::retry(due, handler, seq), tried.encode(RETRY)),
-            None => (keys::dead(handler, seq), tried.encode(DEAD)),
-        };
+        let stored = StoredEvent::clone(&stored);
+        let tried = Tried { at, attempts, since, failure, stored };
+        if let Some(delay) = delay {
+            let retry = self.retry(&handler, &tried, delay);
+            self.then(move |state| {
+                lease.end(state);
+                state.retries(&handler, seq.0, retry);
+            });
+        } else {
+            // A replayed event may have been buried before: there is one letter of it.
+            let id = DeadLetterId::Delivery(handler, seq);
+            let bytes = self.put(keys::dead_key(&id), tried.encode(DEAD));
+            self.then(move |state| {
+                lease.end(state);
+                state.dead.insert(id, at, bytes);
+            });
+        }
+    }
+
+    /// Writes a retry that is due after this delay.
+    pub(super) fn retry(&mut self, handler: &HandlerName, tried: &Tried, delay: Duration) -> Retry {
+        let due = self.now.after(delay).as_millis();
+        let key = keys::retry(due, handler, tried.stored.seq.0);
+        let bytes = self.put(key, tried.encode(RETRY));
+        Retry { due, ready: self.steady.saturating_add(delay), bytes }
+    }
+
+    /// Sets an entry; the bytes that it takes.
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> u64 {
         let bytes = size(&key, &value);
         self.bytes += value.len();
         self.batch.put(key, value);
-        self.applies.push(match (due, delay) {
-            (Some(due), Some(delay)) => {
-                let ready = self.steady.saturating_add(delay);
-                Apply::Retried { receipt, retry: Retry { due, ready, bytes } }
+        bytes
+    }
+
+    /// Dead letters go.
+    pub(super) fn remove_dead(&mut self, ids: Vec<DeadLetterId>) {
+        for id in &ids {
+            self.batch.remove(keys::dead_key(id));
+        }
+        self.then(move |state| ids.iter().for_each(|id| state.dead.remove(id)));
+    }
+
+    /// The handler's cursor, which this commit writes. Retries that succeeded go with it: they must
+    /// not be found on disk beside another delivery of their events.
+    pub(super) fn cursor(&mut self, name: &HandlerName, of: &HandlerState) -> &mut Cursor {
+        if !self.cursors.contains_key(name) {
+            let (unwritten, succeeded) = (of.unwritten, of.succeeded.clone());
+            for (seq, due) in &succeeded {
+                self.batch.remove(keys::retry(*due, name, *seq));
             }
-            _ => Apply::Buried { receipt, at, bytes },
-        });
-        self.answers.push(Pending::Done(answer));
+            let name = name.clone();
+            self.then(move |state| {
+                if let Some(of) = state.handlers.get_mut(&name) {
+                    of.written(unwritten, &succeeded);
+                }
+            });
+        }
+        self.cursors.entry(name.clone()).or_insert_with(|| of.cursor())
     }
 
-    fn step(&mut self, shared: &Shared, handler: &HandlerName, seq: u64) {
-        if !self.cursors.contains_key(handler)
-            && let Some(state) = shared.state().handlers.get(handler)
-        {
-            self.cursors.insert(handler.clone(), state.cursor());
-        }
-        if let Some(cursor) = self.cursors.get_mut(handler) {
-            cursor.window.settle(seq);
-        }
-    }
-
-    /// The batch to write, and what to make known once it is durable.
-    pub(crate) fn seal(mut self, dedup: &Dedup) -> (Batch, Written) {
+    /// All that is to be written.
+    pub(super) fn seal(&mut self, dedup: &Dedup) -> Batch {
+        self.end_group();
         if !self.hooks.is_empty() {
             self.batch.put(keys::HOOKS, (&dedup.hooks | &self.hooks).encode());
         }
-        let mut written = Written {
-            heads: Vec::new(),
-            hooks: self.hooks,
-            groups: Vec::new(),
-            event_bytes: 0,
-            next: self.next,
-            next_raw: self.next_raw,
-            applies: self.applies,
-            answers: self.answers,
-        };
-        for (handler, cursor) in self.cursors {
-            self.batch.put(keys::cursor(&handler), cursor.encode());
+        for (handler, cursor) in &self.cursors {
+            self.batch.put(keys::cursor(handler), cursor.encode());
         }
-        let mut packing: Option<(Packing, recent::Group)> = None;
-        for New { stored, encoded, ids } in self.new {
-            if packing.as_ref().is_some_and(|(packing, _)| !packing.has_room(&encoded, &ids)) {
-                written.record(packing.take(), &mut self.batch);
-            }
-            let first = stored.seq.0;
-            let (packing, group) = packing.get_or_insert_with(|| {
-                (Packing::new(first, self.now), recent::Group { first, events: Vec::new() })
-            });
-            packing.push(&encoded, &ids);
-            group.events.push(stored.into());
-        }
-        written.record(packing, &mut self.batch);
-        (self.batch, written)
-    }
-}
-
-/// Too large for the store; no body within `max_body` becomes so long.
-const TOO_LARGE: QueueError = QueueError::Full("an event of more than 8 MiB is not kept");
-
-fn fits(arrival: &Arrival) -> bool {
-    let names = 67 * (arrival.from.len() + 1);
-    arrival.event.json().len() + names + 128 <= MAX_EVENT
-}
-
-impl Written {
-    fn record(&mut self, packed: Option<(Packing, recent::Group)>, batch: &mut Batch) {
-        let Some((packing, group)) = packed else { return };
-        let (head, value) = packing.seal();
-        let key = keys::event(head.first);
-        let bytes = size(&key, &value);
-        self.event_bytes += bytes;
-        batch.put(key, value);
-        self.heads.push((head, bytes));
-        self.groups.push(group);
+        std::mem::take(&mut self.batch)
     }
 
     /// It is on disk.
-    pub(crate) fn make_known(self, shared: &Shared, dedup_ids: usize) {
+    pub(super) fn make_known(self, shared: &Shared, dedup: &mut Dedup) {
+        for (head, bytes) in self.heads {
+            dedup.remember(head, bytes);
+        }
+        dedup.hooks.extend(self.hooks);
         let mut state = shared.state();
         (state.next, state.next_raw) = (self.next, self.next_raw);
-        state.live_bytes += self.event_bytes;
-        state.dedup_ids = u64::try_from(dedup_ids).unwrap_or(u64::MAX);
-        let stored = !self.groups.is_empty();
-        for group in self.groups {
-            state.recent.push(group);
+        for effect in self.effects {
+            effect(&mut state);
         }
-        for apply in self.applies {
-            apply.to(&mut state);
-        }
-        if stored {
+        if self.next > self.first {
             state.wake_all();
         }
         drop(state);
-        for pending in self.answers {
-            match pending {
-                Pending::Appended(answer, results) => drop(answer.send(Ok(results))),
-                Pending::Replayed(answer, events) => drop(answer.send(Ok(events))),
-                Pending::Done(answer) => drop(answer.send(Ok(()))),
-            }
+        for tell in self.answers {
+            tell(Ok(()));
         }
     }
 
     /// It may be on disk or not: nobody is told that it is. Receipts give their deliveries back.
-    pub(crate) fn refuse(self, error: &QueueError) {
-        for pending in self.answers {
-            match pending {
-                Pending::Appended(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Replayed(answer, _) => drop(answer.send(Err(error.clone()))),
-                Pending::Done(answer) => drop(answer.send(Err(error.clone()))),
-            }
+    pub(super) fn refuse(self, error: &QueueError) {
+        for tell in self.answers {
+            tell(Err(error.clone()));
         }
     }
+}
+
+fn fits(arrival: &Arrival) -> bool {
+    let names = 67 * (arrival.from.len() + 1);
+    arrival.event.json().len() + names + 128 <= MAX_EVENT
 }

@@ -16,12 +16,7 @@ use crate::{
     clock::Timestamp,
     queue::{
         QueueError,
-        sled::{
-            codec::Value,
-            dedup::{Dedup, runs::Bounds},
-            keys, load,
-            shared::Shared,
-        },
+        sled::{codec::Value, dedup::Dedup, keys, load, shared::Shared},
     },
     store::{
         Batch, Directory, Error, Store, View, inspect,
@@ -53,16 +48,6 @@ pub(crate) struct Engine {
 /// Between compactions that fail.
 const COMPACT_AGAIN: Duration = Duration::from_secs(5);
 const COMPACT_AGAIN_MAX: Duration = Duration::from_secs(3600);
-
-/// Why the writer stops writing: the store is to be opened anew.
-#[derive(Debug)]
-pub(crate) struct Broken(pub(crate) String);
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self(error.to_string())
-    }
-}
 
 impl Engine {
     /// Claims the directory. Nothing is opened yet.
@@ -100,32 +85,29 @@ impl Engine {
 
     fn install(&mut self) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let store = self.store.as_mut().ok_or_else(closed)?;
+        let store = self.store()?;
         let (view, id) = (store.view().clone(), store.id());
         let load::Loaded { contents, dedup, new_key } =
             load::load(&view, &shared.options, shared.read_whole)?;
-        let count = noted(&view)?;
-        let (next, low) = (contents.bounds.next, 0);
-        let now = HighWater { store: id, next, low, count, at: shared.clock.now() };
-        if let Some(before) = self.high_water.check(&now)?
-            && !self.high_water.is_ours()
-        {
-            shared.clock.seen(before.at);
-            self.vouched = before.at;
+        let (next, count) = (contents.bounds.next, noted(&view)?);
+        let now = HighWater { store: id, next, low: 0, count, at: shared.clock.now() };
+        if let Some(before) = self.high_water.check(&now)? {
+            shared.clock.seen(before);
+            self.vouched = before;
         }
         if let Some(key) = new_key {
             let mut batch = Batch::new();
             batch.put(keys::DEDUP, key);
-            store.commit(batch)?;
+            self.store()?.commit(batch)?;
         }
         self.dedup = dedup;
-        let mut state = shared.state();
-        state.install(contents, &shared.options, &shared.clock);
-        state.dedup_ids = u64::try_from(self.dedup.known.len()).unwrap_or(u64::MAX);
-        state.damaged = None;
-        drop(state);
+        {
+            let mut state = shared.state();
+            state.install(contents, &shared.options, &shared.clock);
+            (state.damaged, state.broken) = (None, false);
+        }
+        self.gauge();
         shared.metrics.store_damaged.set(0);
-        shared.is_mended();
         shared.set_view(Some(view));
         Ok(())
     }
@@ -136,24 +118,28 @@ impl Engine {
         self.shared.metrics.store_writable.set(1);
     }
 
+    fn store(&mut self) -> Result<&mut Store, Error> {
+        self.store.as_mut().ok_or_else(closed)
+    }
+
     /// The store, to read from.
-    pub(crate) fn view(&self) -> Result<&View, Broken> {
-        self.store.as_ref().map(Store::view).ok_or_else(|| closed().into())
+    pub(crate) fn view(&self) -> Result<&View, Error> {
+        self.store.as_ref().map(Store::view).ok_or_else(closed)
     }
 
     /// Makes a batch durable. After an error it is not known what is on disk.
-    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Broken> {
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
         }
-        let store = self.store.as_mut().ok_or_else(|| Broken::from(closed()))?;
+        let store = self.store.as_mut().ok_or_else(closed)?;
         self.high_water.unnoted = true;
         let began = Instant::now();
         if let Err(error) = store.commit(batch) {
             self.disk_full |= error.is_full();
             // Before anyone is refused: who asks how the store is must not hear that it works.
             self.shared.state().failing = Some(error.to_string());
-            return Err(error.into());
+            return Err(error);
         }
         self.tidy_due |= store.wants_tidy();
         self.shared.metrics.commits.inc();
@@ -162,29 +148,25 @@ impl Engine {
     }
 
     /// Commits what was put together, makes it known, and answers.
-    pub(crate) fn write(&mut self, commit: Commit) -> Result<(), Broken> {
-        let (batch, mut written) = commit.seal(&self.dedup);
-        if let Err(broken) = self.commit(batch) {
-            written.refuse(&QueueError::Unavailable(broken.0.clone()));
-            return Err(broken);
+    pub(super) fn write(&mut self, mut commit: Commit) -> Result<(), Error> {
+        let batch = commit.seal(&self.dedup);
+        if let Err(error) = self.commit(batch) {
+            commit.refuse(&QueueError::Unavailable(error.to_string()));
+            return Err(error);
         }
-        for (head, bytes) in std::mem::take(&mut written.heads) {
-            self.dedup.remember(head, bytes);
-        }
-        self.dedup.hooks.append(&mut written.hooks);
-        written.make_known(&self.shared, self.dedup.known.len());
+        commit.make_known(&self.shared, &mut self.dedup);
         self.gauge();
         Ok(())
     }
 
     /// Hears whether sled took what it was given.
-    pub(crate) fn tend(&mut self) -> Result<(), Broken> {
-        self.store.as_mut().map_or(Ok(()), Store::tend).map_err(Broken::from)
+    pub(crate) fn tend(&mut self) -> Result<(), Error> {
+        self.store()?.tend()
     }
 
     /// Has sled make durable all that was committed.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), Broken> {
-        self.store.as_mut().map_or(Ok(()), Store::checkpoint).map_err(Broken::from)
+    pub(crate) fn checkpoint(&mut self) -> Result<(), Error> {
+        self.store()?.checkpoint()
     }
 
     /// Looks whether events may come in.
@@ -192,15 +174,9 @@ impl Engine {
         self.admission.look(&self.shared);
     }
 
-    /// Small parts of the window, which bound the runs of its ids.
-    pub(crate) fn bounds(&self) -> Bounds {
-        let options = &self.shared.options;
-        Bounds::of_window(options.dedup_window, options.dedup_max)
-    }
-
     /// Says outside of the store how far it is: at most once a second, or if it must.
-    pub(crate) fn note(&mut self, must: bool) -> Result<(), Broken> {
-        let Some(store) = self.store.as_ref().map(Store::id) else { return Ok(()) };
+    pub(crate) fn note(&mut self, must: bool) -> Result<(), Error> {
+        let store = self.store()?.id();
         let (next, low) = {
             let state = self.shared.state();
             (state.next, state.settled_by_all())
@@ -214,18 +190,16 @@ impl Engine {
         self.commit(batch)?;
         // A wrong time must not become a good one by a restart.
         self.vouched = self.shared.clock.vouched_now().unwrap_or(self.vouched);
-        let at = self.vouched;
-        Ok(self.high_water.write(HighWater { store, next, low, count, at })?)
+        self.high_water.write(HighWater { store, next, low, count, at: self.vouched })
     }
 
     /// Writes sled's file anew if it is far larger than what it holds, and there is room for both.
-    pub(crate) fn compact(&mut self) -> Result<(), Broken> {
-        let Some(store) = &mut self.store else { return Ok(()) };
+    pub(crate) fn compact(&mut self) -> Result<(), Error> {
         let held = {
             let state = self.shared.state();
-            state.live_bytes.saturating_add(state.dedup_ids * 16)
+            state.live_bytes().saturating_add(state.dedup_ids * 16)
         };
-        let file = store.database_len();
+        let file = self.store()?.database_len();
         if Instant::now() < self.compaction.0 || !is_worth_compacting(file, held) {
             return Ok(());
         }
@@ -233,9 +207,9 @@ impl Engine {
         if free < held.saturating_mul(3).saturating_add(GROWTH) {
             return Ok(());
         }
-        store.checkpoint()?;
+        self.checkpoint()?;
         let next = self.directory.next();
-        if let Err(error) = store.copy_to(&next) {
+        if let Err(error) = self.store()?.copy_to(&next) {
             // The store itself is as it was.
             let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
             self.compaction = (Instant::now() + pause, pause);
@@ -251,11 +225,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the gauges.
+    /// Says how much is in it.
     pub(crate) fn gauge(&self) {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let state = self.shared.state();
-        self.shared.metrics.queue_bytes.set(gauge(state.live_bytes));
+        let mut state = self.shared.state();
+        state.dedup_ids = u64::try_from(self.dedup.known.len()).unwrap_or(u64::MAX);
+        self.shared.metrics.queue_bytes.set(gauge(state.live_bytes()));
         self.shared.metrics.dedup_ids.set(gauge(state.dedup_ids));
         self.shared.metrics.queue_events.set(gauge(state.next.saturating_sub(state.oldest)));
     }

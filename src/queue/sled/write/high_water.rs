@@ -96,9 +96,10 @@ impl HighWaterFile {
         Ok(Self { path, file, disk: disk.clone(), written: None, unnoted: true })
     }
 
-    /// Whether the store is the one it was, and as far: `now` is what was found in it. What the file
-    /// says, if it says something.
-    pub(crate) fn check(&self, now: &HighWater) -> Result<Option<HighWater>, Error> {
+    /// Whether the store is the one it was, and as far: `now` is what was found in it. When the file
+    /// was written, if another process did that: what this one wrote says nothing about the clock,
+    /// since a store that is idle does not write it.
+    pub(crate) fn check(&self, now: &HighWater) -> Result<Option<Timestamp>, Error> {
         let accept = format!("removing {} accepts what is there", self.path.display());
         let read = self.disk.file(Class::Open, &self.path, || decode(&self.file))?;
         let Some(before) = read else { return Ok(None) };
@@ -124,13 +125,7 @@ impl HighWaterFile {
                  letters may be as they were earlier; {accept}"
             )));
         }
-        Ok(Some(before))
-    }
-
-    /// Whether this process wrote it. Then its time says nothing about the clock: a store that is
-    /// idle does not write it.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.written.is_some()
+        Ok(self.written.is_none().then_some(before.at))
     }
 
     /// Whether it is time: there is something new, or its time has become old.

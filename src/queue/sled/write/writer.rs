@@ -5,28 +5,30 @@
 //! watch it.
 
 use std::{
-    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread,
     time::Duration,
 };
 
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
 use super::{
-    command::{Answer, Command},
-    commit::Commit,
-    engine::{Broken, Engine},
+    command::Command,
+    commit::{Answer, Commit},
+    engine::Engine,
     gather::gather,
-    upkeep::{expire, upkeep},
+    upkeep::{Forgetting, expire, upkeep},
 };
 #[cfg(test)]
-use crate::queue::sled::shared::panics::Moment;
+use crate::queue::sled::tests::panics::Moment;
 use crate::{
     name::HandlerName,
     queue::{QueueError, sled::shared::Shared},
@@ -50,48 +52,30 @@ const RELAPSE_MAX: Duration = Duration::from_secs(1);
 /// A store that fails again sooner than this has not healed: the pauses go on growing.
 const HEALED: Duration = Duration::from_secs(5);
 
-/// How the thread is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// It takes calls.
-    Runs,
-    /// It ended because it was told to.
-    Closed,
-    /// It ended by itself, and why.
-    Died(String),
-}
-
 /// The thread's own things.
 struct Writer {
     engine: Engine,
     mailbox: mpsc::Receiver<Command>,
-    /// An operator's call that waits for a commit of its own.
+    /// A call that was taken out of the mailbox, and comes next.
     held: Option<Command>,
     runtime: Runtime,
     upkept: Instant,
-    /// Handlers that are being forgotten, and whom to tell.
-    forgotten: BTreeSet<HandlerName>,
-    forgetting: Vec<(HandlerName, Answer<()>)>,
+    forgetting: Forgetting,
     /// Calls shared the last commit.
     crowded: bool,
     /// The last pause before the store was opened again, and when that was.
     healed: Option<(Duration, Instant)>,
-    /// Told once all is let go.
+    /// It is closed, and what its caller hears once all is let go.
     farewell: Option<(Answer<()>, Result<(), QueueError>)>,
 }
 
-enum Next {
-    Command(Command),
-    Upkeep,
-    End,
-}
-
-/// Opens the store and starts the thread; how it is, from then on.
+/// Opens the store and starts the thread. Why it died is told to the receiver, should it end by
+/// itself; if it was told to end, its sender is dropped.
 pub(crate) fn start(
     shared: Arc<Shared>,
     mailbox: mpsc::Receiver<Command>,
-) -> Result<watch::Receiver<Life>, Error> {
-    let engine = Engine::claim(shared)?;
+) -> Result<watch::Receiver<Option<String>>, Error> {
+    let engine = Engine::claim(Arc::clone(&shared))?;
     let limit = directory::patience(engine.directory.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let writer = Writer {
@@ -100,62 +84,48 @@ pub(crate) fn start(
         held: None,
         runtime,
         upkept: Instant::now(),
-        forgotten: BTreeSet::new(),
-        forgetting: Vec::new(),
+        forgetting: Forgetting::new(),
         crowded: false,
         healed: None,
         farewell: None,
     };
-    let (tell, life) = watch::channel(Life::Runs);
+    let (tell, death) = watch::channel(None);
     let (opened, hear) = sync_channel(1);
     // On its own thread, because sled can hang on files that are damaged, or for want of files.
     thread::Builder::new().name("store-writer".into()).spawn(move || {
-        let shared = Arc::clone(&writer.engine.shared);
-        let lived = catch_unwind(AssertUnwindSafe(|| live(writer, &opened)));
-        if let Err(panic) = lived {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.live(&opened))) {
             let why = format!("the store's thread ended: {}", words(&*panic));
             shared.state().failing = Some(why.clone());
             shared.metrics.store_writable.set(0);
-            tell.send_replace(Life::Died(why));
-        } else {
-            tell.send_replace(Life::Closed);
+            tell.send_replace(Some(why));
         }
     })?;
     hear.recv_timeout(limit).unwrap_or(Err(Error::Stuck(limit.as_secs())))?;
-    Ok(life)
+    Ok(death)
 }
 
-fn live(mut writer: Writer, opened: &std::sync::mpsc::SyncSender<Result<(), Error>>) {
-    match writer.open() {
-        // Nobody waits any more if it took too long: then it is let go again.
-        Ok(()) => {
-            if opened.send(Ok(())).is_ok() {
-                writer.run();
-            }
-        }
-        Err(error) => {
-            writer.engine.let_go();
-            // The directory is free before anyone hears that it could not be opened.
-            drop(writer);
-            drop(opened.send(Err(error)));
-        }
-    }
+/// A panic is an error.
+fn caught(call: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    let result = catch_unwind(AssertUnwindSafe(call));
+    result.unwrap_or_else(|panic| Err(Error::other(format!("it panicked: {}", words(&*panic)))))
 }
 
 impl Writer {
-    fn open(&mut self) -> Result<(), Error> {
-        let opened = self
-            .engine
-            .open()
-            .and_then(|()| self.upkeep().map_err(|Broken(why)| Error::other(why)));
-        if opened.is_ok() {
-            self.engine.ready();
+    fn live(mut self, opened: &SyncSender<Result<(), Error>>) {
+        if let Err(error) = self.open() {
+            self.engine.let_go();
+            // The directory is free before anyone hears that it could not be opened.
+            drop(self);
+            drop(opened.send(Err(error)));
+            return;
         }
-        opened
-    }
-
-    fn run(mut self) {
-        self.serve();
+        // Nobody waits any more if it took too long: then it is let go again.
+        if opened.send(Ok(())).is_err() {
+            return;
+        }
+        while self.farewell.is_none() {
+            self.turn();
+        }
         let farewell = self.farewell.take();
         // The directory is free before anyone hears that the store is closed. Calls that still
         // wait in the mailbox see that it is gone.
@@ -165,208 +135,160 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self) {
-        loop {
-            let next = self.next();
-            let result = catch_unwind(AssertUnwindSafe(|| self.step(next)))
-                .unwrap_or_else(|panic| Err(Broken(format!("it panicked: {}", words(&*panic)))));
-            if self.engine.shared.state().closed {
-                return;
-            }
-            match result {
-                Ok(()) if self.engine.shared.is_broken() => self.engine.fail("a read failed"),
-                Ok(()) => continue,
-                Err(Broken(why)) => self.engine.fail(&why),
-            }
-            if self.heal() {
-                return;
-            }
+    fn open(&mut self) -> Result<(), Error> {
+        self.engine.open()?;
+        self.upkeep()?;
+        self.engine.ready();
+        Ok(())
+    }
+
+    /// Does what is next; after a failure opens the store anew.
+    fn turn(&mut self) {
+        let next = self.next();
+        let result = caught(|| self.step(next));
+        let why = match result {
+            Err(error) => error.to_string(),
+            Ok(()) if self.engine.shared.state().broken => "a read failed".to_owned(),
+            Ok(()) => return,
+        };
+        if self.farewell.is_none() {
+            self.engine.fail(&why);
+            self.heal();
         }
     }
 
-    fn step(&mut self, next: Next) -> Result<(), Broken> {
-        #[cfg(test)]
-        self.engine.shared.meet_panic(Moment::Step);
-        match next {
-            Next::Command(Command::Forget { handler, answer }) => {
-                self.forget(handler, answer);
-                Ok(())
-            }
-            Next::Command(command) => self.commit(command),
-            Next::Upkeep => self.upkeep(),
-            Next::End => self.end(),
-        }
-    }
-
-    fn next(&mut self) -> Next {
+    /// The next call; `None` if it is time for upkeep.
+    fn next(&mut self) -> Option<Command> {
         loop {
             #[cfg(test)]
             self.engine.shared.meet_panic(Moment::Between);
-            if self.engine.shared.is_broken() {
-                return Next::Upkeep;
+            let (broken, unwritten) = {
+                let state = self.engine.shared.state();
+                (state.broken, state.unwritten())
+            };
+            if broken {
+                return None;
             }
             if let Some(command) = self.held.take() {
-                return Next::Command(command);
+                return Some(command);
             }
-            let unwritten = self.engine.shared.state().unwritten();
             let due = self.upkept + if unwritten == 0 { IDLE } else { UPKEEP };
             let engine = &self.engine;
             if engine.more || engine.tidy_due || unwritten >= MANY || Instant::now() >= due {
-                return Next::Upkeep;
+                return None;
             }
-            if let Some(next) = self.wait(due) {
-                return next;
+            if let Some(command) = self.wait(due) {
+                return Some(command);
             }
         }
     }
 
     /// The next call, or none when there may be something else to do.
-    fn wait(&mut self, until: Instant) -> Option<Next> {
+    fn wait(&mut self, until: Instant) -> Option<Command> {
         let (mailbox, shared) = (&mut self.mailbox, &self.engine.shared);
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                command = mailbox.recv() => Some(command.map_or(Next::End, Next::Command)),
+                command = mailbox.recv() => Some(command.unwrap_or_else(nobody_is_left)),
                 () = shared.wake_writer.notified() => None,
                 () = tokio::time::sleep_until(until) => None,
             }
         })
     }
 
-    /// Commits this call and what else waits, and closes if one of them says so.
-    fn commit(&mut self, first: Command) -> Result<(), Broken> {
-        let ready = expire(&mut self.engine).and_then(|()| self.engine.view().cloned());
-        let view = match ready {
-            Ok(view) => view,
-            Err(broken) => {
-                first.refuse(QueueError::Unavailable(broken.0.clone()));
-                return Err(broken);
-            }
-        };
+    fn step(&mut self, next: Option<Command>) -> Result<(), Error> {
+        #[cfg(test)]
+        self.engine.shared.meet_panic(Moment::Step);
+        if next.is_none() {
+            return self.upkeep();
+        }
+        // Held, it is refused with the reason should the beginning of its commit fail.
+        self.held = next;
+        self.commit()
+    }
+
+    /// Commits the call that is held and what else waits.
+    fn commit(&mut self) -> Result<(), Error> {
+        expire(&mut self.engine)?;
         // A sender alone never waits: the writer gives way only when calls came together.
         if self.crowded || !self.mailbox.is_empty() {
             gather(COMMIT_LEN, || self.mailbox.len());
         }
+        self.engine.look_for_room();
+        let full = self.engine.shared.state().full;
         let mut commit = Commit::new(&self.engine.shared);
-        let mut closing = None;
-        let mut next = Some(first);
-        while let Some(command) = next.take() {
-            let alone = matches!(command, Command::Operate(_) | Command::Forget { .. });
-            if alone && commit.len() > 0 {
+        for taken in 0..COMMIT_LEN {
+            let next = self.held.take().or_else(|| self.mailbox.try_recv().ok());
+            let Some(command) = next else { break };
+            let alone = command.is_alone();
+            if alone && taken > 0 {
                 self.held = Some(command);
                 break;
             }
-            match command {
-                Command::Close { answer } => {
-                    closing = Some(answer);
-                    break;
+            match (command, full) {
+                (command, Some(why)) if command.needs_room() => {
+                    command.refuse(QueueError::Full(why));
                 }
-                Command::Append { .. } | Command::BuryRaw { .. } => {
-                    self.admit(&mut commit, command);
-                }
-                Command::Settle { receipt, verdict, answer } => {
-                    commit.settle(&self.engine.shared, receipt, verdict, answer);
-                }
-                Command::Operate(operation) => {
-                    commit.operate(&self.engine.shared, &view, operation);
-                }
-                Command::Forget { handler, answer } => self.forget(handler, answer),
+                (Command::Call(_, decide), _) => decide(Ok((&mut commit, &self.engine))),
+                (Command::Forget(handler, answer), _) => self.forget(handler, answer),
+                (Command::Close(answer), _) => self.close(answer),
             }
-            if !alone && commit.len() < COMMIT_LEN && commit.bytes < COMMIT_BYTES {
-                next = self.mailbox.try_recv().ok();
+            if alone || commit.len() >= COMMIT_LEN || commit.bytes >= COMMIT_BYTES {
+                break;
             }
         }
-        drop(view);
-        self.crowded = commit.answers.len() > 1;
-        let written = self.engine.write(commit);
-        if let Some(answer) = closing {
-            let result = written.and_then(|()| self.end());
-            self.leave();
-            let result = result.map_err(|Broken(why)| QueueError::Unavailable(why));
-            self.farewell = Some((answer, result));
-            return Ok(());
-        }
-        written
-    }
-
-    /// What needs room goes in only while there is some.
-    fn admit(&mut self, commit: &mut Commit, command: Command) {
-        self.engine.look_for_room();
-        let full = self.engine.shared.state().full;
-        if let Some(why) = full {
-            command.refuse(QueueError::Full(why));
-            return;
-        }
-        match command {
-            Command::Append { arrivals, bookmark, answer, room } => {
-                commit.append(&self.engine.dedup, arrivals, bookmark, answer);
-                drop(room);
-            }
-            Command::BuryRaw { push, failure, answer, room } => {
-                commit.bury_raw(push, failure, answer);
-                drop(room);
-            }
-            Command::Settle { .. }
-            | Command::Operate(_)
-            | Command::Forget { .. }
-            | Command::Close { .. } => {}
-        }
+        self.crowded = commit.calls() > 1;
+        self.engine.write(commit)
     }
 
     /// A handler that is not configured is to be forgotten; upkeep does it.
     fn forget(&mut self, handler: HandlerName, answer: Answer<()>) {
         let refused = match self.engine.shared.state().handlers.get(&handler) {
-            None => Some(QueueError::NotFound),
-            Some(of) if of.configured => Some(QueueError::Configured),
-            Some(_) => None,
+            None => QueueError::NotFound,
+            Some(of) if of.configured => QueueError::Configured,
+            Some(_) => {
+                self.forgetting.entry(handler).or_default().push(answer);
+                self.engine.more = true;
+                return;
+            }
         };
-        if let Some(error) = refused {
-            drop(answer.send(Err(error)));
-            return;
-        }
-        self.forgotten.insert(handler.clone());
-        self.forgetting.push((handler, answer));
-        self.engine.more = true;
+        drop(answer.send(Err(refused)));
     }
 
     /// Everything that has become due for writing or deleting.
-    fn upkeep(&mut self) -> Result<(), Broken> {
+    fn upkeep(&mut self) -> Result<(), Error> {
         self.upkept = Instant::now();
-        upkeep(&mut self.engine, &mut self.forgotten)?;
+        upkeep(&mut self.engine, &mut self.forgetting)?;
         if self.engine.more {
             // What waits is not held up by what takes many commits.
             self.held = self.held.take().or_else(|| self.mailbox.try_recv().ok());
         }
-        let done = |(name, _): &mut (HandlerName, Answer<()>)| !self.forgotten.contains(name);
-        for (_, answer) in self.forgetting.extract_if(.., done) {
-            drop(answer.send(Ok(())));
-        }
         Ok(())
     }
 
-    /// Writes down what is settled, and gives sled everything.
-    fn end(&mut self) -> Result<(), Broken> {
+    /// Writes down what is settled, gives sled everything, and lets go.
+    fn close(&mut self, answer: Answer<()>) {
         self.mailbox.close();
-        let result = loop {
-            match self.upkeep() {
-                Ok(()) if self.engine.more => {}
-                result => break result,
-            }
-        };
-        self.engine.tidy_due = true;
-        let result = result
-            .and_then(|()| self.upkeep())
-            .and_then(|()| self.engine.note(true))
-            .and_then(|()| self.engine.checkpoint());
-        self.leave();
-        if let Err(Broken(why)) = &result {
-            tracing::warn!(%why, "the store could not write down its last settled deliveries");
+        let result = caught(|| self.end()).map_err(|error| {
+            tracing::warn!(%error, "the store could not write down its last settled deliveries");
+            QueueError::Unavailable(error.to_string())
+        });
+        self.leave(answer, result);
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        self.upkeep()?;
+        while self.engine.more {
+            self.upkeep()?;
         }
-        result
+        self.engine.tidy_due = true;
+        self.upkeep()?;
+        self.engine.note(true)?;
+        self.engine.checkpoint()
     }
 
     /// The store is closed, whatever could be written down.
-    fn leave(&mut self) {
+    fn leave(&mut self, answer: Answer<()>, result: Result<(), QueueError>) {
         {
             let mut state = self.engine.shared.state();
             state.closed = true;
@@ -374,60 +296,51 @@ impl Writer {
         }
         self.engine.shared.metrics.store_writable.set(0);
         self.engine.let_go();
+        self.farewell = Some((answer, result));
     }
 
-    /// Opens the store anew with growing pauses, in which calls are refused. True when it was closed
+    /// Opens the store anew with growing pauses, in which calls are refused, unless it is closed
     /// meanwhile.
-    fn heal(&mut self) -> bool {
-        for (_, answer) in self.forgetting.drain(..) {
+    fn heal(&mut self) {
+        for answer in std::mem::take(&mut self.forgetting).into_values().flatten() {
             drop(answer.send(Err(QueueError::Unavailable("it failed".into()))));
         }
-        self.forgotten.clear();
         let mut pause = match self.healed {
             Some((pause, at)) if at.elapsed() < HEALED => (pause * 2).min(RELAPSE_MAX),
             Some(_) | None => RETRY_FIRST,
         };
         loop {
-            if self.refuse_for(pause) {
-                return true;
+            self.refuse_for(pause);
+            if self.farewell.is_some() {
+                return;
             }
-            let opened = catch_unwind(AssertUnwindSafe(|| self.open()))
-                .unwrap_or_else(|panic| Err(Error::Panicked(words(&*panic))));
-            match opened {
-                Ok(()) => {
-                    self.healed = Some((pause, Instant::now()));
-                    tracing::info!("the store works again");
-                    return false;
-                }
-                Err(error) => self.engine.fail(&error.to_string()),
-            }
+            let Err(error) = caught(|| self.open()) else { break };
+            self.engine.fail(&error.to_string());
             pause = (pause * 2).min(RETRY_MAX);
         }
+        self.healed = Some((pause, Instant::now()));
+        tracing::info!("the store works again");
     }
 
-    fn refuse_for(&mut self, pause: Duration) -> bool {
+    fn refuse_for(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         let why = self.engine.shared.state().failing.clone().unwrap_or_default();
-        if let Some(command) = self.held.take() {
-            command.refuse(QueueError::Unavailable(why.clone()));
-        }
+        let refusal = QueueError::Unavailable(why);
         loop {
-            let mailbox = &mut self.mailbox;
-            match self.runtime.block_on(async { timeout_at(until, mailbox.recv()).await }) {
-                Err(_) => return false,
-                Ok(Some(command)) => {
-                    let closing = matches!(command, Command::Close { .. });
-                    command.refuse(QueueError::Unavailable(why.clone()));
-                    if closing {
-                        self.leave();
-                        return true;
-                    }
-                }
-                Ok(None) => {
-                    self.leave();
-                    return true;
-                }
+            let held = self.held.take();
+            let next = async { if held.is_some() { held } else { self.mailbox.recv().await } };
+            let next = self.runtime.block_on(async { timeout_at(until, next).await });
+            let Ok(next) = next else { return };
+            let command = next.unwrap_or_else(nobody_is_left);
+            if let Command::Close(answer) = command {
+                return self.leave(answer, Err(refusal));
             }
+            command.refuse(refusal.clone());
         }
     }
+}
+
+/// With the last clone of the queue the store ends, too.
+fn nobody_is_left() -> Command {
+    Command::Close(oneshot::channel().0)
 }

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    queue::sled::shared::panics::Moment,
-    store::{Class, disk::fault::Fault, fault},
+    queue::sled::tests::panics::Moment,
+    store::{Class, disk::fault::Fault},
 };
 
 const FAULTS: [Fault; 2] = [Fault::Panics, Fault::Fails(libc::EIO)];
 
 /// Makes the queue do what is of this class, whatever becomes of it.
-async fn provoke(bench: &Bench, queue: &SledQueue, class: Class) {
+async fn provoke(queue: &SledQueue, class: Class) {
     match class {
         Class::Read => drop(queue.event(Seq(2)).await),
         Class::Write => drop(queue.append(vec![arrival("refused")]).await),
@@ -19,10 +19,10 @@ async fn provoke(bench: &Bench, queue: &SledQueue, class: Class) {
             }
         }
         Class::Open | Class::Drop => {
-            fault::breaks(bench.directory.path());
-            drop(queue.append(vec![arrival("refused")]).await);
-            failing(queue).await;
-            fault::mends(bench.directory.path());
+            // As after a read that failed. A sync that fails as well would have sled panic a second
+            // time while it is dropped, which ends the process.
+            queue.shared.state().broken = true;
+            queue.shared.wake_writer.notify_one();
         }
         // The writer looks by itself.
         Class::Room => {}
@@ -46,7 +46,7 @@ async fn a_fault_in_any_call_to_the_disk_is_healed_and_loses_nothing() {
         assert_eq!(id(&in_flight), "3");
 
         disk.put_in_the_way(class, fault, 1);
-        provoke(&bench, &queue, class).await;
+        provoke(&queue, class).await;
         until("it is met", || disk.unmet() == 0).await;
         append_at_last(&queue, "7").await;
         // The writer may hear of a failed read only now, and refuse another call.
