@@ -238,11 +238,6 @@ impl<'a> Decoder<'a> {
         Ok(Self(payload))
     }
 
-    /// The number of bytes not yet read.
-    pub(crate) fn left(&self) -> usize {
-        self.0.len()
-    }
-
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("it ends too early"))?;
         self.0 = rest;

@@ -24,8 +24,7 @@ pub(crate) const PARTS: u8 = b'p';
 
 /// The tree of the store's own notes, which no key of the floor above reaches.
 const NOTES: &[u8] = b"store";
-/// Its kind, and that of parts of chunked values.
-pub(crate) const NOTE: Kind = Kind::NOTE;
+/// The kind of parts of chunked values.
 pub(crate) const PART: Kind = Kind::PART;
 const STORE_ID: &[u8] = b"id";
 const CHECKPOINT: &[u8] = b"checkpoint";

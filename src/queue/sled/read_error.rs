@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::keys;
+use super::{codec::record::MISSING, keys};
 use crate::store::{
     Error, View,
     chunked::{self, Unwhole},
@@ -40,4 +40,17 @@ pub(super) fn whole<'a>(
         Unwhole::Store(error) => error.into(),
         Unwhole::Malformed(error) => error.into(),
     })
+}
+
+/// The whole value, or what is wrong with it, of a store that nobody writes to.
+pub(super) fn whole_at_rest<'a>(
+    view: &View,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<Result<Cow<'a, [u8]>, Malformed>, Error> {
+    match chunked::whole(view, key, value) {
+        Ok(whole) => Ok(whole.ok_or(MISSING)),
+        Err(Unwhole::Malformed(error)) => Ok(Err(error)),
+        Err(Unwhole::Store(error)) => Err(error),
+    }
 }
