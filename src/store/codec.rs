@@ -12,7 +12,7 @@ pub(crate) const VERSION: u8 = 1;
 const CHUNKED: u8 = 0x80;
 
 /// The type of a value. The frame has it, so that one value cannot be taken for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind(u8);
 
 impl Kind {

@@ -154,6 +154,13 @@ impl Files {
         drop(File::create(self.distrusted()));
     }
 
+    /// The same, if a sync of sled's file failed.
+    pub(crate) fn distrust_what_failed(&self) {
+        if durable_flush::has_failed(&self.database().join("db")) {
+            self.distrust_cache();
+        }
+    }
+
     /// The store was opened, and everything that this took was read from the disk.
     pub(super) fn trust_cache(&self) {
         drop(fs::remove_file(self.distrusted()));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::keys;
+use super::{codec::record::MISSING, keys};
 use crate::store::{Error, View, chunked, codec::Malformed};
 
 /// Why a read failed.
@@ -55,4 +55,13 @@ pub(super) fn entry<T>(
 ) -> Result<Option<T>, ReadError> {
     let value = view.get(key)?;
     value.map_or(Ok(None), |value| decoded(view, key, &value, decode))
+}
+
+/// The whole value, or what is wrong with it, of a store that nobody writes to.
+pub(super) fn whole_at_rest<'a>(
+    view: &View,
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<Result<Cow<'a, [u8]>, Malformed>, Error> {
+    Ok(chunked::whole(view, key, value)?.and_then(|whole| whole.ok_or(MISSING)))
 }

@@ -19,10 +19,13 @@ pub(crate) mod tests;
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     mem::{MaybeUninit, transmute},
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
@@ -127,6 +130,12 @@ fn refuse(number: c_int) -> c_int {
     // SAFETY: the location is this thread's own.
     unsafe { *libc::__errno_location() = number };
     -1
+}
+
+/// Whether a sync of this file failed, and it was not opened anew since.
+pub(in crate::store) fn has_failed(path: &Path) -> bool {
+    let identity = fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    identity.is_ok_and(|file| failed().contains(&file))
 }
 
 /// Opens a file, or makes it. What is read of it is what the disk has, if a sync of it failed in this

@@ -24,6 +24,17 @@ pub(crate) struct Contents {
     pub(crate) dead: Vec<(DeadLetterId, Timestamp, u64)>,
 }
 
+impl Contents {
+    /// Retries and dead letters of handlers: whose, and of which event.
+    pub(crate) fn apart(&self) -> impl Iterator<Item = (&HandlerName, u64)> {
+        let dead = self.dead.iter().filter_map(|(id, ..)| match id {
+            DeadLetterId::Delivery(handler, seq) => Some((handler, seq.0)),
+            DeadLetterId::Raw(_) => None,
+        });
+        self.retries.iter().map(|(handler, seq, _)| (handler, *seq)).chain(dead)
+    }
+}
+
 /// A waiting retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiting {

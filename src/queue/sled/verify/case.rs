@@ -1,4 +1,4 @@
-//! A store that is being looked at: locked, copied, read, and judged.
+//! A store that is being looked at: locked, copied, read, judged; and searched, if something is wrong.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,142 +8,149 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    report::{self, Report},
-    scan,
-};
+use super::{pieces::Pieces, report::Report};
 use crate::{
-    name::HandlerName,
     queue::sled::{
+        codec::{IDS, KEY, Value, values::DedupKey},
         keys,
-        load::{Collected, Depth, Survey, walk},
+        load::{Depth, Survey, walk},
+        read_error::whole_at_rest,
         write::high_water::{self, HighWater},
     },
-    store::{Directory, Error, View, directory, disk::words, inspect::Copy},
+    store::{Directory, Error, StoreId, directory, disk::words, inspect::Copy},
 };
 
-/// A store that is being looked at: locked, and copied.
+/// A store that is being looked at, and where what is whole in it can be had from.
 pub(super) struct Case {
     pub(super) directory: Directory,
     pub(super) mark: Option<HighWater>,
-    pub(super) report: Report,
-    pub(super) evidence: Evidence,
-    /// What a search of the files finds, for what sled does not.
-    pub(super) spare: Option<scan::Pieces>,
-    pub(super) copy: Copy,
-}
-
-/// Where what is whole can be had from.
-pub(super) enum Evidence {
-    /// sled reads the copy.
-    Database(View, Box<Survey>, Collected),
-    /// It cannot; its files were searched.
-    Files(Box<scan::Pieces>),
+    /// What sled finds in the copy; `None` if it cannot open that, or finds nothing.
+    pub(super) survey: Option<Survey>,
+    /// What a search of the files finds beside that; nothing in a whole store.
+    pub(super) pieces: Pieces,
+    copy: Copy,
 }
 
 impl Case {
-    pub(super) fn open(path: &Path, handlers: &[HandlerName]) -> Result<Self, Error> {
+    /// Locks and judges the store in this directory.
+    pub(super) fn open(path: &Path) -> Result<(Self, Report), Error> {
         let directory = Directory::claim_existing(path)?;
         let mut report = Report::default();
-        let mark = match high_water::read(directory.path())? {
-            Some(Ok(mark)) => Some(mark),
-            Some(Err(error)) => {
-                report.fault(format!("the high-water file cannot be read: {error}"));
-                None
-            }
-            None => None,
-        };
+        let mut mark = high_water::read(directory.path())?.transpose().unwrap_or_else(|error| {
+            report.fault(format!("the high-water file cannot be read: {error}"));
+            None
+        });
         let copy = Copy::make(&directory)?;
         copy.faults.iter().for_each(|fault| report.fault(fault.clone()));
-        let evidence = Self::evidence(&directory, &copy, mark.as_ref(), &mut report)?;
-        let spare = match &evidence {
-            Evidence::Database(_, survey, faults) => {
-                report::tell(survey, faults, mark.as_ref(), &mut report);
-                let searched = !report.faults.is_empty();
-                let spare = searched.then(|| search(&directory, mark.as_ref())).transpose()?;
-                if let Some(pieces) = &spare {
-                    let found = |first, end| pieces.count_between(first, end);
-                    report::plan((survey, faults), found, mark.as_ref(), &mut report);
-                }
-                spare
+        let was_used = directory.store().were_used() || mark.is_some();
+        let survey = match survey(&copy, directory::patience(directory.path())) {
+            Ok(survey) if was_used && survey.view.entries().next().is_none() => {
+                report.fault("sled finds nothing in the database".to_owned());
+                None
             }
-            Evidence::Files(pieces) => {
-                pieces.tell(mark.as_ref(), handlers, &mut report);
+            Ok(survey) => {
+                // An id that is damaged was told with the write-ahead log, which it ties to the trees.
+                let id = match survey.view.store_id() {
+                    Err(Error::Damaged(_)) => None,
+                    id => id?,
+                };
+                if let Some((mark, id)) = mark.as_mut().zip(id)
+                    && mark.store != id
+                {
+                    let words = "the high-water file is of another store than the database";
+                    report.fault(words.to_owned());
+                    // It says nothing about the handlers of this one.
+                    mark.low = 1;
+                }
+                report.tell(&survey, mark.as_ref());
+                Some(survey)
+            }
+            Err(why) if why.is_curable() || matches!(why, Error::Version(_)) => return Err(why),
+            Err(why) => {
+                let why = if let Error::Damaged(why) = why { why } else { why.to_string() };
+                report.fault(format!("sled cannot open the database: {why}"));
                 None
             }
         };
         report.whole = report.faults.is_empty();
-        Ok(Self { directory, mark, report, evidence, spare, copy })
+        let mut pieces = Pieces::default();
+        if !report.whole {
+            // The files themselves, which sled has not touched.
+            let files = directory.store();
+            let files = [files.database().join("db"), files.wal()];
+            pieces = Pieces::search(&files, mark.as_ref().map_or(0, |mark| mark.low))?;
+        }
+        Ok((Self { directory, mark, survey, pieces, copy }, report))
     }
 
-    fn evidence(
-        directory: &Directory,
-        copy: &Copy,
-        mark: Option<&HighWater>,
-        report: &mut Report,
-    ) -> Result<Evidence, Error> {
-        let was_used = directory.store().were_used() || mark.is_some();
-        let limit = directory::patience(directory.path());
-        let mut looked = look(copy, limit);
-        if looked.is_err() {
-            // A snapshot only spares reading the log; without it sled reads all of that.
-            copy.remove_snapshots()?;
-            looked = look(copy, limit);
+    /// Removes the copy.
+    pub(super) fn close(self) -> Result<(), Error> {
+        drop((self.survey, self.pieces));
+        self.copy.remove()
+    }
+
+    /// The store's id, if it is known.
+    pub(super) fn id(&self) -> Option<StoreId> {
+        let known = self.survey.as_ref().and_then(|survey| survey.view.store_id().ok().flatten());
+        known.or(self.mark.as_ref().map(|mark| mark.store))
+    }
+
+    /// The dedup key, if it is known.
+    pub(super) fn key(&self) -> Option<DedupKey> {
+        let found = || self.pieces.all(KEY, 0..1).next()?.ok();
+        let known = self.survey.as_ref().and_then(|survey| survey.key);
+        known.or_else(|| DedupKey::decode(&found()?).ok())
+    }
+
+    /// Runs of ids that sled finds, or a search of the files.
+    pub(super) fn runs(&self) -> Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + '_> {
+        if self.survey.is_none() {
+            return Box::new(self.pieces.all(IDS, 0..u64::MAX));
         }
-        match looked {
-            Ok((_, survey, _)) if was_used && report::is_empty(&survey) => {
-                report.fault("sled finds nothing in the database".to_owned());
-                Ok(Evidence::Files(Box::new(search(directory, mark)?)))
-            }
-            Ok((view, survey, faults)) => {
-                report.opens = true;
-                // One that is damaged was told with the write-ahead log, which it ties to the trees.
-                let id = match view.store_id() {
-                    Err(Error::Damaged(_)) => None,
-                    id => id?,
+        Box::new(self.entries(&[keys::IDS, b'|']).map(|entry| entry.map(|(_, value)| value)))
+    }
+
+    /// The entries that sled finds, but for those that are not as they were written. Their values are
+    /// whole: parts come with what they are of.
+    pub(super) fn entries(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> {
+        self.survey.iter().flat_map(move |survey| {
+            survey.view.scan_prefix(prefix).filter_map(|entry| {
+                let (key, value) = match entry {
+                    Ok(entry) if survey.bad.contains(&*entry.0) => return None,
+                    Ok(entry) => entry,
+                    Err(error) => return Some(Err(error)),
                 };
-                if mark.zip(id).is_some_and(|(mark, id)| mark.store != id) {
-                    let words = "the high-water file is of another store than the database";
-                    report.fault(words.to_owned());
+                match whole_at_rest(&survey.view, &key, &value) {
+                    Ok(whole) => whole.ok().map(|whole| Ok((key.to_vec(), whole.into_owned()))),
+                    Err(error) => Some(Err(error)),
                 }
-                Ok(Evidence::Database(view, Box::new(survey), faults))
-            }
-            Err(why) if why.is_curable() || matches!(why, Error::Version(_)) => Err(why),
-            Err(why) => {
-                report.fault(format!("sled cannot open the database: {}", short(&why)));
-                Ok(Evidence::Files(Box::new(search(directory, mark)?)))
-            }
-        }
+            })
+        })
     }
 }
 
-/// Searches the files themselves, which sled has not touched.
-fn search(directory: &Directory, mark: Option<&HighWater>) -> Result<scan::Pieces, Error> {
-    let files = directory.store();
-    Ok(scan::scan(&[files.database().join("db"), files.wal()], mark)?)
-}
-
-fn short(why: &Error) -> String {
-    match why {
-        Error::Damaged(why) => why.clone(),
-        other @ (Error::Locked(_)
-        | Error::Io(_)
-        | Error::Version(_)
-        | Error::Stuck(_)
-        | Error::Panicked(_)) => other.to_string(),
-    }
+/// What sled finds in the copy.
+fn survey(copy: &Copy, limit: Duration) -> Result<Survey, Error> {
+    read(copy, limit).or_else(|_| {
+        // A snapshot only spares reading the log; without it sled reads all of that.
+        copy.remove_snapshots()?;
+        read(copy, limit)
+    })
 }
 
 /// Opens the copy and reads it, on a thread of its own: sled can panic or hang on damaged files.
-fn look(copy: &Copy, limit: Duration) -> Result<(View, Survey, Collected), Error> {
+fn read(copy: &Copy, limit: Duration) -> Result<Survey, Error> {
     let (tell, hear) = mpsc::sync_channel(1);
     let copy = copy.clone();
     thread::Builder::new().name("store-verify".into()).spawn(move || {
-        let read = || -> Result<(View, Survey, Collected), Error> {
-            let (view, words) = copy.open(keys::LAYOUT)?;
-            let mut faults = Collected { words, ..Collected::default() };
-            let survey = walk(&view, Depth::All, &mut faults)?;
-            Ok((view, survey, faults))
+        let read = || -> Result<Survey, Error> {
+            let (view, faults) = copy.open(keys::LAYOUT)?;
+            let mut survey = walk(view, Depth::All)?;
+            survey.faults.splice(..0, faults);
+            Ok(survey)
         };
         let result = catch_unwind(AssertUnwindSafe(read))
             .unwrap_or_else(|panic| Err(Error::Panicked(words(&*panic))));

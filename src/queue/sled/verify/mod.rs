@@ -5,10 +5,9 @@
 //! the old store aside.
 
 mod case;
+mod pieces;
 mod rebuild;
 mod report;
-mod salvage;
-mod scan;
 
 use std::path::Path;
 
@@ -18,20 +17,20 @@ use crate::{clock::Timestamp, name::HandlerName, store::Error};
 
 /// Reads and judges the store in `directory`, and says what a repair would do.
 pub fn verify(directory: &Path, handlers: &[HandlerName]) -> Result<Report, Error> {
-    let Case { copy, report, evidence, .. } = Case::open(directory, handlers)?;
-    drop(evidence);
-    copy.remove()?;
+    let (case, mut report) = Case::open(directory)?;
+    if !report.whole {
+        rebuild::plan(&case, handlers, &mut report)?;
+    }
+    case.close()?;
     Ok(report)
 }
 
 /// The same, and if something is wrong, makes a good store of what is whole.
 pub fn repair(directory: &Path, handlers: &[HandlerName], now: Timestamp) -> Result<Report, Error> {
-    let mut case = Case::open(directory, handlers)?;
-    if !case.report.whole {
-        case.report.kept_aside = Some(rebuild::rebuild(&case, handlers, now)?);
+    let (case, mut report) = Case::open(directory)?;
+    if !report.whole {
+        rebuild::repair(&case, handlers, now, &mut report)?;
     }
-    let Case { copy, report, evidence, .. } = case;
-    drop(evidence);
-    copy.remove()?;
+    case.close()?;
     Ok(report)
 }

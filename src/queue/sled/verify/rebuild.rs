@@ -1,67 +1,68 @@
-//! A new store of what is whole, put in the place of the damaged one, which is kept.
+//! A new store of what is whole: only thought of, to say what a repair would do; or made, and put in
+//! the place of the damaged one, which is kept.
 
 use std::{
-    borrow::Cow,
-    collections::HashSet,
     fs::{self, DirBuilder, File},
-    io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
 };
 
 use super::{
-    case::{Case, Evidence},
-    scan::{Pieces, Spot},
+    case::Case,
+    pieces::number,
+    report::{HandlerCursor, Holds, Report},
 };
 use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{
-        Seq, StoredEvent,
+        StoredEvent,
         sled::{
             ack_window::AckWindow,
             codec::{
-                RETRY, Value,
-                record::{Head, Packing, decode_group, encode_event},
+                RAW, RETRY, Value,
+                record::{Head, Id, Packing, decode_group, encode_event},
                 run::Run,
-                values::{Cursor, DedupKey, LogBounds, Tried, Undecodable},
+                values::{Cursor, LogBounds, Tried, Undecodable},
             },
             dedup::Dedup,
             keys,
-            load::{Collected, Survey, random_key},
-            read_error::{ReadError, whole},
+            load::{Survey, numbers, random_key},
             write::high_water::{self, HighWater, HighWaterFile},
         },
     },
-    store::{Batch, Disk, Error, Files, Store, View},
+    store::{Batch, Disk, Error, Files, Store},
 };
 
 /// Bytes in one commit.
 const COMMIT: usize = 1 << 20;
 
-/// The new store being filled.
-struct Rebuild<'a> {
-    store: Store,
-    /// What a search found, to fill holes with.
-    spare: Option<&'a Pieces>,
-    /// The dedup key to go on with.
-    key: DedupKey,
-    /// What makes ids, if those in the records are of no use.
-    new_ids: Option<Dedup>,
-    batch: Batch,
-    bytes: usize,
-    /// First number in its log, once there is one, and the one after its last.
-    oldest: Option<u64>,
-    end: u64,
-    now: Timestamp,
+/// Prefixes of the entries beside the log that are carried over as they are.
+const BESIDE: [&[u8]; 6] = [
+    &[keys::CURSORS, b'|'],
+    &[keys::RETRIES, b'|'],
+    &[keys::DEAD, b'|'],
+    &[keys::RAW, b'|'],
+    keys::BOOKMARK,
+    keys::HOOKS,
+];
+
+/// Says what a repair would do.
+pub(super) fn plan(
+    case: &Case,
+    handlers: &[HandlerName],
+    report: &mut Report,
+) -> Result<(), Error> {
+    Rebuild::fill(case, handlers, Timestamp::default(), &mut |_| Ok(()))?.tell(handlers, report);
+    Ok(())
 }
 
-/// Makes the new store and swaps it in; where the damaged one is kept afterwards.
-pub(super) fn rebuild(
+/// Makes the new store, and swaps it for the damaged one.
+pub(super) fn repair(
     case: &Case,
     handlers: &[HandlerName],
     now: Timestamp,
-) -> Result<PathBuf, Error> {
+    report: &mut Report,
+) -> Result<(), Error> {
     let directory = case.directory.path();
     let aside = directory.join(format!("damaged-{}", now.to_string().replace(':', "-")));
     let work = directory.join("repair");
@@ -70,85 +71,145 @@ pub(super) fn rebuild(
         fs::rename(&work, aside.with_extension("unfinished")).map_err(Error::at(&work))?;
     }
     DirBuilder::new().mode(0o700).create(&work).map_err(Error::at(&work))?;
-    let files = Files(work.join("store"));
-    let (disk, mark) = (Disk::default(), case.mark.as_ref());
-    let known = match &case.evidence {
-        Evidence::Database(view, ..) => view.store_id().ok().flatten(),
-        Evidence::Files(pieces) => pieces.store,
-    };
-    let id = known.or_else(|| case.spare.as_ref()?.store);
-    let mut rebuild = Rebuild {
-        store: Store::create(&files, keys::LAYOUT, &disk, id)?,
-        spare: case.spare.as_ref(),
-        key: DedupKey::default(),
-        new_ids: None,
-        batch: Batch::new(),
-        bytes: 0,
-        oldest: None,
-        end: 1,
-        now,
-    };
-    let (low, next) = match &case.evidence {
-        Evidence::Database(old, survey, faults) => rebuild.database(old, survey, faults, mark),
-        Evidence::Files(pieces) => rebuild.files(pieces, handlers, mark),
-    }?;
-    rebuild.commit()?;
-    rebuild.store.checkpoint()?;
-    let store = rebuild.store.id();
-    rebuild.store.close()?;
+    let (files, disk) = (Files(work.join("store")), Disk::default());
+    let mut store = Store::create(&files, keys::LAYOUT, &disk, case.id())?;
+    let mut commit = |batch| store.commit(batch);
+    let made = Rebuild::fill(case, handlers, now, &mut commit)?;
+    made.tell(handlers, report);
+    let (next, low) = (made.end, made.oldest);
+    let mark = HighWater { store: store.id(), next, low, count: 0, at: now };
+    store.checkpoint()?;
+    store.close()?;
     let written = high_water::path(directory);
-    match fs::copy(&written, high_water::path(&work)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::at(&written)(error));
-        }
-        Ok(_) | Err(_) => {}
+    if written.exists() {
+        fs::copy(&written, high_water::path(&work)).map_err(Error::at(&written))?;
     }
     case.directory.give_to_owner(&work)?;
     // Both are whole until here.
     case.directory.swap(&files)?;
     fs::rename(&work, &aside).map_err(Error::at(&work))?;
     File::open(directory).and_then(|d| d.sync_all()).map_err(Error::at(directory))?;
-    let mut file = HighWaterFile::open(directory, &disk)?;
-    file.write(HighWater { store, next, low, count: 0, at: now })?;
+    HighWaterFile::open(directory, &disk)?.write(mark)?;
     case.directory.give_to_owner(&written)?;
-    Ok(aside)
+    report.kept_aside = Some(aside);
+    Ok(())
 }
 
-/// The whole value; `None` if a part of it is damaged or missing.
-fn all_of<'a>(old: &View, key: &[u8], value: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, Error> {
-    match whole(old, key, value) {
-        Ok(whole) => Ok(whole),
-        Err(ReadError::Store(error)) => Err(error),
-        Err(ReadError::Damaged(_) | ReadError::Entry(..)) => Ok(None),
+/// The new store being filled.
+struct Rebuild<'a> {
+    case: &'a Case,
+    /// Commits to it, if it is made at all.
+    commit: &'a mut dyn FnMut(Batch) -> Result<(), Error>,
+    batch: Batch,
+    bytes: usize,
+    now: Timestamp,
+    /// The ids that were made with the key before are of no use.
+    is_new_key: bool,
+    dedup: Dedup,
+    /// The first number in the log, and the one after the last.
+    oldest: u64,
+    end: u64,
+    /// The ids of the first record that has some.
+    first_ids: Vec<Id>,
+    /// Numbers whose events nothing has: first, and the one after the last.
+    lost: Vec<(u64, u64)>,
+    events: u64,
+    /// Of the events, those that only the files had.
+    put_back: u64,
+    undecodable: u64,
+}
+
+impl<'a> Rebuild<'a> {
+    /// Fills it with all that is whole. The handlers are those whose cursors must be made anew if no
+    /// cursor can be found.
+    fn fill(
+        case: &'a Case,
+        handlers: &[HandlerName],
+        now: Timestamp,
+        commit: &'a mut dyn FnMut(Batch) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let known = case.key();
+        let key = known.map_or_else(random_key, Ok)?;
+        let mut rebuild = Self {
+            case,
+            commit,
+            batch: Batch::new(),
+            bytes: 0,
+            now,
+            is_new_key: known.is_none(),
+            dedup: Dedup::new(&key),
+            oldest: 0,
+            end: 0,
+            first_ids: Vec::new(),
+            lost: Vec::new(),
+            events: 0,
+            put_back: 0,
+            undecodable: 0,
+        };
+        rebuild.log()?;
+        let next_raw = match &case.survey {
+            Some(survey) => rebuild.entries(survey)?,
+            None => rebuild.without_keys()?,
+        };
+        rebuild.cursors(handlers)?;
+        let ids_from = rebuild.runs()?;
+        let bounds = LogBounds { oldest: rebuild.oldest, next: rebuild.end, ids_from };
+        rebuild.put(keys::DEDUP, key.encode())?;
+        rebuild.put(keys::LOG, bounds.encode())?;
+        rebuild.put(keys::NEXT_RAW, next_raw.encode())?;
+        (rebuild.commit)(std::mem::take(&mut rebuild.batch))?;
+        Ok(rebuild)
     }
-}
 
-impl Rebuild<'_> {
     fn put(&mut self, key: impl Into<Vec<u8>>, value: Vec<u8>) -> Result<(), Error> {
         self.bytes += value.len();
         self.batch.put(key, value);
-        if self.bytes >= COMMIT { self.commit() } else { Ok(()) }
-    }
-
-    fn commit(&mut self) -> Result<(), Error> {
-        self.bytes = 0;
-        self.store.commit(std::mem::take(&mut self.batch))
-    }
-
-    /// Notes what was lost before `first`, if something was.
-    fn reach(&mut self, first: u64) -> Result<(), Error> {
-        if self.oldest.is_none() {
-            (self.oldest, self.end) = (Some(first), first);
+        if self.bytes >= COMMIT {
+            self.bytes = 0;
+            (self.commit)(std::mem::take(&mut self.batch))?;
         }
-        while self.end < first {
-            let found = self.spare.and_then(|spare| spare.between(self.end, first));
-            let until = found.as_ref().map_or(first, |(head, _)| head.first);
+        Ok(())
+    }
+
+    /// Every event that sled finds, with those that the files have between them; the numbers of all
+    /// others are noted as lost.
+    fn log(&mut self) -> Result<(), Error> {
+        let Case { mark, survey, pieces, .. } = self.case;
+        let mut groups = self.case.entries(&[keys::EVENTS, b'|']).peekable();
+        let first = groups.peek().and_then(|group| keys::number_of(&group.as_ref().ok()?.0));
+        let (first_found, end_found) = pieces.bounds().unzip();
+        let (low, next) = mark.as_ref().map(|mark| (mark.low, mark.next)).unzip();
+        let end = survey.as_ref().map(|survey| survey.contents.bounds.next).or(end_found);
+        let next = end.max(next).unwrap_or(1);
+        // If that is not noted, the log begins where nothing can be missed.
+        let begin = [first, first_found, low].into_iter().flatten().min();
+        let bounds = survey.as_ref().and_then(|survey| survey.noted_bounds);
+        self.oldest = bounds.map_or(begin.unwrap_or(next), |bounds| bounds.oldest);
+        self.end = self.oldest;
+        for group in groups {
+            if let Ok((head, events)) = decode_group(&group?.1) {
+                self.reach(head.first)?;
+                self.record(&head, &events)?;
+            }
+        }
+        self.reach(next)
+    }
+
+    /// Fills the log up to this number with what the files have.
+    fn reach(&mut self, next: u64) -> Result<(), Error> {
+        while self.end < next {
+            let found = self.case.pieces.group(self.end, next)?;
+            let until = found.as_ref().map_or(next, |(head, _)| head.first);
+            if self.end < until {
+                self.lost.push((self.end, until));
+            }
             while self.end < until {
                 let count = u32::try_from(until - self.end).unwrap_or(u32::MAX);
                 let gap = Head { first: self.end, count, received: self.now, ids: Vec::new() };
                 self.record(&gap, &[])?;
             }
             if let Some((head, events)) = found {
+                self.put_back += number(events.len());
                 self.record(&head, &events)?;
             }
         }
@@ -157,271 +218,176 @@ impl Rebuild<'_> {
 
     /// The next record of the log; without events it stands for lost ones.
     fn record(&mut self, head: &Head, events: &[StoredEvent]) -> Result<(), Error> {
-        let mut packing = Packing::new(head.first, head.received);
-        for stored in events {
-            let id = self
-                .new_ids
-                .as_ref()
-                .map(|dedup| dedup.id(&stored.origin, stored.event.attributes(), None));
-            packing.push(&encode_event(stored), id.as_slice());
+        let id =
+            |stored: &StoredEvent| self.dedup.id(&stored.origin, stored.event.attributes(), None);
+        let ids = if self.is_new_key { events.iter().map(id).collect() } else { head.ids.clone() };
+        self.events += number(events.len());
+        if self.first_ids.is_empty() {
+            self.first_ids.clone_from(&ids);
         }
-        if self.new_ids.is_none() {
-            packing = packing.with_ids(head.ids.clone());
-        }
+        let mut packing = Packing::new(head.first, head.received).with_ids(ids);
+        events.iter().for_each(|stored| packing.push(&encode_event(stored), &[]));
         let value = if events.is_empty() { head.encode_gap() } else { packing.seal().1 };
         self.end = head.end();
         self.put(keys::event(head.first), value)
     }
 
-    /// Goes on with this dedup key. If it is lost, the ids that were made with it are, too.
-    fn go_on_with(&mut self, known: Option<DedupKey>) -> Result<(), Error> {
-        if let Some(key) = known {
-            self.key = key;
-            return Ok(());
-        }
-        self.key = random_key()?;
-        self.new_ids = Some(Dedup::new(&self.key));
-        Ok(())
+    fn is_lost(&self, seq: u64) -> bool {
+        self.lost.iter().any(|(first, end)| (*first..*end).contains(&seq))
     }
 
-    /// Ends the log at `next`, and writes down what the queue notes of itself; where the log begins
-    /// and ends.
-    fn finish(
-        &mut self,
-        next: u64,
-        next_raw: u64,
-        runs: impl Iterator<Item = Result<Run, Error>>,
-        ids_from: Option<u64>,
-    ) -> Result<(u64, u64), Error> {
-        let next = next.max(self.end);
-        if self.oldest.is_some() {
-            self.reach(next)?;
-        }
-        let oldest = self.oldest.unwrap_or(next);
-        let ids_from = if self.new_ids.is_some() {
-            oldest
-        } else {
-            self.runs(runs, ids_from.unwrap_or(u64::MAX).min(oldest), oldest)?
-        };
-        self.put(keys::DEDUP, self.key.encode())?;
-        self.put(keys::LOG, LogBounds { oldest, next, ids_from }.encode())?;
-        self.put(keys::NEXT_RAW, next_raw.encode())?;
-        Ok((oldest, next))
+    /// Nobody misses anything who begins here.
+    fn low(&self) -> u64 {
+        self.oldest.max(self.case.mark.as_ref().map_or(0, |mark| mark.low))
     }
 
-    /// Ids whose events are not in the new log: those of the others stand with their events. Runs
-    /// that are lost become empty ones, so that the rest follow each other; from where on there are
-    /// some.
-    fn runs(
-        &mut self,
-        runs: impl Iterator<Item = Result<Run, Error>>,
-        from: u64,
-        oldest: u64,
-    ) -> Result<u64, Error> {
-        self.commit()?;
-        let (mut end, mut begin) = (from, from);
-        let mut is_first = true;
-        for run in runs {
-            let Run { mut head, .. } = run?;
-            if head.first >= oldest || (!is_first && head.first < end) {
-                // Its events are there, or it is an older one than the one before.
-                continue;
-            }
-            if is_first {
-                begin = begin.min(head.first);
-                end = if head.first < from { head.first } else { from };
-                is_first = false;
-            }
-            self.empty_run(end, head.first, head.received)?;
-            if head.end() > oldest {
-                let mut there = HashSet::new();
-                for entry in self.store.view().range(keys::event(oldest)..keys::event(head.end())) {
-                    let (key, value) = entry?;
-                    let record = Head::of(&key, &value);
-                    there.extend(record.map_err(|e| Error::malformed("a new record", e))?.ids);
-                }
-                head.ids.retain(|id| !there.contains(id));
-                head.count = u32::try_from(oldest - head.first).unwrap_or(u32::MAX);
-            }
-            end = head.end();
-            self.put(keys::ids(head.first), Run { head, bytes: 0 }.encode())?;
-        }
-        self.empty_run(end, oldest, self.now)?;
-        Ok(begin)
-    }
-
-    fn empty_run(&mut self, first: u64, end: u64, received: Timestamp) -> Result<(), Error> {
-        let mut first = first;
-        while first < end {
-            let count = u32::try_from(end - first).unwrap_or(u32::MAX);
-            let head = Head { first, count, received, ids: Vec::new() };
-            self.put(keys::ids(first), Run { head, bytes: 0 }.encode())?;
-            first += u64::from(count);
-        }
-        Ok(())
-    }
-
-    fn database(
-        &mut self,
-        old: &View,
-        survey: &Survey,
-        faults: &Collected,
-        mark: Option<&HighWater>,
-    ) -> Result<(u64, u64), Error> {
-        self.go_on_with(survey.key.or_else(|| self.spare?.key))?;
-        let bounds = survey.contents.bounds;
-        if survey.events > 0 {
-            (self.oldest, self.end) = (Some(bounds.oldest), bounds.oldest);
-        }
-        self.log(old, faults)?;
-        for prefix in [keys::CURSORS, keys::RETRIES, keys::DEAD, keys::RAW] {
-            self.all(old, faults, prefix)?;
-        }
-        for entry in old.scan_prefix(keys::BOOKMARK).chain(old.scan_prefix(keys::HOOKS)) {
+    /// Carries over what is beside the log; a number that no undecodable push has had.
+    fn entries(&mut self, survey: &Survey) -> Result<u64, Error> {
+        for entry in BESIDE.into_iter().flat_map(|prefix| self.case.entries(prefix)) {
             let (key, value) = entry?;
-            if !faults.bad.contains(&*key) {
-                self.put(key.to_vec(), value.to_vec())?;
+            self.put(key, value)?;
+        }
+        // Retries whose entries are damaged, as far as the files have them elsewhere.
+        for key in survey.bad.range(keys::all(keys::RETRIES)) {
+            let Some((_, handler, seq)) = keys::retry_of(key) else { continue };
+            let comes = match survey.contents.cursors.get(&handler).map(|cursor| &cursor.window) {
+                Some(window) => window.reaches(seq) && !window.contains(seq),
+                None => survey.bad.contains(&keys::cursor(&handler)) && seq >= self.low(),
+            };
+            let found = self.case.pieces.all(RETRY, seq..seq.saturating_add(1)).next();
+            if let Some(value) = found.filter(|_| !comes || self.is_lost(seq)) {
+                self.put(key.clone(), value?)?;
             }
         }
-        self.cursors(survey, faults, mark)?;
-        self.lost_retries(faults)?;
-        let next = mark.map_or(0, |mark| mark.next).max(bounds.next);
-        let runs = old.range(keys::all(keys::IDS)).filter_map(|entry| match entry {
-            Ok((key, value)) => Run::of(&key, &value).ok().map(Ok),
-            Err(error) => Some(Err(error)),
-        });
-        self.finish(next, survey.contents.next_raw, runs, Some(bounds.ids_from))
+        Ok(survey.contents.next_raw)
     }
 
-    fn log(&mut self, old: &View, faults: &Collected) -> Result<(), Error> {
-        for entry in old.range(keys::all(keys::EVENTS)) {
-            let (key, value) = entry?;
-            if faults.bad.contains(&*key) {
-                continue;
-            }
-            let whole = all_of(old, &key, &value)?.unwrap_or_default();
-            if let Ok((head, events)) = decode_group(&whole) {
-                self.reach(head.first)?;
-                self.record(&head, &events)?;
+    /// Carries over what the files have beside the log. Whose a retry is, is not known, so that
+    /// everyone gets it, as an event of its own.
+    fn without_keys(&mut self) -> Result<u64, Error> {
+        for value in self.case.pieces.all(RETRY, 0..u64::MAX) {
+            let Ok(Tried { stored, .. }) = Tried::decode(RETRY, &value?) else { continue };
+            let comes = (self.low()..self.end).contains(&stored.seq.0);
+            if !comes || self.is_lost(stored.seq.0) {
+                let ids = vec![self.dedup.id(&stored.origin, stored.event.attributes(), None)];
+                let head = Head { first: self.end, count: 1, received: self.now, ids };
+                self.record(&head, &[stored])?;
             }
         }
-        Ok(())
-    }
-
-    /// Entries of a kind. Parts come with the values that they are of.
-    fn all(&mut self, old: &View, faults: &Collected, prefix: u8) -> Result<(), Error> {
-        for entry in old.range(keys::all(prefix)) {
-            let (key, value) = entry?;
-            if faults.bad.contains(&*key) {
-                continue;
-            }
-            if let Some(value) = all_of(old, &key, &value)? {
-                self.put(key.to_vec(), value.into_owned())?;
+        for value in self.case.pieces.all(RAW, 0..u64::MAX) {
+            let value = value?;
+            if Undecodable::decode(&value).is_ok() {
+                self.undecodable += 1;
+                self.put(keys::raw(self.undecodable), value)?;
             }
         }
-        Ok(())
+        Ok(self.undecodable + 1)
     }
 
-    /// Retries whose entries are damaged, as far as the files have them elsewhere.
-    fn lost_retries(&mut self, faults: &Collected) -> Result<(), Error> {
-        for key in faults.bad.iter().filter(|key| keys::all(keys::RETRIES).contains(*key)) {
-            let spot = keys::retry_of(key)
-                .zip(self.spare)
-                .and_then(|((_, _, seq), spare)| Some((spare, spare.retries.get(&seq)?.1)));
-            if let Some((spare, spot)) = spot {
-                self.put(key.clone(), spare.read(spot)?)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A handler whose cursor is lost begins where it cannot miss anything.
-    fn cursors(
-        &mut self,
-        survey: &Survey,
-        faults: &Collected,
-        mark: Option<&HighWater>,
-    ) -> Result<(), Error> {
-        let low = survey.contents.bounds.oldest.max(mark.map_or(0, |mark| mark.low));
-        let lost = faults.bad.iter().filter(|key| keys::all(keys::CURSORS).contains(*key));
-        for handler in lost.filter_map(|key| keys::handler_of(key)) {
-            let mut window = AckWindow::starting_at(low);
-            for (_, seq, _) in survey.contents.retries.iter().filter(|(of, ..)| *of == handler) {
-                window.settle(*seq);
-            }
-            for (id, ..) in &survey.contents.dead {
-                if let crate::queue::DeadLetterId::Delivery(of, seq) = id
-                    && *of == handler
-                {
-                    window.settle(seq.0);
-                }
-            }
+    /// A handler whose cursor is lost begins where it cannot miss anything, but for what it has as
+    /// retries and dead letters.
+    fn cursors(&mut self, handlers: &[HandlerName]) -> Result<(), Error> {
+        let survey = self.case.survey.as_ref();
+        let bad = survey.map(|survey| survey.bad.range(keys::all(keys::CURSORS)));
+        let lost = bad.map(|bad| bad.filter_map(|key| keys::handler_of(key)).collect());
+        for handler in lost.unwrap_or_else(|| handlers.to_vec()) {
+            let mut window = AckWindow::starting_at(self.low());
+            let apart = survey.into_iter().flat_map(|survey| survey.contents.apart());
+            apart.filter(|(of, _)| **of == handler).for_each(|(_, seq)| window.settle(seq));
             let cursor = Cursor { window, seen: self.now, paused: false };
             self.put(keys::cursor(&handler), cursor.encode())?;
         }
         Ok(())
     }
 
-    fn files(
-        &mut self,
-        pieces: &Pieces,
-        handlers: &[HandlerName],
-        mark: Option<&HighWater>,
-    ) -> Result<(u64, u64), Error> {
-        self.go_on_with(pieces.key)?;
-        for (head, events) in pieces.log() {
-            self.reach(head.first)?;
-            self.record(&head, &events)?;
+    /// Ids whose events are not in the new log: those of the others stand with their events. Each run
+    /// is made as long as it must be for the next to follow it; from where on there are some.
+    fn runs(&mut self) -> Result<u64, Error> {
+        let (mut last, mut begin): (Option<Head>, _) = (None, self.oldest);
+        if self.is_new_key {
+            return Ok(begin);
         }
-        let next = mark.map_or(self.end, |mark| mark.next.max(self.end));
-        if self.oldest.is_some() {
-            self.reach(next)?;
-        }
-        let dedup = Dedup::new(&self.key);
-        self.retries(pieces, &dedup, next)?;
-        let next_raw = self.undecodable(pieces)?;
-        let low = self.oldest.unwrap_or(next);
-        for handler in handlers {
-            let window = AckWindow::starting_at(low);
-            let cursor = Cursor { window, seen: self.now, paused: false };
-            self.put(keys::cursor(handler), cursor.encode())?;
-        }
-        let runs = pieces.ids.values().filter_map(|(_, spot)| match pieces.read(*spot) {
-            Ok(value) => Run::decode(&value).ok().map(Ok),
-            Err(error) => Some(Err(error.into())),
-        });
-        self.finish(next, next_raw, runs, None)
-    }
-
-    /// Whose they are is not known, so that everyone gets them, as events of their own.
-    fn retries(&mut self, pieces: &Pieces, dedup: &Dedup, next: u64) -> Result<(), Error> {
-        for (seq, (_, spot)) in &pieces.retries {
-            if pieces.groups.contains_key(seq) {
+        for run in self.case.runs() {
+            let Ok(Run { mut head, .. }) = Run::decode(&run?) else { continue };
+            let end = last.as_ref().map_or(0, Head::end);
+            if head.first < end || head.first >= self.oldest {
+                // Older ones than those before, or ids that stand with their events.
                 continue;
             }
-            let Ok(tried) = Tried::decode(RETRY, &pieces.read(*spot)?) else { continue };
-            let first = self.end.max(next);
-            self.reach(first)?;
-            let stored = StoredEvent { seq: Seq(first), ..tried.stored };
-            let id = dedup.id(&stored.origin, stored.event.attributes(), None);
-            let mut packing = Packing::new(first, self.now);
-            packing.push(&encode_event(&stored), &[id]);
-            self.end = first + 1;
-            self.put(keys::event(first), packing.seal().1)?;
-        }
-        Ok(())
-    }
-
-    fn undecodable(&mut self, pieces: &Pieces) -> Result<u64, Error> {
-        let mut number = 1;
-        let spots: Vec<Spot> = pieces.undecodable.values().copied().collect();
-        for spot in spots {
-            let Some(value) = pieces.whole(spot)? else { continue };
-            if Undecodable::decode(&value).is_ok() {
-                self.put(keys::raw(number), value)?;
-                number += 1;
+            begin = begin.min(head.first);
+            if head.end() > self.oldest {
+                self.cut(&mut head);
+            }
+            if let Some(before) = last.replace(head.clone()) {
+                self.run(before, head.first)?;
             }
         }
-        Ok(number)
+        if let Some(last) = last {
+            self.run(last, self.oldest)?;
+        }
+        Ok(begin)
+    }
+
+    /// Leaves out the ids of events that are in the log, or lost from there: those are stored if they
+    /// are sent again.
+    fn cut(&self, run: &mut Head) {
+        let is_lost = self.is_lost(self.oldest);
+        let behind = run.ids.iter().position(|id| is_lost || self.first_ids.contains(id));
+        run.ids.truncate(behind.unwrap_or(run.ids.len()));
+    }
+
+    fn run(&mut self, mut head: Head, end: u64) -> Result<(), Error> {
+        head.count = u32::try_from(end - head.first).unwrap_or(u32::MAX);
+        self.put(keys::ids(head.first), Run { head, bytes: 0 }.encode())
+    }
+
+    /// Tells what is in it. Of a store that sled cannot open, nothing else is known to be whole.
+    fn tell(&self, handlers: &[HandlerName], report: &mut Report) {
+        report.repair = self.steps();
+        if self.case.survey.is_some() {
+            return;
+        }
+        let cursor =
+            |name: &HandlerName| HandlerCursor { name: name.to_string(), pending: self.events };
+        report.holds = Holds {
+            events: self.events,
+            oldest: self.oldest,
+            next: self.end,
+            handlers: handlers.iter().map(cursor).collect(),
+            undecodable: self.undecodable,
+            ..Holds::default()
+        };
+        for (first, end) in &self.lost {
+            report.fault(format!("{} not to be found", numbers(*first, *end)));
+        }
+    }
+
+    fn steps(&self) -> Vec<String> {
+        let mut steps = vec![
+            "keep the database as it is aside, with the high-water file".to_owned(),
+            "carry over what is whole, and begin a new database with it".to_owned(),
+        ];
+        if let Some(survey) = &self.case.survey {
+            steps.push(format!("leave out {} entries that are not whole", survey.bad.len()));
+        } else {
+            let (low, dead) = (self.low(), self.case.pieces.dead());
+            steps.push(format!(
+                "deliver the events from number {low} on (again) to every handler, and what waited \
+                 for a retry; leave out {dead} dead letters, old ones among them: it is not known \
+                 whose they are"
+            ));
+        }
+        if self.put_back > 0 {
+            let found = self.put_back;
+            steps.push(format!("put back {found} events that only the files still have"));
+        }
+        for (first, end) in &self.lost {
+            steps.push(format!("note that {} lost", numbers(*first, *end)));
+        }
+        if self.is_new_key {
+            let words = "forget the identities: an event that is sent again is stored again";
+            steps.push(words.to_owned());
+        }
+        steps
     }
 }

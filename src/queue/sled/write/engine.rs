@@ -251,6 +251,8 @@ impl Engine {
         if let Some(Err(error)) = self.store.take().map(Store::close) {
             tracing::warn!(%error, "the store did not close well");
         }
+        // Another process may open it next.
+        self.directory.store().distrust_what_failed();
     }
 }
 

@@ -145,6 +145,36 @@ async fn ids_that_are_not_those_of_their_events_are_found_by_a_verification() {
     are_duplicates(&bench.open().await, 1..=90).await;
 }
 
+/// Without its events, and with no ids.
+fn gap(record: &[u8]) -> Vec<u8> {
+    Head { ids: Vec::new(), ..Head::decode(record).unwrap() }.encode_gap()
+}
+
+/// Where the log begins in the middle of a run, the run keeps the ids of what is gone.
+#[tokio::test]
+async fn an_event_that_is_lost_is_stored_if_it_is_sent_again() {
+    let bench = bench();
+    ninety(&bench).await;
+    let queue = bench.open().await;
+    assert_eq!(done(&queue, 3).await, numbers(21..=23));
+    queue.close().await.unwrap();
+    bench
+        .tamper(|db| {
+            assert!(bounds(db).oldest == 22 && db.get(keys::ids(19)).is_some());
+            let lost = gap(&db.get(keys::event(25)).unwrap());
+            db.insert(keys::event(25), lost);
+            db.flip(db.first(keys::CURSORS));
+        })
+        .await;
+    bench.repaired().await;
+    let queue = bench.open().await;
+    are_duplicates(&queue, 19..=24).await;
+    are_duplicates(&queue, 28..=90).await;
+    assert_eq!(append(&queue, &["25", "26", "27"]).await, [stored(91), stored(92), stored(93)]);
+    queue.close().await.unwrap();
+    assert!(bench.verified().await.whole);
+}
+
 #[tokio::test]
 async fn damage_in_the_middle_stops_delivery_there_and_is_told() {
     for missing in [false, true] {
@@ -230,8 +260,7 @@ async fn a_hole_behind_lost_events_is_not_taken_for_lost() {
         .tamper(|db| {
             let key = keys::event(49);
             let old = db.get(&key).unwrap();
-            let head = Head { ids: Vec::new(), ..Head::decode(&old).unwrap() };
-            let gap = head.encode_gap();
+            let gap = gap(&old);
             let less = size(&key, &old) - size(&key, &gap);
             db.insert(key, gap);
             let run = db.range(keys::ids(0)..keys::ids(50)).pop().unwrap().0;
