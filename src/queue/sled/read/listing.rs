@@ -31,7 +31,12 @@ pub(crate) fn events(
     let (mut events, mut at) = (Vec::new(), 0);
     while events.len() < limit {
         let record = if newest { records.next_back() } else { records.next() };
-        let Some((key, value)) = record.transpose()? else { break };
+        let Some((key, value)) = record.transpose()? else {
+            if newest {
+                no_hole(view, 0, at)?;
+            }
+            break;
+        };
         let Some((head, mut group)) = group(view, &key, &value)? else { continue };
         if newest {
             no_hole(view, head.end(), at)?;

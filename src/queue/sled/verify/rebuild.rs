@@ -226,7 +226,9 @@ impl<'a> Rebuild<'a> {
             self.first_ids.clone_from(&ids);
         }
         let mut packing = Packing::new(head.first, head.received).with_ids(ids);
-        events.iter().for_each(|stored| packing.push(&encode_event(stored), &[]));
+        for stored in events {
+            packing.push(&encode_event(stored), &[]);
+        }
         let value = if events.is_empty() { head.encode_gap() } else { packing.seal().1 };
         self.end = head.end();
         self.put(keys::event(head.first), value)

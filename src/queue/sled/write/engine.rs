@@ -209,17 +209,18 @@ impl Engine {
         }
         self.checkpoint()?;
         let next = self.directory.next();
+        // Until it has succeeded.
+        let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
+        self.compaction = (Instant::now() + pause, pause);
         if let Err(error) = self.store()?.copy_to(&next) {
             // The store itself is as it was.
-            let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
-            self.compaction = (Instant::now() + pause, pause);
             tracing::warn!(%error, "cannot give room in the database's file back");
             return Ok(());
         }
-        self.compaction.1 = Duration::ZERO;
         self.let_go();
         self.directory.swap(&next)?;
         self.open()?;
+        self.compaction = (Instant::now(), Duration::ZERO);
         let now = self.store.as_ref().map_or(0, Store::database_len);
         tracing::info!(before = file, now, "gave room in the database's file back");
         Ok(())

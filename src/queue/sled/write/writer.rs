@@ -93,11 +93,24 @@ pub(crate) fn start(
     let (opened, hear) = sync_channel(1);
     // On its own thread, because sled can hang on files that are damaged, or for want of files.
     thread::Builder::new().name("store-writer".into()).spawn(move || {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| writer.live(&opened))) {
-            let why = format!("the store's thread ended: {}", words(&*panic));
-            shared.state().failing = Some(why.clone());
-            shared.metrics.store_writable.set(0);
-            tell.send_replace(Some(why));
+        let mut writer = writer;
+        let lived = catch_unwind(AssertUnwindSafe(|| writer.live(&opened)));
+        let farewell = writer.farewell.take();
+        // Behind the panic, if there was one: sled's own drop panics when its last sync fails. The
+        // directory is free before anyone hears that the store is closed, or could not be opened.
+        // Calls that still wait in the mailbox see that it is gone.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(writer)));
+        match lived.and_then(|lived| dropped.map(|()| lived)) {
+            Ok(lived) => drop(lived.map_err(|error| opened.send(Err(error)))),
+            Err(panic) => {
+                let why = format!("the store's thread ended: {}", words(&*panic));
+                shared.state().failing = Some(why.clone());
+                shared.metrics.store_writable.set(0);
+                tell.send_replace(Some(why));
+            }
+        }
+        if let Some((answer, result)) = farewell {
+            drop(answer.send(result));
         }
     })?;
     hear.recv_timeout(limit).unwrap_or(Err(Error::Stuck(limit.as_secs())))?;
@@ -111,28 +124,16 @@ fn caught(call: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
 }
 
 impl Writer {
-    fn live(mut self, opened: &SyncSender<Result<(), Error>>) {
-        if let Err(error) = self.open() {
-            self.engine.let_go();
-            // The directory is free before anyone hears that it could not be opened.
-            drop(self);
-            drop(opened.send(Err(error)));
-            return;
-        }
+    /// Errs if the store cannot be opened.
+    fn live(&mut self, opened: &SyncSender<Result<(), Error>>) -> Result<(), Error> {
+        self.open().inspect_err(|_| self.engine.let_go())?;
         // Nobody waits any more if it took too long: then it is let go again.
-        if opened.send(Ok(())).is_err() {
-            return;
+        if opened.send(Ok(())).is_ok() {
+            while self.farewell.is_none() {
+                self.turn();
+            }
         }
-        while self.farewell.is_none() {
-            self.turn();
-        }
-        let farewell = self.farewell.take();
-        // The directory is free before anyone hears that the store is closed. Calls that still
-        // wait in the mailbox see that it is gone.
-        drop(self);
-        if let Some((answer, result)) = farewell {
-            drop(answer.send(result));
-        }
+        Ok(())
     }
 
     fn open(&mut self) -> Result<(), Error> {

@@ -247,6 +247,13 @@ async fn a_hole_is_not_deleted_over() {
                 assert!(db.get(keys::event(52)).is_some());
             })
             .await;
+        let queue = bench.open_end().await;
+        for newest in [false, true] {
+            let listed = queue.events(Page { limit: 1000, newest }).await;
+            let Err(QueueError::Unavailable(why)) = listed else { panic!("{listed:?}") };
+            assert!(why.contains("event 49"), "{why}");
+        }
+        queue.close().await.unwrap();
         assert!(!bench.verified().await.whole);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     queue::sled::tests::panics::Moment,
-    store::{Class, disk::fault::Fault},
+    store::{Class, disk::fault::Fault, fault},
 };
 
 const FAULTS: [Fault; 2] = [Fault::Panics, Fault::Fails(libc::EIO)];
@@ -97,6 +97,36 @@ async fn the_end_of_the_writers_thread_is_told() {
     assert_eq!(queue.shared.metrics.store_writable.get(), 0);
     drop(queue);
     assert_eq!(append(&bench.open().await, &["1"]).await, [Appended::Duplicate]);
+}
+
+/// sled's own drop panics then, which must not meet the panic that was there before.
+#[tokio::test]
+async fn the_end_of_the_writers_thread_is_told_while_every_sync_fails() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    fault::breaks(bench.directory.path());
+    queue.shared.put_panic_in_the_way(Moment::Between);
+    let ended = timeout(Duration::from_secs(60), queue.ended()).await.unwrap();
+    fault::mends(bench.directory.path());
+    let Err(QueueError::Unavailable(why)) = ended else { panic!("{ended:?}") };
+    assert!(why.contains("the store's thread ended: a test"), "{why}");
+    drop(queue);
+    assert_eq!(append(&bench.open().await, &["1"]).await, [Appended::Duplicate]);
+}
+
+#[tokio::test]
+async fn what_a_sync_failed_of_at_the_end_is_read_from_the_disk_at_the_next_start() {
+    let bench = Bench::one();
+    let reread = bench.options.directory.join("store/reread");
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    fault::breaks(bench.directory.path());
+    queue.close().await.unwrap_err();
+    fault::mends(bench.directory.path());
+    assert!(reread.exists());
+    assert_eq!(append(&bench.open().await, &["1"]).await, [Appended::Duplicate]);
+    assert!(!reread.exists());
 }
 
 #[tokio::test]
