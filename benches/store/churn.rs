@@ -18,7 +18,10 @@ use brevdue::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
-use crate::measure::{MIB, arrival, disk, float, open, rate, resident};
+use crate::{
+    measure::{MIB, arrival, disk, float, open, rate, resident},
+    speed::bare,
+};
 
 const HANDLERS: [&str; 2] = ["a", "b"];
 const SENDERS: u64 = 128;
@@ -27,8 +30,10 @@ const TAKERS: usize = 64;
 const SLACK: usize = 1024;
 /// Ten times what is live at the greater depth. A 64th of it is kept behind sled's file.
 const MAX_BYTES: u64 = 1 << 30;
-/// The run is told in so many parts, to show what is level.
+/// The run is told in this many parts, to show what is level.
 const PARTS: u64 = 10;
+/// A bare file is written this long before the run, and again after it.
+const BARE: Duration = Duration::from_secs(3);
 
 /// Who may go on, so that the log keeps its depth.
 struct Flow {
@@ -58,8 +63,10 @@ pub(crate) fn run(events: u64) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn at_depth(depth: u64, events: u64) -> anyhow::Result<()> {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let directory = &directory.path().join("queue");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let directory = &folder.path().join("queue");
+    let before = bare(&folder.path().join("before"), SENDERS, BARE).await?.rate;
+    let began = Instant::now();
     let queue = open(directory, &HANDLERS, MAX_BYTES).await?;
     let flow = Arc::new(Flow {
         events,
@@ -84,8 +91,16 @@ pub(crate) async fn at_depth(depth: u64, events: u64) -> anyhow::Result<()> {
     while let Some(sender) = senders.join_next().await {
         sender??;
     }
+    let all = rate(events, began.elapsed());
     takers.shutdown().await;
-    Ok(queue.close().await?)
+    queue.close().await?;
+    let after = bare(&folder.path().join("after"), SENDERS, BARE).await?.rate;
+    println!(
+        "{depth:6}  {all:.0} ev/s with two handlers, a bare file without any {before:.0} before and \
+         {after:.0} after: {:.2}",
+        2.0 * all / (before + after)
+    );
+    Ok(())
 }
 
 async fn send(queue: SledQueue, flow: Arc<Flow>) -> anyhow::Result<()> {

@@ -20,8 +20,8 @@ use crate::{
 const SENDERS: [u64; 4] = [1, 64, 128, 256];
 
 /// One run with one number of senders.
-struct Run {
-    rate: f64,
+pub(crate) struct Run {
+    pub(crate) rate: f64,
     p50: f64,
     p99: f64,
     cpu: f64,
@@ -71,7 +71,8 @@ async fn store(directory: &Path, senders: u64, length: Duration) -> anyhow::Resu
     Ok(run)
 }
 
-async fn bare(path: &Path, senders: u64, length: Duration) -> anyhow::Result<Run> {
+/// What a bare file takes.
+pub(crate) async fn bare(path: &Path, senders: u64, length: Duration) -> anyhow::Result<Run> {
     let (file, writer) = Bare::open(path)?;
     let append = move |arrival| {
         let file = file.clone();
