@@ -82,9 +82,14 @@ impl Admission {
     pub(crate) fn before_opening(&mut self, shared: &Shared, failed_for_room: bool) {
         let free = room::free(&shared.options.directory, &shared.disk);
         if failed_for_room || free < BALLAST {
-            self.reserve.give_way();
+            self.give_way();
         }
         self.looked = None;
+    }
+
+    /// Makes way for opening the store; whether there was anything to give.
+    pub(crate) fn give_way(&self) -> bool {
+        self.reserve.give_way()
     }
 }
 

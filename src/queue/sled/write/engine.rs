@@ -77,7 +77,14 @@ impl Engine {
         self.admission.before_opening(&self.shared, std::mem::take(&mut self.disk_full));
         self.directory.next().remove()?;
         inspect::clear(self.directory.path())?;
-        self.store = Some(Store::open(&self.directory.store(), keys::LAYOUT, &disk)?);
+        let files = self.directory.store();
+        let open = || Store::open(&files, keys::LAYOUT, &disk);
+        let opened = match open() {
+            // Our share can be full while the disk is not.
+            Err(error) if error.is_full() && self.admission.give_way() => open(),
+            opened => opened,
+        };
+        self.store = Some(opened?);
         self.install().inspect_err(|error| {
             self.disk_full |= error.is_full();
         })
