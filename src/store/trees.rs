@@ -123,6 +123,15 @@ impl Trees {
         self.all().into_iter().flat_map(|tree| TreeIter::new(tree.iter(), tree, &self.disk))
     }
 
+    /// Gives others all of these entries, and makes them durable there.
+    pub(super) fn copy_to(&self, others: &Self) -> Result<(), Error> {
+        for entry in self.entries() {
+            let (key, value) = entry?;
+            others.change(&key, Some(value))?;
+        }
+        others.flush()
+    }
+
     /// Whether sled has nothing at all.
     pub(super) fn is_empty(&self) -> Result<bool, Error> {
         let is_empty =

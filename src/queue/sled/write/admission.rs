@@ -68,7 +68,7 @@ impl Admission {
         let now = Instant::now();
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
             let free = room::free(&options.directory, &shared.disk);
-            let spare = spare(self.reserve.database_len(), live.saturating_add(ids * ID));
+            let spare = spare(self.database_len(), live.saturating_add(ids * ID));
             let room = free.saturating_add(self.reserve.kept()).saturating_add(spare);
             (self.looked, self.low) = (Some(now), room < options.min_free_disk);
             if !self.low {
@@ -76,6 +76,11 @@ impl Admission {
             }
         }
         self.low.then_some("the disk has less than min_free_disk")
+    }
+
+    /// Bytes of sled's file, free ones in it included.
+    pub(crate) fn database_len(&self) -> u64 {
+        self.reserve.database_len()
     }
 
     /// Before the store is opened: opening it must not fail for want of room.

@@ -19,7 +19,7 @@ use crate::{
         sled::{codec::Value, dedup::Dedup, keys, load, shared::Shared},
     },
     store::{
-        Batch, Directory, Error, Store, View, inspect,
+        Batch, Class, Directory, Error, Store, View, inspect,
         room::{self, GROWTH},
     },
 };
@@ -206,7 +206,7 @@ impl Engine {
             let state = self.shared.state();
             state.live_bytes().saturating_add(state.dedup_ids * 16)
         };
-        let file = self.store()?.database_len();
+        let file = self.admission.database_len();
         if Instant::now() < self.compaction.0 || !is_worth_compacting(file, held) {
             return Ok(());
         }
@@ -220,15 +220,15 @@ impl Engine {
         let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
         self.compaction = (Instant::now() + pause, pause);
         if let Err(error) = self.store()?.copy_to(&next) {
-            // The store itself is as it was.
+            // The store itself is as it was. What there is of the copy takes room.
             tracing::warn!(%error, "cannot give room in the database's file back");
-            return Ok(());
+            return next.remove();
         }
         self.let_go();
-        self.directory.swap(&next)?;
+        self.shared.disk.call(Class::Room, || self.directory.swap(&next))?;
         self.open()?;
         self.compaction = (Instant::now(), Duration::ZERO);
-        let now = self.store.as_ref().map_or(0, Store::database_len);
+        let now = self.admission.database_len();
         tracing::info!(before = file, now, "gave room in the database's file back");
         Ok(())
     }
