@@ -174,14 +174,7 @@ impl Files {
     pub(super) fn open(&self, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
         let database = self.database();
         disk.call(Class::Open, || self.prepare(&database))?;
-        let trees = match open_when_free(&database, layout, disk) {
-            Err(Error::Damaged(why)) if remove_snapshots(&database, |_| true)? > 0 => {
-                // A snapshot only spares reading the log.
-                tracing::warn!(%why, "sled cannot read its snapshot; it reads its log instead");
-                open_when_free(&database, layout, disk)
-            }
-            opened => opened,
-        }?;
+        let trees = open_sled(&database, layout, disk)?;
         self.sync_files(disk)?;
         match blob(&database)? {
             None => Ok(trees),
@@ -273,8 +266,19 @@ pub(super) fn blob(database: &Path) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-/// Opens sled. Threads of a handle that was just dropped may hold sled's own lock a moment longer:
-/// other processes are kept out by ours.
+/// Opens sled; if it cannot read its snapshot, without that: it only spares reading the log.
+pub(super) fn open_sled(database: &Path, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
+    match open_when_free(database, layout, disk) {
+        Err(Error::Damaged(why)) if remove_snapshots(database, |_| true)? > 0 => {
+            tracing::warn!(%why, "sled cannot read its snapshot; it reads its log instead");
+            open_when_free(database, layout, disk)
+        }
+        opened => opened,
+    }
+}
+
+/// Threads of a handle that was just dropped may hold sled's own lock a moment longer: other
+/// processes are kept out by ours.
 #[expect(clippy::disallowed_methods, reason = "not on an async thread; there is nothing to await")]
 pub(super) fn open_when_free(database: &Path, layout: Layout, disk: &Disk) -> Result<Trees, Error> {
     let config = sled::Config::new()

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     Directory, Disk, Error, Files, Layout, View,
-    directory::{blob, conf_is_lost, make, open_when_free, remove_snapshots},
+    directory::{blob, conf_is_lost, make, open_sled, remove_snapshots},
     room,
+    trees::Trees,
     wal::Recovered,
 };
 
@@ -68,7 +69,21 @@ impl Copy {
     /// Opens the copy, with what the write-ahead log has as far as it belongs to it; and what is
     /// wrong with that.
     pub(crate) fn open(&self, layout: Layout) -> Result<(View, Vec<String>), Error> {
-        let trees = open_when_free(&self.files.database(), layout, &Disk::default())?;
+        self.with_log(open_sled(&self.files.database(), layout, &Disk::default())?)
+    }
+
+    /// The same without the entries that sled cannot read, if none of the tree `state` is among them:
+    /// nobody would know what is missing there.
+    pub(crate) fn open_readable(&self, layout: Layout) -> Result<(View, Vec<String>), Error> {
+        let (readable, disk) = (Files(self.files.0.join("readable")), Disk::default());
+        make(&readable.database())?;
+        let all = open_sled(&self.files.database(), layout, &disk)?;
+        let trees = open_sled(&readable.database(), layout, &disk)?;
+        all.copy_readable_to(&trees)?;
+        self.with_log(trees)
+    }
+
+    fn with_log(&self, trees: Trees) -> Result<(View, Vec<String>), Error> {
         let notes = trees.checkpoint().and_then(|point| Ok((trees.store_id()?, point)));
         let fault = match notes {
             Ok((Some(id), checkpoint)) => {

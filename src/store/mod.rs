@@ -21,8 +21,6 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-
 #[cfg(test)]
 pub(crate) use self::disk::durable_flush::tests as fault;
 #[doc(hidden)]
@@ -37,7 +35,6 @@ pub(crate) use self::{
 };
 use self::{
     checkpoint::Checkpointer,
-    overlay::base::Base as _,
     trees::{PARTS, Position, Trees},
     wal::Wal,
 };
@@ -46,7 +43,6 @@ pub use self::{disk::room::MIN_FREE_DISK, error::Error};
 /// The store, to write to. One at a time.
 #[derive(Debug)]
 pub(crate) struct Store {
-    files: Files,
     view: View,
     wal: Wal,
     checkpointer: Checkpointer,
@@ -94,8 +90,7 @@ impl Store {
         let view = View::over(trees, commits);
         let checkpointer = Checkpointer::new(view.clone(), checkpoint);
         let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose()?.is_some();
-        let files = files.clone();
-        Ok(Self { files, view, wal, checkpointer, id, any_parts, failed: false })
+        Ok(Self { view, wal, checkpointer, id, any_parts, failed: false })
     }
 
     /// What is in it, for readers.
@@ -161,23 +156,15 @@ impl Store {
         self.checkpointer.wait(now, |durable| durable.position >= now.position)
     }
 
-    /// Bytes that sled's file takes, free ones in it included.
-    pub(crate) fn database_len(&self) -> u64 {
-        fs::metadata(self.files.database().join("db")).map_or(0, |file| file.len())
-    }
-
     /// Writes everything to a store of its own, the next one, to be put in the place of this one:
     /// sled's file gives back what was deleted only at its end.
     pub(crate) fn copy_to(&mut self, next: &Files) -> Result<(), Error> {
         self.checkpoint()?;
         let Trees { layout, disk, .. } = &self.view.trees;
         let copy = Self::create(next, *layout, disk, Some(self.id))?;
-        for entry in self.view.trees.entries() {
-            let (key, value) = entry?;
-            copy.view.trees.change(&key, Some(value))?;
-        }
-        copy.view.trees.flush()?;
-        copy.close()?;
+        let filled = self.view.trees.copy_to(&copy.view.trees);
+        // However full it is: sled's own drop would panic here.
+        filled.and(copy.close())?;
         next.sync_files(disk)
     }
 

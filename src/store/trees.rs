@@ -123,6 +123,35 @@ impl Trees {
         self.all().into_iter().flat_map(|tree| TreeIter::new(tree.iter(), tree, &self.disk))
     }
 
+    /// Gives others all of these entries, and makes them durable there.
+    pub(super) fn copy_to(&self, others: &Self) -> Result<(), Error> {
+        for entry in self.entries() {
+            let (key, value) = entry?;
+            others.change(&key, Some(value))?;
+        }
+        others.flush()
+    }
+
+    /// The same, without what cannot be read of two trees: all of the third one is of use only as a
+    /// whole. What lies between two pages that cannot be read is left out, too.
+    pub(super) fn copy_readable_to(&self, others: &Self) -> Result<(), Error> {
+        for tree in [&*self.sled, &self.ids] {
+            let mut entries = TreeIter::new(tree.iter(), tree, &self.disk);
+            while let Some(Ok((key, value))) = entries.next() {
+                others.change(&key, Some(value))?;
+            }
+            while let Some(Ok((key, value))) = entries.next_back() {
+                others.change(&key, Some(value))?;
+            }
+        }
+        for entry in TreeIter::new(self.state.iter(), &self.state, &self.disk) {
+            let (key, value) = entry?;
+            others.change(&key, Some(value))?;
+        }
+        self.store_id()?.map_or(Ok(()), |id| others.set_store_id(id))?;
+        others.set_checkpoint(self.checkpoint()?)
+    }
+
     /// Whether sled has nothing at all.
     pub(super) fn is_empty(&self) -> Result<bool, Error> {
         let is_empty =

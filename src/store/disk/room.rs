@@ -48,12 +48,13 @@ impl Reserve {
         }
     }
 
-    /// Makes way for opening the store.
-    pub(crate) fn give_way(&self) {
+    /// Makes way for opening the store; whether there was anything to give.
+    pub(crate) fn give_way(&self) -> bool {
         let removed = self.disk.file(Class::Room, &self.ballast, || fs::remove_file(&self.ballast));
         if removed.is_ok() {
             tracing::warn!("the disk is full: removed the ballast file, to open the store");
         }
+        removed.is_ok()
     }
 
     /// Bytes of sled's file.

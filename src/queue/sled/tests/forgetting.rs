@@ -43,7 +43,7 @@ async fn remaining(queue: &SledQueue) -> Option<u64> {
 }
 
 /// The writer's own things, without its thread: each call of `upkeep` is one turn of it.
-fn engine(bench: &Bench) -> Engine {
+pub(super) fn engine(bench: &Bench) -> Engine {
     let (options, clock) = (bench.options.clone(), bench.clock.clone());
     let shared = Shared::new(options, clock, Metrics::default(), Disk::default());
     let mut engine = Engine::claim(Arc::new(shared)).unwrap();

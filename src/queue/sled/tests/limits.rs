@@ -112,6 +112,33 @@ async fn on_a_full_disk_the_ballast_makes_way_for_opening_the_store_and_delivery
     assert_eq!(append(&queue, &["3"]).await, [stored(3)]);
 }
 
+/// A quota can be full while the disk has room: only the opening itself shows it.
+#[tokio::test]
+async fn the_ballast_makes_way_at_a_start_that_meets_a_full_quota() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    append(&queue, &["1"]).await;
+    queue.close().await.unwrap();
+    for has_ballast in [true, false] {
+        if !has_ballast {
+            fs::remove_file(bench.options.directory.join("ballast")).unwrap();
+        }
+        let disk = Disk::default();
+        // Behind the high-water file, and what prepares the database.
+        disk.put_in_the_way_after(Class::Open, Fault::Fails(libc::EDQUOT), 2);
+        let opened = bench.start(disk.clone(), u64::MAX).await;
+        assert_eq!(disk.unmet(), 0);
+        match opened {
+            Ok(queue) => {
+                assert!(has_ballast);
+                assert_eq!(append(&queue, &["1"]).await, [Appended::Duplicate]);
+                queue.close().await.unwrap();
+            }
+            Err(error) => assert!(!has_ballast && error.to_string().contains("room"), "{error}"),
+        }
+    }
+}
+
 /// Nobody pushes: what is found is found by the writer itself.
 #[tokio::test]
 async fn a_store_without_room_says_so_and_when_it_has_some_by_itself() {

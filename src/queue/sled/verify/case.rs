@@ -17,8 +17,11 @@ use crate::{
         read_error::whole_at_rest,
         write::high_water::{self, HighWater},
     },
-    store::{Directory, Error, StoreId, directory, disk::words, inspect::Copy},
+    store::{Directory, Error, Layout, StoreId, View, directory, disk::words, inspect::Copy},
 };
+
+/// A way to open a copy.
+type Open = fn(&Copy, Layout) -> Result<(View, Vec<String>), Error>;
 
 /// A store that is being looked at, and where what is whole in it can be had from.
 pub(super) struct Case {
@@ -132,22 +135,29 @@ impl Case {
     }
 }
 
-/// What sled finds in the copy.
+/// What sled finds in the copy. If it cannot read all of that, a page is damaged, whatever is found
+/// then: all the rest; or what sled finds without its snapshot, in all of its log, where it passes by
+/// what is damaged. That can be older, and whole with what the write-ahead log has.
 fn survey(copy: &Copy, limit: Duration) -> Result<Survey, Error> {
-    read(copy, limit).or_else(|_| {
-        // A snapshot only spares reading the log; without it sled reads all of that.
+    let why = match read(copy, limit, Copy::open) {
+        Err(Error::Damaged(why) | Error::Panicked(why)) => why,
+        read => return read,
+    };
+    let mut survey = read(copy, limit, Copy::open_readable).or_else(|_| {
         copy.remove_snapshots()?;
-        read(copy, limit)
-    })
+        read(copy, limit, Copy::open)
+    })?;
+    survey.faults.insert(0, format!("sled cannot read all of the database: {why}"));
+    Ok(survey)
 }
 
 /// Opens the copy and reads it, on a thread of its own: sled can panic or hang on damaged files.
-fn read(copy: &Copy, limit: Duration) -> Result<Survey, Error> {
+fn read(copy: &Copy, limit: Duration, open: Open) -> Result<Survey, Error> {
     let (tell, hear) = mpsc::sync_channel(1);
     let copy = copy.clone();
     thread::Builder::new().name("store-verify".into()).spawn(move || {
         let read = || -> Result<Survey, Error> {
-            let (view, faults) = copy.open(keys::LAYOUT)?;
+            let (view, faults) = open(&copy, keys::LAYOUT)?;
             let mut survey = walk(view, Depth::All)?;
             survey.faults.splice(..0, faults);
             Ok(survey)

@@ -68,7 +68,7 @@ impl Admission {
         let now = Instant::now();
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
             let free = room::free(&options.directory, &shared.disk);
-            let spare = spare(self.reserve.database_len(), live.saturating_add(ids * ID));
+            let spare = spare(self.database_len(), live.saturating_add(ids * ID));
             let room = free.saturating_add(self.reserve.kept()).saturating_add(spare);
             (self.looked, self.low) = (Some(now), room < options.min_free_disk);
             if !self.low {
@@ -78,13 +78,23 @@ impl Admission {
         self.low.then_some("the disk has less than min_free_disk")
     }
 
+    /// Bytes of sled's file, free ones in it included.
+    pub(crate) fn database_len(&self) -> u64 {
+        self.reserve.database_len()
+    }
+
     /// Before the store is opened: opening it must not fail for want of room.
     pub(crate) fn before_opening(&mut self, shared: &Shared, failed_for_room: bool) {
         let free = room::free(&shared.options.directory, &shared.disk);
         if failed_for_room || free < BALLAST {
-            self.reserve.give_way();
+            self.give_way();
         }
         self.looked = None;
+    }
+
+    /// Makes way for opening the store; whether there was anything to give.
+    pub(crate) fn give_way(&self) -> bool {
+        self.reserve.give_way()
     }
 }
 

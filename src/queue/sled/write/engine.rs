@@ -19,7 +19,7 @@ use crate::{
         sled::{codec::Value, dedup::Dedup, keys, load, shared::Shared},
     },
     store::{
-        Batch, Directory, Error, Store, View, inspect,
+        Batch, Class, Directory, Error, Store, View, inspect,
         room::{self, GROWTH},
     },
 };
@@ -77,7 +77,14 @@ impl Engine {
         self.admission.before_opening(&self.shared, std::mem::take(&mut self.disk_full));
         self.directory.next().remove()?;
         inspect::clear(self.directory.path())?;
-        self.store = Some(Store::open(&self.directory.store(), keys::LAYOUT, &disk)?);
+        let files = self.directory.store();
+        let open = || Store::open(&files, keys::LAYOUT, &disk);
+        let opened = match open() {
+            // Our share can be full while the disk is not.
+            Err(error) if error.is_full() && self.admission.give_way() => open(),
+            opened => opened,
+        };
+        self.store = Some(opened?);
         self.install().inspect_err(|error| {
             self.disk_full |= error.is_full();
         })
@@ -199,7 +206,7 @@ impl Engine {
             let state = self.shared.state();
             state.live_bytes().saturating_add(state.dedup_ids * 16)
         };
-        let file = self.store()?.database_len();
+        let file = self.admission.database_len();
         if Instant::now() < self.compaction.0 || !is_worth_compacting(file, held) {
             return Ok(());
         }
@@ -213,15 +220,15 @@ impl Engine {
         let pause = (self.compaction.1 * 2).clamp(COMPACT_AGAIN, COMPACT_AGAIN_MAX);
         self.compaction = (Instant::now() + pause, pause);
         if let Err(error) = self.store()?.copy_to(&next) {
-            // The store itself is as it was.
+            // The store itself is as it was. What there is of the copy takes room.
             tracing::warn!(%error, "cannot give room in the database's file back");
-            return Ok(());
+            return next.remove();
         }
         self.let_go();
-        self.directory.swap(&next)?;
+        self.shared.disk.call(Class::Room, || self.directory.swap(&next))?;
         self.open()?;
         self.compaction = (Instant::now(), Duration::ZERO);
-        let now = self.store.as_ref().map_or(0, Store::database_len);
+        let now = self.admission.database_len();
         tracing::info!(before = file, now, "gave room in the database's file back");
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A drained store gives the room in sled's file back, and nothing is lost over it.
 
-use super::{starting::copy, *};
+use super::{forgetting::engine, starting::copy, *};
 use crate::{
     queue::{Bookmark, RawPush},
     store::{Class, disk::fault::Fault},
@@ -84,6 +84,24 @@ async fn a_fault_while_the_file_is_written_anew_loses_nothing() {
             read(&bench, queue, in_flight).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_could_not_be_finished_takes_no_room() {
+    let bench = Bench::one();
+    let queue = bench.open().await;
+    drop(write(&queue).await);
+    queue.close().await.unwrap();
+    let mut engine = engine(&bench);
+    grow(&bench);
+    engine.shared.disk.put_in_the_way(Class::Drop, Fault::Fails(libc::EIO), 1);
+    engine.compact().unwrap();
+    assert_eq!(engine.shared.disk.unmet(), 0);
+    let next = bench.options.directory.join("store.next");
+    assert!(!next.exists() && len(&bench) == LARGE);
+    engine.compact().unwrap();
+    assert_eq!(len(&bench), LARGE, "not at once again");
+    engine.let_go();
 }
 
 /// A kill before the new store stands in the old one's place, and one after that.

@@ -370,3 +370,41 @@ async fn a_page_that_is_damaged_is_not_deleted_over() {
     assert!(matches!(queue.health(), Health::Damaged(_)) && !queue.shared.state().broken);
     queue.close().await.unwrap();
 }
+
+/// Without it, sled can find something older that is whole with what the write-ahead log has; or
+/// nothing at all, if that has gone on.
+#[tokio::test]
+async fn of_a_page_that_is_damaged_a_verification_tells_and_a_repair_loses_nothing_else() {
+    for more in [0, 120] {
+        let mut bench = Bench::new(&[("a", StartAt::Oldest), ("b", StartAt::Oldest)]);
+        three_hundred(&mut bench).await;
+        let queue = bench.open_end().await;
+        let retry = Verdict::RetryAfter(DAY, failure("500"));
+        for (id, verdict) in [("1", retry), ("2", Verdict::Bury(failure("no")))] {
+            settle(&queue, "a", &format!("event {id}"), verdict).await;
+        }
+        for batch in 0..more {
+            let events = (0..10).map(|n| large(&format!("more {batch} {n}"), 15_000)).collect();
+            queue.append(events).await.unwrap();
+        }
+        queue.close().await.unwrap();
+        // sled begins to read behind the page, from now on.
+        bench.open_end().await.close().await.unwrap();
+        flip_under_sled(&bench, "event 150");
+        let report = bench.verified().await;
+        assert!(!report.whole && report.faults[0].contains("cannot read all"), "{report:?}");
+        bench.repaired().await;
+        let report = bench.verified().await;
+        assert!(report.whole, "{report:?}");
+        assert_eq!((report.holds.retries, report.holds.dead_letters), (1, 1));
+        assert!(report.holds.lost_before <= 1 && report.holds.next == 301 + 10 * more);
+        let queue = bench.open_end().await;
+        let last = if more == 0 { "event 300" } else { "more 119 9" };
+        assert_eq!(append(&queue, &[last]).await, [Appended::Duplicate]);
+        for number in (3..=300).filter(|number| more == 0 || *number != 150) {
+            settle(&queue, "a", &format!("event {number}"), Verdict::Done).await;
+        }
+        settle(&queue, "b", "event 291", Verdict::Done).await;
+        queue.close().await.unwrap();
+    }
+}
