@@ -62,7 +62,7 @@ impl Checkpointer {
         if has_ended { self.join() } else { Ok(()) }
     }
 
-    /// Whether it is time to delete what is of no more use. True twice of each memtable.
+    /// Whether it is time to delete what is of no more use. True twice for each memtable.
     pub(super) fn wants_tidy(&mut self, now: Point) -> bool {
         let before = self.told;
         self.told = TIDY.iter().filter(|bytes| self.active(now) >= **bytes).count();

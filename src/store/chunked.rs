@@ -64,7 +64,7 @@ pub(super) fn expand(view: &View, mut batch: Batch, any: &mut bool) -> Result<Ba
                 expanded.append(old);
                 split(&key, &value, &mut expanded);
             }
-            // Who reads meanwhile misses the whole of it, not a part.
+            // A reader meanwhile misses the whole value, never a part.
             value => {
                 expanded.0.push((key, value));
                 expanded.append(old);
@@ -86,7 +86,7 @@ fn stored_parts(view: &View, key: &[u8], removed: &mut Batch) -> Result<(), Erro
     Ok(())
 }
 
-/// Takes a value apart. Its stub comes last: who sees that finds the parts.
+/// Takes a value apart. Its stub comes last: a reader that sees it finds the parts.
 fn split(key: &[u8], value: &[u8], into: &mut Batch) {
     let (beginning, rest) = value.split_at_checked(FRAME + CHUNK).unwrap_or((value, &[]));
     for (index, chunk) in (1..).zip(rest.chunks(CHUNK)) {

@@ -95,8 +95,7 @@ fn checksum(covered: &[u8], payload: &[u8]) -> [u8; 4] {
     hasher.finalize().to_be_bytes()
 }
 
-/// The value that begins here, as long as its frame says, and the bytes behind it. Nothing of it is
-/// checked.
+/// The value that begins here, as long as its frame says, and the bytes behind it. Nothing is checked.
 pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     bytes.split_at_checked(FRAME.checked_add(payload_len(bytes)?)?)
 }

@@ -186,7 +186,7 @@ impl Files {
         make(database)?;
         let (conf, db) = (database.join("conf"), database.join("db"));
         if !self.were_used() {
-            // A crash can have left anything of it; sled makes it anew.
+            // A crash can have left it in any state; sled makes it anew.
             removed(&conf, fs::remove_file(&conf))?;
         } else if conf_is_lost(database)? {
             // sled would take another size of segments for it, and clear what does not fit that.

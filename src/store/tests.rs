@@ -57,7 +57,7 @@ impl Bench {
     }
 }
 
-/// A value of so many bytes of payload.
+/// A value of this many bytes of payload.
 fn value(len: usize, stamp: u8) -> Vec<u8> {
     seal(Kind::new(1), [vec![0; FRAME], vec![stamp; len]].concat())
 }

@@ -175,7 +175,7 @@ impl Trees {
     }
 
     /// Notes that sled has the write-ahead log up to here, and makes that and all that it was given
-    /// durable. The note stands behind all of it in sled's log: who finds the note finds the rest.
+    /// durable. The note stands behind all of it in sled's log: a reader that finds the note finds the rest.
     pub(super) fn set_checkpoint(&self, position: Position) -> Result<(), Error> {
         self.set_note(CHECKPOINT, &position)
     }

@@ -138,6 +138,7 @@ impl SledQueue {
         }
         let retry = receipt.lease.end(&mut state);
         if let Some(of) = state.handlers.get_mut(&handler) {
+            of.unwritten += 1;
             of.succeeded.extend(retry.map(|retry| (seq, retry.due)));
             if of.unwritten == 1 || of.unwritten == writer::MANY {
                 self.shared.wake_writer.notify_one();

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::{sync::Notify, task::JoinError};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinError,
+};
 
 use super::{options::Options, read_error::ReadError, state::State};
 use crate::{
@@ -15,6 +18,9 @@ use crate::{
 /// A start reads a log whole, and so finds any damage at once, while it is small enough to be read in
 /// a moment. A larger one is checked as it is read, and by `brevdue verify`.
 const READ_WHOLE: u64 = 64 * 1024 * 1024;
+/// Reads of the store under way at once. While the disk hangs, each holds a thread of those that the
+/// whole process has for what may block.
+const READS: usize = 64;
 
 /// What writer and callers share.
 #[derive(Debug)]
@@ -26,6 +32,7 @@ pub(super) struct Shared {
     pub(super) wake_writer: Notify,
     /// Packed bytes up to which a log is read whole at start.
     pub(super) read_whole: u64,
+    reads: Arc<Semaphore>,
     state: Mutex<State>,
     view: RwLock<Option<View>>,
     #[cfg(test)]
@@ -41,6 +48,7 @@ impl Shared {
             disk,
             wake_writer: Notify::new(),
             read_whole: READ_WHOLE,
+            reads: Arc::new(Semaphore::new(READS)),
             state: Mutex::new(State::new()),
             view: RwLock::new(None),
             #[cfg(test)]
@@ -68,13 +76,19 @@ impl Shared {
         read: impl FnOnce(&View) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, QueueError> {
         let shared = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
+        let read = move || {
             let view = shared.view.read().unwrap_or_else(PoisonError::into_inner);
             let view = view.as_ref().ok_or_else(|| shared.absent())?;
             read(view).map_err(|error| shared.failed(&error))
-        });
+        };
         let panicked = |panic: JoinError| Err(QueueError::Unavailable(panic.to_string()));
-        self.within(async { task.await.unwrap_or_else(panicked) }).await
+        let reads = Arc::clone(&self.reads);
+        self.within(async {
+            let under_way = reads.acquire_owned().await.map_err(|_| QueueError::Closed)?;
+            let task = tokio::task::spawn_blocking(move || (read(), under_way));
+            task.await.map_or_else(panicked, |(read, _)| read)
+        })
+        .await
     }
 
     /// Waits for an answer, but not for ever.

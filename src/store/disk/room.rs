@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{Class, Disk};
 pub(crate) use crate::store::checkpoint::GROWTH;
-use crate::store::directory::Directory;
+use crate::store::{directory::Directory, error::Error};
 
 /// A snapshot takes about 15 bytes for each page of sled, so this is enough for some ten gigabytes.
 pub(crate) const BALLAST: u64 = 4 * 1024 * 1024;
@@ -34,6 +34,8 @@ pub(crate) struct Reserve {
     disk: Disk,
     /// The file system cannot reserve room; the store does without.
     unsupported: bool,
+    /// Why it could not be taken last, which is logged once.
+    told: Option<String>,
 }
 
 impl Reserve {
@@ -45,6 +47,7 @@ impl Reserve {
             growth: (max_bytes / 64).clamp(GROWTH / 2, GROWTH),
             disk: disk.clone(),
             unsupported: false,
+            told: None,
         }
     }
 
@@ -81,14 +84,17 @@ impl Reserve {
         }
         let ballast = self.disk.file(Class::Room, &self.ballast, || self.keep_ballast());
         let growth = self.disk.file(Class::Room, &self.database, || self.keep_growth());
-        for error in [ballast.err(), growth.err()].into_iter().flatten() {
-            if error.is_full() {
-                // As much as there is; too little is told by what is kept.
-                continue;
-            }
-            self.unsupported |= error.is_unsupported();
-            tracing::warn!(%error, "cannot reserve room on the disk");
+        // That the disk is full shows in the room that there is.
+        let failed = [ballast.err(), growth.err()].into_iter().flatten();
+        let failed = failed.filter(|error| !error.is_full()).last();
+        self.unsupported = failed.as_ref().is_some_and(Error::is_unsupported);
+        let why = failed.map(|error| error.to_string());
+        if let Some(why) = &why
+            && self.told.as_ref() != Some(why)
+        {
+            tracing::warn!(%why, "cannot reserve room on the disk");
         }
+        self.told = why;
     }
 
     fn keep_ballast(&self) -> io::Result<()> {

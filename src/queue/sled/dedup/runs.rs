@@ -168,7 +168,7 @@ mod tests {
         Head { first, count, received, ids: vec![u128::from(first).to_be_bytes(); ids] }
     }
 
-    /// Groups of so many ids, bytes, and milliseconds after the one before.
+    /// Groups: the ids of each, its bytes, and its milliseconds after the one before.
     fn of(groups: &[(usize, u64, u64)]) -> Runs {
         let (mut runs, mut first, mut at) = (Runs::default(), 1, 0);
         for (ids, bytes, later) in groups {

@@ -1,6 +1,6 @@
 //! What stands in the store, read at start and by a verification: one walk over it for both.
 //!
-//! A start reads the checksum of every value that it needs, and stops at the first fault. Of a large
+//! A start checks the checksum of every value that it needs, and stops at the first fault. Of a large
 //! log it reads only the end, behind the last run of ids; damage before that is found when it is
 //! read. A verification reads everything, and collects the faults.
 

@@ -87,7 +87,9 @@ pub(crate) async fn take(
                     return Ok(delivery(Receipt { lease, stored, attempt: 1, since }));
                 }
                 // It was lost, and a repair has told so.
-                lease.end(&mut shared.state());
+                let mut state = shared.state();
+                lease.end(&mut state);
+                state.handler(handler)?.unwritten += 1;
             }
             Job::Retry(seq, due) => {
                 let lease = Lease::new(shared, handler, seq);

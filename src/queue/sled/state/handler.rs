@@ -112,7 +112,6 @@ impl HandlerState {
     /// be a retry by now: one that was written although its caller heard that it was not.
     pub(super) fn settled(&mut self, seq: u64) -> Option<Retry> {
         self.leased.remove(&seq);
-        self.unwritten += 1;
         let retry = self.retries.remove(seq);
         if retry.is_none() {
             let low = self.window.low();
@@ -156,7 +155,7 @@ impl HandlerState {
         events
     }
 
-    /// Its cursor is on disk, with so many deliveries that were not, and without these retries that
+    /// Its cursor is on disk, with this many deliveries that were not, and without these retries that
     /// succeeded: number, due time.
     pub(crate) fn written(&mut self, unwritten: usize, succeeded: &BTreeMap<u64, u64>) {
         self.unwritten = self.unwritten.saturating_sub(unwritten);

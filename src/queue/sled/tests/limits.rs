@@ -6,7 +6,7 @@ use crate::{
     store::{Class, disk::fault::Fault, fault},
 };
 
-/// Dead letters by id, once there are so many.
+/// Dead letters by id, once there are this many.
 async fn dead(queue: &SledQueue, count: usize) -> Vec<String> {
     let counted = async {
         loop {
@@ -124,8 +124,8 @@ async fn the_ballast_makes_way_at_a_start_that_meets_a_full_quota() {
             fs::remove_file(bench.options.directory.join("ballast")).unwrap();
         }
         let disk = Disk::default();
-        // Behind the high-water file, and what prepares the database.
-        disk.put_in_the_way_after(Class::Open, Fault::Fails(libc::EDQUOT), 2);
+        // Behind the high-water file, the clearing away, and what prepares the database.
+        disk.put_in_the_way_after(Class::Open, Fault::Fails(libc::EDQUOT), 3);
         let opened = bench.start(disk.clone(), u64::MAX).await;
         assert_eq!(disk.unmet(), 0);
         match opened {

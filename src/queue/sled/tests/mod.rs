@@ -248,7 +248,7 @@ fn id(delivery: &Delivery<Receipt>) -> &str {
     &delivery.stored.event.attributes().id
 }
 
-/// Takes and settles so many deliveries; their ids.
+/// Takes and settles this many deliveries; their ids.
 async fn done(queue: &SledQueue, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {

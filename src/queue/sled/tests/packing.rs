@@ -218,7 +218,7 @@ async fn after_a_failure_what_is_packed_and_what_is_not_is_known_again() {
 /// What happens to a store.
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many appends of so many events.
+    /// This many appends of this many events.
     Append(usize, usize),
     Done(usize),
     /// So many hours pass.

@@ -23,7 +23,7 @@ async fn thirty(bench: &Bench) {
     thirty_of(bench, 20_000).await;
 }
 
-/// The same, of so many bytes each.
+/// The same, of this many bytes each.
 async fn thirty_of(bench: &Bench, bytes: usize) {
     let queue = bench.open().await;
     for number in 1..=30 {

@@ -29,6 +29,8 @@ pub(super) struct Case {
     pub(super) mark: Option<HighWater>,
     /// What sled finds in the copy; `None` if it cannot open that, or finds nothing.
     pub(super) survey: Option<Survey>,
+    /// What sled finds can be older than what it had: cursors can be missing without a trace.
+    pub(super) is_older: bool,
     /// What a search of the files finds beside that; nothing in a whole store.
     pub(super) pieces: Pieces,
     copy: Copy,
@@ -45,13 +47,14 @@ impl Case {
         });
         let copy = Copy::make(&directory)?;
         copy.faults.iter().for_each(|fault| report.fault(fault.clone()));
+        let mut is_older = false;
         let was_used = directory.store().were_used() || mark.is_some();
         let survey = match survey(&copy, directory::patience(directory.path())) {
-            Ok(survey) if was_used && survey.view.entries().next().is_none() => {
+            Ok((survey, _)) if was_used && survey.view.entries().next().is_none() => {
                 report.fault("sled finds nothing in the database".to_owned());
                 None
             }
-            Ok(survey) => {
+            Ok((survey, older)) => {
                 // An id that is damaged was told with the write-ahead log, which it ties to the trees.
                 let id = match survey.view.store_id() {
                     Err(Error::Damaged(_)) => None,
@@ -66,6 +69,7 @@ impl Case {
                     mark.low = 1;
                 }
                 report.tell(&survey, mark.as_ref());
+                is_older = older || mark.as_ref().is_some_and(|mark| mark.count > survey.noted);
                 Some(survey)
             }
             Err(why) if why.is_curable() || matches!(why, Error::Version(_)) => return Err(why),
@@ -83,7 +87,7 @@ impl Case {
             let files = [files.database().join("db"), files.wal()];
             pieces = Pieces::search(&files, mark.as_ref().map_or(0, |mark| mark.low))?;
         }
-        Ok((Self { directory, mark, survey, pieces, copy }, report))
+        Ok((Self { directory, mark, survey, is_older, pieces, copy }, report))
     }
 
     /// Removes the copy.
@@ -135,20 +139,21 @@ impl Case {
     }
 }
 
-/// What sled finds in the copy. If it cannot read all of that, a page is damaged, whatever is found
+/// What sled finds in the copy, and whether that can be older than what it had. If it cannot read all of that, a page is damaged, whatever is found
 /// then: all the rest; or what sled finds without its snapshot, in all of its log, where it passes by
 /// what is damaged. That can be older, and whole with what the write-ahead log has.
-fn survey(copy: &Copy, limit: Duration) -> Result<Survey, Error> {
+fn survey(copy: &Copy, limit: Duration) -> Result<(Survey, bool), Error> {
     let why = match read(copy, limit, Copy::open) {
         Err(Error::Damaged(why) | Error::Panicked(why)) => why,
-        read => return read,
+        read => return read.map(|survey| (survey, false)),
     };
-    let mut survey = read(copy, limit, Copy::open_readable).or_else(|_| {
+    let readable = read(copy, limit, Copy::open_readable).map(|survey| (survey, false));
+    let (mut survey, is_older) = readable.or_else(|_| {
         copy.remove_snapshots()?;
-        read(copy, limit, Copy::open)
+        read(copy, limit, Copy::open).map(|survey| (survey, true))
     })?;
     survey.faults.insert(0, format!("sled cannot read all of the database: {why}"));
-    Ok(survey)
+    Ok((survey, is_older))
 }
 
 /// Opens the copy and reads it, on a thread of its own: sled can panic or hang on damaged files.

@@ -2,6 +2,7 @@
 //! the place of the damaged one, which is kept.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File},
     os::unix::fs::DirBuilderExt,
 };
@@ -290,9 +291,18 @@ impl<'a> Rebuild<'a> {
     /// retries and dead letters.
     fn cursors(&mut self, handlers: &[HandlerName]) -> Result<(), Error> {
         let survey = self.case.survey.as_ref();
-        let bad = survey.map(|survey| survey.bad.range(keys::all(keys::CURSORS)));
-        let lost = bad.map(|bad| bad.filter_map(|key| keys::handler_of(key)).collect());
-        for handler in lost.unwrap_or_else(|| handlers.to_vec()) {
+        let mut lost: BTreeSet<HandlerName> = survey
+            .into_iter()
+            .flat_map(|survey| survey.bad.range(keys::all(keys::CURSORS)))
+            .filter_map(|key| keys::handler_of(key))
+            .collect();
+        if self.case.is_older || survey.is_none() {
+            let has_none = |handler: &&HandlerName| {
+                survey.is_none_or(|survey| !survey.contents.cursors.contains_key(*handler))
+            };
+            lost.extend(handlers.iter().filter(has_none).cloned());
+        }
+        for handler in lost {
             let mut window = AckWindow::starting_at(self.low());
             let apart = survey.into_iter().flat_map(|survey| survey.contents.apart());
             apart.filter(|(of, _)| **of == handler).for_each(|(_, seq)| window.settle(seq));

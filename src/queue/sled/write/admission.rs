@@ -1,4 +1,4 @@
-//! Whether events may come in: live bytes, and room on the disk before sled meets its end.
+//! Whether events may come in: live bytes, and room on the disk before the disk is full.
 //!
 //! Room inside the store's own file counts as room: sled uses it again, but gives back only the end
 //! of the file. So what is delivered makes room, whatever the file's size.

@@ -292,9 +292,11 @@ impl Commit {
             dedup.remember(head, bytes);
         }
         dedup.hooks.extend(self.hooks);
+        // Dropped behind the state's lock, should one of them panic: receipts want that then.
+        let effects = self.effects.into_iter();
         let mut state = shared.state();
         (state.next, state.next_raw) = (self.next, self.next_raw);
-        for effect in self.effects {
+        for effect in effects {
             effect(&mut state);
         }
         if self.next > self.first {

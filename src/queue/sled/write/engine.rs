@@ -75,8 +75,10 @@ impl Engine {
     pub(crate) fn open(&mut self) -> Result<(), Error> {
         let disk = self.shared.disk.clone();
         self.admission.before_opening(&self.shared, std::mem::take(&mut self.disk_full));
-        self.directory.next().remove()?;
-        inspect::clear(self.directory.path())?;
+        disk.call(Class::Open, || {
+            self.directory.next().remove()?;
+            inspect::clear(self.directory.path())
+        })?;
         let files = self.directory.store();
         let open = || Store::open(&files, keys::LAYOUT, &disk);
         let opened = match open() {

@@ -50,7 +50,7 @@ mod tests {
         turns_within(usize::MAX, enough, waiting)
     }
 
-    /// With time for so many turns.
+    /// With time for this many turns.
     fn turns_within(time: usize, enough: usize, waiting: impl Fn(usize) -> usize) -> usize {
         let turns = Cell::new(0);
         give_way(

@@ -101,11 +101,13 @@ pub(crate) fn start(
         // Calls that still wait in the mailbox see that it is gone.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(writer)));
         match lived.and_then(|lived| dropped.map(|()| lived)) {
-            Ok(lived) => drop(lived.map_err(|error| opened.send(Err(error)))),
+            Ok(lived) => drop(lived.map_err(|error| opened.try_send(Err(error)))),
             Err(panic) => {
                 let why = format!("the store's thread ended: {}", words(&*panic));
                 shared.state().failing = Some(why.clone());
                 shared.metrics.store_writable.set(0);
+                // If it was still being opened.
+                drop(opened.try_send(Err(Error::Panicked(why.clone()))));
                 tell.send_replace(Some(why));
             }
         }

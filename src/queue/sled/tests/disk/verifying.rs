@@ -437,3 +437,23 @@ async fn of_a_group_that_is_found_only_what_was_not_settled_comes_again() {
     let queue = bench.open().await;
     assert_eq!(drained(&bench, &queue).await, [2, 4]);
 }
+
+/// Where the last changes are missing, a cursor can be missing without a trace: its handler would
+/// begin at the end.
+#[tokio::test]
+async fn a_handler_whose_cursor_is_gone_with_the_last_changes_misses_nothing() {
+    let bench = Bench::new(&[("a", StartAt::Now)]);
+    let queue = bench.open().await;
+    append(&queue, &["1", "2", "3"]).await;
+    queue.close().await.unwrap();
+    bench
+        .tamper(|db| {
+            db.remove(keys::cursor(&handler("a")));
+            db.insert(keys::NOTED, 0_u64.encode());
+        })
+        .await;
+    let report = bench.repaired().await;
+    assert!(report.faults[0].contains("the last changes are missing"), "{report:?}");
+    let queue = bench.open().await;
+    assert_eq!(drained(&bench, &queue).await, [1, 2, 3]);
+}
