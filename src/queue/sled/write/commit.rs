@@ -292,7 +292,7 @@ impl Commit {
             dedup.remember(head, bytes);
         }
         dedup.hooks.extend(self.hooks);
-        // Dropped behind the state's lock, should one of them panic: receipts want that then.
+        // Declared before the lock: if an effect panics, receipts are dropped after it is free.
         let effects = self.effects.into_iter();
         let mut state = shared.state();
         (state.next, state.next_raw) = (self.next, self.next_raw);

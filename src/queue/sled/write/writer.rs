@@ -96,8 +96,8 @@ pub(crate) fn start(
         let mut writer = writer;
         let lived = catch_unwind(AssertUnwindSafe(|| writer.live(&opened)));
         let farewell = writer.farewell.take();
-        // Behind the panic, if there was one: sled's own drop panics when its last sync fails. The
-        // directory is free before anyone hears that the store is closed, or could not be opened.
+        // After a panic has ended, not while it unwinds: sled's own drop panics when its last sync
+        // fails, and two panics at once end the process. The directory is free before anyone hears that the store is closed, or could not be opened.
         // Calls that still wait in the mailbox see that it is gone.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(writer)));
         match lived.and_then(|lived| dropped.map(|()| lived)) {
