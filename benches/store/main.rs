@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         ["churn-at", depth, events] => {
             runtime.block_on(churn::at_depth(number(depth)?, number(events)?))
         }
+        ["bare-file", path] => runtime.block_on(churn::bare_file(path.as_ref())),
         ["backlog"] => runtime.block_on(backlog::run(200_000)),
         ["backlog", events] => runtime.block_on(backlog::run(number(events)?)),
         ["fill", directory, events] => {
