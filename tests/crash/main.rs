@@ -10,6 +10,7 @@
 //! | `disk` | a real ext4 is cut off under load (needs root and a loop device) | 3 rounds | 40 |
 //! | `faults` | its disk fails, hangs, or fills up, while it runs | 10 outages, all else | all |
 //! | `kill` | SIGKILL at any moment, while it recovers too | 30 rounds | 200 rounds |
+//! | `soak` | everything at once, drawn from a seed (`BREVDUE_SEED`) | 45 seconds | an hour |
 //! | `damage` | bytes flipped, files cut, swapped and removed | 40 copies | 200 copies |
 
 // The lints that let tests panic know a test by this attribute.
@@ -33,6 +34,8 @@ mod power;
 mod recording;
 #[cfg(test)]
 mod shim;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests of tests/it, which use all of it")]

@@ -134,7 +134,8 @@ const RULES: u64 = 24;
 const RULE_SIZE: usize = 88;
 const MASK_SIZE: usize = 4;
 const MOST_RULES: usize = 2;
-const CONTROL: usize = 24 + MOST_RULES * RULE_SIZE;
+const CLOCK: usize = 24 + MOST_RULES * RULE_SIZE;
+const CONTROL: usize = CLOCK + 8;
 
 /// A directory whose files are watched.
 pub(crate) struct Shim {
@@ -201,6 +202,11 @@ impl Shim {
             self.put(at, &0_u32.to_ne_bytes());
         }
         self.put(EPOCH, &(self.get(EPOCH) + 1).to_ne_bytes());
+    }
+
+    /// The process's wall clock is so many milliseconds ahead of the machine's.
+    pub(crate) fn jump(&self, ahead: i64) {
+        self.put(u64::try_from(CLOCK).unwrap(), &ahead.to_ne_bytes());
     }
 
     /// Calls that failed or hung since the faults were set.

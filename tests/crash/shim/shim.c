@@ -1,6 +1,7 @@
 /*
  * Stands between a program and the C library's file calls (LD_PRELOAD), for files under one
- * directory. It can write down each call with its data, and it can make calls fail or hang.
+ * directory. It can write down each call with its data, and it can make calls fail or hang. It can
+ * set the wall clock, too.
  *
  * SHIM_ROOT     the directory.
  * SHIM_CONTROL  a file that holds `struct control`, mapped; a test changes it while the program runs.
@@ -36,6 +37,7 @@ struct control {
   _Atomic uint64_t hits;  /* calls that a rule met */
   _Atomic uint64_t epoch; /* counts the changes of rules */
   struct rule rules[RULES];
+  _Atomic int64_t ahead;  /* milliseconds that the wall clock is ahead */
 };
 
 struct record {
@@ -541,3 +543,18 @@ int truncate64(const char *path, off64_t length) {
 }
 
 int truncate(const char *path, off_t length) { return truncate64(path, length); }
+
+/* The wall clock. */
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+  static __typeof__(&clock_gettime) real;
+  if (!real) real = REAL(clock_gettime);
+  int result = real(clock, time);
+  if (result != 0 || !control || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE)) return result;
+  int64_t ahead = control->ahead;
+  time->tv_sec += ahead / 1000;
+  time->tv_nsec += ahead % 1000 * 1000000;
+  if (time->tv_nsec < 0) time->tv_nsec += 1000000000, time->tv_sec--;
+  if (time->tv_nsec >= 1000000000) time->tv_nsec -= 1000000000, time->tv_sec++;
+  return 0;
+}
