@@ -46,7 +46,7 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(crate) const MANY: usize = 1000;
 /// Between attempts to open a store that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(15);
 /// The longest first pause of a store that fails again soon after it healed.
 const RELAPSE_MAX: Duration = Duration::from_secs(1);
 /// A store that fails again sooner than this has not healed: the pauses go on growing.
