@@ -13,6 +13,8 @@ use base64::{
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
+/// It is told, so it is a plain word or some.
+const LONGEST_LABEL: usize = 64;
 /// RFC 1421's header of a block under a password.
 const PROC_TYPE: &str = "Proc-Type:";
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -153,7 +155,9 @@ fn mark(text: &str, line: usize) -> Result<Line<'_>, PemFault> {
     }
     let whole = |start: &str| {
         let label = text.strip_prefix(start)?.strip_suffix(DASHES)?;
-        let plain = !label.is_empty() && !label.contains(is_dash) && label.trim() == label;
+        let legal = |c: char| c == ' ' || c.is_ascii_alphanumeric() || ".#_/".contains(c);
+        let plain = (1..=LONGEST_LABEL).contains(&label.len()) && label.trim() == label;
+        let plain = plain && label.chars().all(legal);
         plain.then_some(label)
     };
     match (marks, whole(BEGIN), whole(END)) {

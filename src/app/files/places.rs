@@ -40,40 +40,51 @@ pub(super) fn data_dir(path: &Path) -> Option<Fault> {
     })
 }
 
-/// The admin API's socket: what is there already is replaced by it.
+/// The admin API's socket: what is there already is replaced by it. Whether it can be made shows when it is:
+/// systemd may pass one.
 pub(super) fn socket(path: &Path) -> Option<Fault> {
     match path.symlink_metadata() {
         Ok(found) if !found.file_type().is_socket() => {
             let path = path.display();
             Some(Fault::Wrong(format!("{path}: is there and is no socket: name another path")))
         }
-        Ok(_) | Err(_) => folder(path.parent().unwrap_or(Path::new("/"))),
+        Ok(_) | Err(_) => is_folder(path.parent().unwrap_or(Path::new("/"))),
     }
 }
 
 /// A folder that is there for us to write into, or can be made.
 fn folder(path: &Path) -> Option<Fault> {
-    let place = path.ancestors().find(|place| place.symlink_metadata().is_ok());
-    let place = place.unwrap_or(Path::new("/"));
-    let shown = place.display();
-    match place.metadata() {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => {
-            return Some(Fault::Wrong(format!("{shown}: is no folder: name another path")));
+    is_folder(path).or_else(|| {
+        let place = nearest(path);
+        let rights = Access::WRITE_OK | Access::EXEC_OK;
+        let error = io::Error::from(accessat(CWD, place, rights, AtFlags::EACCESS).err()?);
+        let told = format!("cannot write into {}: {error}", place.display());
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Some(Fault::Denied(format!("{told}: give it to the user who runs brevdue")))
+        } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            Some(Fault::Wrong(format!("{told}: name another path, or mount it for writing")))
+        } else {
+            // Not every system can say; writing will show.
+            None
         }
-        Err(error) => {
-            return Some(Fault::Wrong(format!("cannot use {shown}: {error}{}", cure(&error))));
-        }
-    }
-    let rights = Access::WRITE_OK | Access::EXEC_OK;
-    let error = io::Error::from(accessat(CWD, place, rights, AtFlags::EACCESS).err()?);
-    Some(if error.kind() == io::ErrorKind::PermissionDenied {
-        Fault::Denied(format!(
-            "this user cannot write into {shown} ({error}): give it to the user who runs brevdue"
-        ))
-    } else {
-        Fault::Wrong(format!("cannot write into {shown}: {error}: name another path"))
     })
+}
+
+/// What keeps this path from being a folder.
+fn is_folder(path: &Path) -> Option<Fault> {
+    let place = nearest(path);
+    let shown = place.display();
+    Some(Fault::Wrong(match place.metadata() {
+        Ok(found) if found.is_dir() => return None,
+        Ok(_) => format!("{shown}: is no folder: name another path"),
+        Err(error) => format!("cannot use {shown}: {error}{}", cure(&error)),
+    }))
+}
+
+/// The path, or what is there of it.
+fn nearest(path: &Path) -> &Path {
+    let mut places = path.ancestors();
+    places.find(|place| place.symlink_metadata().is_ok()).unwrap_or(Path::new("/"))
 }
 
 /// A file that is appended to; its folder may come later.
