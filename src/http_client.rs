@@ -4,17 +4,14 @@ use std::{path::Path, time::Duration};
 
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
+use crate::crypto::certificate_file::{self, CertificateFileError};
+
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The CA file cannot be read.
-    #[error("cannot read the CA file {path}: {source}")]
-    Ca {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// The file of authorities cannot be read, each of them.
+    #[error(transparent)]
+    Authorities(#[from] CertificateFileError),
     /// TLS or the like cannot be set up.
     #[error("cannot set up an HTTP client: {0}")]
     Build(#[from] reqwest::Error),
@@ -48,15 +45,15 @@ pub fn build(total: Duration, ca_file: Option<&Path>) -> Result<Client, ClientEr
     Ok(with_ca(builder(total), ca_file)?.build()?)
 }
 
-/// Settings that trust one more CA.
+/// Settings that trust one more CA, or all that are in the file.
 pub fn with_ca(
     builder: ClientBuilder,
     ca_file: Option<&Path>,
 ) -> Result<ClientBuilder, ClientError> {
     let Some(path) = ca_file else { return Ok(builder) };
-    let fail = |source| ClientError::Ca { path: path.display().to_string(), source };
-    let pem = std::fs::read(path).map_err(fail)?;
-    Ok(builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?))
+    let authorities = certificate_file::authorities(path)?;
+    let authorities = authorities.iter().map(|der| Certificate::from_der(der));
+    Ok(builder.tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Reads an answer's body, at most `limit` bytes of it.

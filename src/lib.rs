@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod error_chain;
 pub mod event;
+pub mod files;
 pub mod handler;
 pub mod http_client;
 pub mod ingress;

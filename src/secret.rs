@@ -1,15 +1,15 @@
 //! Secrets: read from files only, masked in `Debug`, compared in constant time.
 
 use std::{
-    env, fmt,
-    fs::File,
-    io::{self, Read},
+    env, fmt, io,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+
+use crate::files::operator_file::{self, OperatorFileError};
 
 /// A secret file larger than this is a mistake.
 const MAX_FILE: u64 = 64 * 1024;
@@ -30,19 +30,17 @@ pub struct SecretFile {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// `credential:NAME` outside systemd.
-    #[error("{0} needs systemd's credentials: $CREDENTIALS_DIRECTORY is not set")]
+    #[error(
+        "{0} is a credential, which systemd passes to the service only (LoadCredential= in its unit): \
+         $CREDENTIALS_DIRECTORY is not set here"
+    )]
     NoCredentials(String),
     /// A credential's name that is no plain file name.
     #[error("{0:?} is not a credential's name")]
     CredentialName(String),
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The file cannot be read, or is no text.
+    #[error(transparent)]
+    File(#[from] OperatorFileError),
     /// A secret that we make cannot be kept.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -51,7 +49,7 @@ pub enum SecretError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is empty, too long, or not text.
+    /// The file has what cannot be a secret.
     #[error("{path}: {fault}")]
     Content {
         /// The file.
@@ -94,22 +92,20 @@ impl SecretFile {
         &self.path
     }
 
-    /// The whole file as text, without the newlines at its end.
+    /// What is wrong with its mode, if others may read it or change it.
+    pub fn open_to_others(&self) -> Option<String> {
+        operator_file::open_to_others(self.locate().ok()?)
+    }
+
+    /// The whole file as text, without white space around it.
     pub fn read(&self) -> Result<SecretString, SecretError> {
-        let fail = |source| SecretError::Read { path: self.path.clone(), source };
-        let content = |fault| SecretError::Content { path: self.path.clone(), fault };
-        let mut bytes = Vec::new();
-        let file = File::open(self.locate()?).map_err(fail)?;
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
-            return Err(content("is larger than 64 KiB"));
+        let text = SecretString::from(operator_file::read(self.locate()?, MAX_FILE)?);
+        let trimmed = text.expose_secret().trim();
+        if trimmed.is_empty() {
+            let fault = "is empty: put the secret into it";
+            return Err(SecretError::Content { path: self.path.clone(), fault });
         }
-        let text = String::from_utf8(bytes).map_err(|_| content("is not UTF-8 text"))?;
-        let text = text.trim_end_matches(['\n', '\r']);
-        if text.trim().is_empty() {
-            return Err(content("is empty"));
-        }
-        Ok(SecretString::from(text))
+        Ok(SecretString::from(trimmed))
     }
 
     /// One shared secret a line, the current one first; blank lines are passed over.
@@ -136,6 +132,13 @@ impl SecretFile {
     }
 }
 
+impl SecretError {
+    /// Whether the secret may be good, but not for this process to see: systemd has not passed it.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::NoCredentials(_))
+    }
+}
+
 impl fmt::Display for SecretFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)
@@ -145,9 +148,12 @@ impl fmt::Display for SecretFile {
 fn shared_fault(secret: &str) -> Option<&'static str> {
     let unreserved = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
     if secret.len() < MIN_SHARED_LEN {
-        Some("has a secret shorter than 16 characters")
+        Some("has a secret shorter than 16 characters: make one (openssl rand -hex 32)")
     } else if !secret.bytes().all(unreserved) {
-        Some("has a secret with characters other than A-Z a-z 0-9 - . _ ~")
+        Some(
+            "has a secret with characters other than A-Z a-z 0-9 - . _ ~, one secret a line: make one \
+             (openssl rand -hex 32)",
+        )
     } else {
         None
     }
@@ -205,6 +211,13 @@ mod tests {
             let error = file.read_shared().unwrap_err().to_string();
             assert!(content.trim().is_empty() || !error.contains(content), "{error}");
         }
+    }
+
+    #[test]
+    fn what_editors_and_shells_put_around_a_secret_is_not_of_it() {
+        let (_folder, file) = file("\u{feff}first-secret-0001 \r\n");
+        assert!(matches(&file.read().unwrap(), "first-secret-0001"));
+        assert!(matches(&file.read_shared().unwrap()[0], "first-secret-0001"));
     }
 
     #[test]

@@ -13,15 +13,14 @@ use std::{
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use secrecy::SecretString;
 
 use crate::{
     clock::Clock,
     metrics::{HandlerLabels, Metrics},
     name::{HandlerName, HookName},
     queue::{Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, Seq},
-    secret,
     server::{Answer, Peer, Service, answer, headers::bearer},
+    source::secrets::HookSecrets,
 };
 
 /// A listing without `limit` has so many rows.
@@ -69,8 +68,8 @@ impl fmt::Debug for Outside {
 pub enum Access {
     /// A Unix socket: its mode decides who gets here.
     Socket,
-    /// TCP: health and metrics for everyone, the rest with this bearer token, if there is one.
-    Tcp(Option<SecretString>),
+    /// TCP: health and metrics for everyone, the rest with one of these bearer tokens, if there are any.
+    Tcp(Option<Arc<HookSecrets>>),
 }
 
 /// The admin API on one kind of socket.
@@ -174,8 +173,8 @@ impl<'a> Asked<'a> {
 impl<Q: Queue> Admin<Q> {
     fn allowed(&self, headers: &HeaderMap) -> bool {
         let Access::Tcp(token) = &self.access else { return true };
-        let Some(token) = token else { return false };
-        bearer(headers).is_some_and(|offered| secret::matches(token, offered))
+        let Some(tokens) = token else { return false };
+        bearer(headers).is_some_and(|offered| tokens.accepts(offered))
     }
 
     /// Why it is not ready. Ready is: listening, and the store takes events and is whole.

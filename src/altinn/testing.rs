@@ -229,6 +229,7 @@ pub(crate) fn config(server: &Server, folder: &Path) -> Altinn {
             system_user: None,
             consumer_org: None,
             resource: Vec::new(),
+            token_endpoint: None,
         },
     }
 }

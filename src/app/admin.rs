@@ -14,11 +14,12 @@ use crate::{
     admin::{Access, Admin, Outside, RotateFn, schema},
     altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
     clock::Timestamp,
+    config::Config,
     metrics::{HookLabels, Metrics},
     name::HookName,
     queue::sled::SledQueue,
-    secret::SecretFile,
     server::{Gauges, Limits, Server, Socket},
+    source::secrets::HookSecrets,
     supervisor::Supervisor,
 };
 
@@ -29,21 +30,25 @@ const LIMITS: Limits = Limits {
     request_timeout: Duration::from_secs(20),
 };
 
+/// The tokens for TCP, if there are any.
+pub(super) fn token(config: &Config) -> anyhow::Result<Option<Arc<HookSecrets>>> {
+    let read = config.admin.token_file.as_ref().map(HookSecrets::bearer).transpose();
+    Ok(read.context("admin.token_file")?.map(Arc::new))
+}
+
 /// Starts the API on its sockets; the state is the reconciliation's, if there is one.
 pub(super) fn spawn(
     supervisor: &mut Supervisor,
     sockets: sockets::Admin,
     core: &Core,
     (state, rotate): (Option<watch::Receiver<Status>>, RotateFn),
-) -> anyhow::Result<()> {
-    let token_file = core.config.admin.token_file.as_ref();
-    let token = token_file.map(SecretFile::read).transpose().context("admin.token_file")?;
+    token: Option<Arc<HookSecrets>>,
+) {
     let outside = outside(core, state, rotate);
     serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
     if let Some(tcp) = sockets.tcp {
         serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
     }
-    Ok(())
 }
 
 fn service(core: &Core, outside: &Arc<Outside>, access: Access) -> Admin<SledQueue> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -82,14 +82,24 @@ pub(super) fn reconciliation(
     Ok(Some(Reconciler::new(events.clone(), local, timing)))
 }
 
-/// For a command that asks Altinn once: the client, and what is wanted.
-pub fn ask_once(config: &Config) -> anyhow::Result<(EventsApi<AltinnTokens>, Local)> {
+/// For a command that asks Altinn once.
+pub fn ask_once(config: &Config) -> anyhow::Result<EventsApi<AltinnTokens>> {
     let events = connect(config, &Clock::System, &Metrics::default())?;
-    let (Some(events), Some(altinn)) = (events, &config.altinn) else {
-        bail!("there is no [altinn] in the configuration");
-    };
-    let secrets = hooks::secrets(config)?;
-    Ok((events, local(config, altinn, &secrets)))
+    events.context(NO_ALTINN)
+}
+
+const NO_ALTINN: &str = "there is no [altinn] in the configuration";
+
+/// What is wanted of Altinn, for a command that compares once and writes nothing.
+pub fn look(config: &Config) -> anyhow::Result<Local> {
+    let altinn = config.altinn.as_ref().context(NO_ALTINN)?;
+    Ok(local(config, altinn, &hooks::secrets(config, HookSecrets::look)?))
+}
+
+/// The same for a command that carries it out: secrets that are not there are made.
+pub fn side(config: &Config) -> anyhow::Result<Local> {
+    let altinn = config.altinn.as_ref().context(NO_ALTINN)?;
+    Ok(local(config, altinn, &hooks::secrets(config, HookSecrets::open)?))
 }
 
 /// Without a proof of the endpoint, and without anyone who is told what is remembered: that is the

@@ -1,17 +1,18 @@
 //! Hooks from their configuration: secrets, sources and certificates. To add a kind of source: one
 //! arm here.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use anyhow::Context;
 use tokio::sync::Notify;
 
-use super::reloadable::Reloadable;
+use super::{files, reloadable::Reloadable};
 use crate::{
     altinn::subscriptions::history_file::HistoryFile,
     clock::Clock,
     config::{Config, SourceAuth, Subscription},
     name::HookName,
+    secret::{SecretError, SecretFile},
     server::tls::Certificates,
     source::{
         Source,
@@ -36,7 +37,11 @@ pub(super) struct Hooks {
 
 impl Reloadable for Certificates {
     fn reload(&self) -> anyhow::Result<()> {
-        Ok(Self::reload(self)?)
+        Self::reload(self)?;
+        for warning in self.warnings() {
+            tracing::warn!(setting = "server.tls.certificate_file", "{warning}");
+        }
+        Ok(())
     }
 }
 
@@ -57,13 +62,11 @@ impl Hooks {
     pub(super) fn build(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
         let certificates = match &config.server.tls {
             None => None,
-            Some(tls) => Some(
-                Certificates::load(
-                    &tls.certificate_file,
-                    tls.key_file.locate().context("server.tls")?,
-                )
-                .context("server.tls")?,
-            ),
+            Some(tls) => {
+                let audience = files::audience(&config.files);
+                let loaded = Certificates::load(files::files(tls), audience, clock.clone());
+                Some(loaded.context("server.tls")?)
+            }
         };
         let mut generic = BTreeMap::new();
         for (name, source) in &config.sources {
@@ -72,7 +75,8 @@ impl Hooks {
             let source = CloudEvents { name: name.clone(), auth, allowed_origins };
             generic.insert(name.clone(), Arc::new(source));
         }
-        Ok(Self { certificates, secrets: secrets(config)?, old: old(config), generic })
+        let secrets = secrets(config, HookSecrets::open)?;
+        Ok(Self { certificates, secrets, old: old(config), generic })
     }
 
     /// The sources by the names in their URLs; `validated` wakes who waits for a validation.
@@ -120,11 +124,14 @@ impl Hooks {
     }
 }
 
-/// The secrets of all subscriptions' hooks; those that brevdue makes are made here.
-pub(super) fn secrets(config: &Config) -> anyhow::Result<Secrets> {
+/// Opens the secrets of a hook, or only looks at them.
+type Open = fn(Option<&SecretFile>, &Path, &HookName) -> Result<HookSecrets, SecretError>;
+
+/// The secrets of all subscriptions' hooks; `open` says whether those that are not there are made.
+pub(super) fn secrets(config: &Config, open: Open) -> anyhow::Result<Secrets> {
     let one = |(name, subscription): (&HookName, &Subscription)| {
         let file = subscription.secret_file.as_ref();
-        let opened = HookSecrets::open(file, &config.data_dir, name);
+        let opened = open(file, &config.data_dir, name);
         let opened = opened.with_context(|| format!("the secret of subscriptions.{name}"))?;
         Ok((name.clone(), Arc::new(opened)))
     };

@@ -6,6 +6,7 @@ mod admin;
 pub mod altinn;
 mod core;
 mod feed;
+pub mod files;
 mod handlers;
 mod hooks;
 pub mod reload;
@@ -69,6 +70,7 @@ impl App {
         // Bound before anything else: a port that is taken is found before the store is touched.
         let sockets = sockets::bind(&config).await?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
+        let token = admin::token(&config)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
         let challenge = Arc::<Challenge>::default();
         let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks, &challenge)?;
@@ -82,11 +84,11 @@ impl App {
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
         let rotate = rotate::rotation(&core.config, &hooks.secrets, &validated);
-        admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate))?;
+        admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate), token.clone());
         let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
         service.well_known = Arc::new(move |path| challenge.answer(path));
         let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
-        let parts = reload::parts(&hooks, events.clone());
+        let parts = reload::parts(&hooks, events.clone(), token);
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         // Only now: Altinn may call before its answer to the first subscription is read.

@@ -8,6 +8,7 @@ use super::{handlers::Handlers, hooks::Hooks, reloadable::Reloadable};
 use crate::{
     altinn::{AltinnTokens, events_api::EventsApi},
     error_chain::in_one_line,
+    source::secrets::HookSecrets,
 };
 
 /// What can be read anew while the daemon runs.
@@ -24,10 +25,14 @@ pub struct Reload {
 pub(super) fn parts(
     hooks: &Hooks,
     events: Option<EventsApi<AltinnTokens>>,
+    token: Option<Arc<HookSecrets>>,
 ) -> Vec<(String, Arc<dyn Reloadable>)> {
     let mut parts = hooks.reloadable();
     if let Some(events) = events {
         parts.push(("the keys for Altinn".to_owned(), Arc::new(events)));
+    }
+    if let Some(token) = token {
+        parts.push(("the token of the admin API".to_owned(), token));
     }
     parts
 }

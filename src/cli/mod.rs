@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let config = || Config::load(&cli.config);
     match cli.command {
-        Command::Run => run::run(config()?),
+        Command::Run => run::run(&cli.config),
         Command::Check => check::run(&cli.config),
         Command::Doctor(arguments) => doctor::run(&arguments, &config()?),
         Command::Subscriptions(command) => subscriptions::run(&command, &config()?),

@@ -1,6 +1,9 @@
 //! What is wrong with a configuration, for people. Owns how it is told.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, path::PathBuf};
+
+use super::files::NamedFile;
+use crate::files::operator_file::OperatorFileError;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +24,10 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] OperatorFileError),
     /// It is not TOML.
-    #[error("{path}: {message}")]
+    #[error("{}: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -37,10 +35,22 @@ pub enum ConfigError {
         message: String,
     },
     /// It is TOML, but says what cannot be done. Every problem, one a line.
-    #[error("{}", lines(.0))]
-    Invalid(Vec<Problem>),
+    #[error("{}", lines(.path, .problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problems: Vec<Problem>,
+        /// The files that could be made out all the same, to be tried, too.
+        files: Vec<NamedFile>,
+    },
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+fn lines(path: &std::path::Path, problems: &[Problem]) -> String {
+    let head = match problems.len() {
+        1 => format!("{} has a fault:", path.display()),
+        many => format!("{} has {many} faults:", path.display()),
+    };
+    let problems = problems.iter().map(|problem| format!("  {problem}"));
+    std::iter::once(head).chain(problems).collect::<Vec<_>>().join("\n")
 }

@@ -1,139 +1,71 @@
-//! The files that a configuration names: are they there, readable, and what they should be.
+//! The files that a configuration names, and what each is for.
 //!
-//! Owns the look from outside, for `brevdue check`; each is read for use where it is used. Never
-//! tells what is in a file.
+//! Owns the list only, which is there also when something else in the configuration is wrong: so that all
+//! faults can be told at once. Each file is tried as it is used, by the composition root.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use secrecy::ExposeSecret;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
+use crate::secret::SecretFile;
 
-use super::{Altinn, Config, HandlerKind, KeyName, SourceAuth, error::Problem};
-use crate::{
-    crypto::rsa_key::RsaKey,
-    secret::{SecretError, SecretFile},
-};
-
-/// Every problem with the files that must be there before brevdue starts.
-pub fn check_files(config: &Config) -> Vec<Problem> {
-    let mut found = Found::default();
-    if let Some(tls) = &config.server.tls {
-        found.certificates("server.tls.certificate_file", &tls.certificate_file);
-        found.key("server.tls.key_file", &tls.key_file);
-    }
-    found.secret("admin.token_file", config.admin.token_file.as_ref());
-    if let Some(altinn) = &config.altinn {
-        found.altinn(altinn);
-    }
-    for (name, subscription) in &config.subscriptions {
-        if let Some(file) = &subscription.secret_file {
-            found.note(&format!("subscriptions.{name}.secret_file"), file.read_shared().err());
-        }
-    }
-    for (name, source) in &config.sources {
-        let (key, file) = match &source.auth {
-            SourceAuth::Bearer { file } => ("bearer_file", file),
-            SourceAuth::StandardWebhooks { file, .. } => ("standard_webhooks_file", file),
-            SourceAuth::AllowFrom => continue,
-        };
-        found.secret(&format!("sources.{name}.auth.{key}"), Some(file));
-    }
-    found.programs(config);
-    found.0
+/// A file, or files that go together.
+#[derive(Debug, Clone)]
+pub struct NamedFile {
+    /// The path of the key that names it, or of the table that names both.
+    pub key: String,
+    /// What it is for.
+    pub role: Role,
 }
 
-#[derive(Default)]
-struct Found(Vec<Problem>);
-
-impl Found {
-    fn push(&mut self, key: &str, message: String) {
-        self.0.push(Problem { key: key.to_owned(), message });
-    }
-
-    fn note(&mut self, key: &str, fault: Option<SecretError>) {
-        match fault {
-            // systemd passes it to the daemon; nobody else can look at it.
-            None | Some(SecretError::NoCredentials(_)) => {}
-            Some(fault) => self.push(key, fault.to_string()),
-        }
-    }
-
-    fn secret(&mut self, key: &str, file: Option<&SecretFile>) {
-        self.note(key, file.and_then(|file| file.read().err()));
-    }
-
-    fn altinn(&mut self, altinn: &Altinn) {
-        if let Some(file) = &altinn.ca_file {
-            self.certificates("altinn.ca_file", file);
-        }
-        self.secret("altinn.api_key_file", altinn.api_key_file.as_ref());
-        self.rsa("altinn.maskinporten.key_file", &altinn.maskinporten.key_file);
-        if let KeyName::Certificate(file) = &altinn.maskinporten.key_name {
-            self.certificates("altinn.maskinporten.certificate_file", file);
-        }
-    }
-
-    fn certificates(&mut self, key: &str, path: &Path) {
-        let fault = match CertificateDer::pem_file_iter(path) {
-            Ok(certificates) => {
-                let read: Result<Vec<_>, _> = certificates.collect();
-                read.map(|read| read.is_empty())
-            }
-            Err(fault) => Err(fault),
-        };
-        let path = path.display();
-        match fault {
-            Ok(false) => {}
-            Ok(true) => self.push(key, format!("{path}: has no certificate in PEM")),
-            Err(pem::Error::Io(fault)) => self.push(key, format!("cannot read {path}: {fault}")),
-            Err(_) => self.push(key, format!("{path}: is not well-formed PEM")),
-        }
-    }
-
-    /// PEM, and not encrypted: nobody is there to type a passphrase.
-    fn key(&mut self, key: &str, file: &SecretFile) {
-        match file.read() {
-            Err(fault) => self.note(key, Some(fault)),
-            Ok(text) => {
-                let pem = PrivateKeyDer::from_pem_slice(text.expose_secret().as_bytes());
-                if pem.is_err() {
-                    let path = file.path().display();
-                    self.push(key, format!("{path}: has no unencrypted private key in PEM"));
-                }
-            }
-        }
-    }
-
-    /// Maskinporten documents RS256, RS384 and RS512 only.
-    fn rsa(&mut self, key: &str, file: &SecretFile) {
-        match file.read() {
-            Err(fault) => self.note(key, Some(fault)),
-            Ok(text) => {
-                if let Err(fault) = RsaKey::read(&text) {
-                    self.push(key, format!("{}: {fault}", file.path().display()));
-                }
-            }
-        }
-    }
-
-    fn programs(&mut self, config: &Config) {
-        for (name, handler) in &config.handlers {
-            if let HandlerKind::Exec(exec) = &handler.kind
-                && let Some(program) = exec.command.first()
-                && let Some(fault) = program_fault(Path::new(program))
-            {
-                self.push(&format!("handlers.{name}.command"), format!("{program}: {fault}"));
-            }
-        }
-    }
+/// What a file is for.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// The store, and what brevdue makes.
+    DataDir(PathBuf),
+    /// The admin API's socket, which is made.
+    Socket(PathBuf),
+    /// `[server] tls`.
+    Certificate {
+        /// Both files.
+        tls: Tls,
+        /// The host that the certificate is to name, if it is known.
+        host: Option<String>,
+    },
+    /// Authorities that are trusted.
+    Authorities(PathBuf),
+    /// One value for a header.
+    GatewayKey(SecretFile),
+    /// The client's key, and what names it; the key is the table's.
+    Client(SecretFile, KeyName),
+    /// Secrets of a hook of Altinn's.
+    Codes(SecretFile),
+    /// Bearer tokens.
+    Bearer(SecretFile),
+    /// Standard Webhooks keys.
+    Signing(SecretFile),
+    /// A program that is run.
+    Program(PathBuf),
+    /// A file that is appended to.
+    Output(PathBuf),
+    /// No file of its own, but the system's authorities: it is called over TLS.
+    Remote,
 }
 
-fn program_fault(program: &Path) -> Option<String> {
-    use std::os::unix::fs::PermissionsExt;
-    match program.metadata() {
-        Err(fault) => Some(fault.to_string()),
-        Ok(found) if !found.is_file() => Some("is not a file".to_owned()),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => Some("cannot be run".to_owned()),
-        Ok(_) => None,
-    }
+/// `[server] tls`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM, the leaf first.
+    pub certificate_file: PathBuf,
+    /// PEM.
+    pub key_file: SecretFile,
+}
+
+/// `[altinn.maskinporten]` `key_id`, `certificate_file`, or neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyName {
+    /// The key's id as registered with the client (`kid`).
+    Id(String),
+    /// The `kid` that stands in the key's JWK.
+    OfKey,
+    /// An enterprise certificate: the chain in PEM, the leaf first (`x5c`).
+    Certificate(PathBuf),
 }

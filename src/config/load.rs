@@ -2,22 +2,20 @@
 //!
 //! Owns the layers; what the keys mean is in `tables`.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{collections::BTreeMap, env, path::Path};
 
 use ::config::{FileFormat, Map, Source, Value, ValueKind};
 
 use super::{
     Config,
     error::ConfigError,
-    read::{environment, section::Reading},
+    read::{
+        environment,
+        section::{NOT_KNOWN, Reading},
+    },
     tables,
 };
+use crate::files::operator_file::{self, FileFault, OperatorFileError};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -58,9 +56,11 @@ dead_letters_age = "365d"
 impl Config {
     /// Reads the file, and over it the process's environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let fail = |source| ConfigError::Read { path: path.to_owned(), source };
-        let absolute = std::path::absolute(path).map_err(fail)?;
-        let text = read(&absolute).map_err(fail)?;
+        let text = operator_file::read_stream(path, MAX_FILE)?;
+        let absolute = std::path::absolute(path).map_err(|error| OperatorFileError {
+            path: path.to_owned(),
+            fault: FileFault::Io(error),
+        })?;
         let (variables, others) = environment::ours(env::vars_os());
         let reading = Reading::new(absolute.parent().unwrap_or(Path::new("/")));
         for name in others {
@@ -88,19 +88,12 @@ pub(super) fn build(
 ) -> Result<Config, ConfigError> {
     let tree = merged(text, path, variables, reading)?;
     let config = tables::root::config(reading.root(tree));
+    let files = reading.files();
     match (config, reading.problems()) {
-        (Ok(config), problems) if problems.is_empty() => Ok(config),
-        (Ok(_) | Err(_), problems) => Err(ConfigError::Invalid(problems)),
-    }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if u64::try_from(read).is_ok_and(|read| read <= MAX_FILE) {
-        Ok(text)
-    } else {
-        Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 1 MiB"))
+        (Ok(config), problems) if problems.is_empty() => Ok(Config { files, ..config }),
+        (Ok(_) | Err(_), problems) => {
+            Err(ConfigError::Invalid { path: path.to_owned(), problems, files })
+        }
     }
 }
 
@@ -115,7 +108,7 @@ fn merged(
     let merged = ::config::Config::builder()
         .add_source(Layer(parse(DEFAULTS).map_err(syntax)?))
         .add_source(Layer(plain(file, reading)))
-        .add_source(environment::layer(variables, reading))
+        .add_source(Layer(environment::layer(variables, reading)))
         .build();
     let tree = merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind;
     Ok(if let ValueKind::Table(tree) = tree { tree } else { Map::new() })
@@ -146,7 +139,7 @@ fn plain(mut file: Map<String, Value>, reading: &Reading<'_>) -> Map<String, Val
     for key in odd {
         file.remove(&key);
         let shown: String = key.chars().take(80).collect();
-        reading.note(&format!("{shown:?}"), "is not known");
+        reading.note(&format!("{shown:?}"), NOT_KNOWN);
     }
     file
 }

@@ -13,16 +13,17 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use self::files::{KeyName, Tls};
 pub(crate) use self::tables::address::encrypted_or_local;
 pub use self::tables::{
-    altinn::{Altinn, KeyName, Maskinporten, SystemUser},
+    altinn::{Altinn, Maskinporten, SystemUser},
     handler::{
         ContentMode, ExecHandler, FileHandler, Handler, HandlerKind, HttpHandler, HttpTarget,
         Match, Retry,
     },
     pattern::Pattern,
     root::{Config, Log, LogFormat, Queue},
-    server::{Admin, AllowFrom, AllowFromMode, Server, Tls},
+    server::{Admin, AllowFrom, AllowFromMode, Server},
     source::{Source, SourceAuth},
     subscription::Subscription,
 };

@@ -20,6 +20,39 @@ pub struct Certificate {
     pub public_key_info: Vec<u8>,
 }
 
+/// Who vouches for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Counted from 1, as people do.
+    pub version: u8,
+    /// The distinguished name of who vouches, DER.
+    pub issuer: Vec<u8>,
+    /// The distinguished name of whom it is about, DER.
+    pub subject: Vec<u8>,
+}
+
+impl Link {
+    /// Reads DER; `None` if it is not well-formed.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let body = Reader(der).next()?.inner().next()?;
+        let mut fields = body.inner().peekable();
+        let version = match fields.next_if(|field| field.tag == VERSION) {
+            None => 1,
+            Some(version) => version.inner().next()?.content.last()?.saturating_add(1),
+        };
+        // Serial number, signature algorithm.
+        let issuer = fields.nth(2)?.whole.to_vec();
+        // Validity.
+        let subject = fields.nth(1)?.whole.to_vec();
+        Some(Self { version, issuer, subject })
+    }
+
+    /// Whether it vouches for itself.
+    pub fn is_self_issued(&self) -> bool {
+        self.issuer == self.subject
+    }
+}
+
 impl Certificate {
     /// Reads DER; `None` if it is not well-formed.
     pub fn read(der: &[u8]) -> Option<Self> {
@@ -82,6 +115,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_vouches_for_whom_is_read() {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let link = Link::read(made.der()).unwrap();
+        assert!(link.is_self_issued() && link.version == 3);
+        assert_eq!(link.subject.first(), Some(&SEQUENCE));
+    }
+
     proptest! {
         #[test]
         fn a_broken_certificate_never_panics(at in 0usize..400, by: u8, cut in 0usize..400) {
@@ -90,6 +132,7 @@ mod tests {
             der.truncate(cut.max(1));
             let at = at.min(der.len() - 1);
             der[at] = by;
+            prop_assert!(Link::read(&der).is_none_or(|read| !read.subject.is_empty()));
             prop_assert!(Certificate::read(&der).is_none_or(|read| !read.public_key_info.is_empty()));
         }
     }

@@ -18,6 +18,13 @@ pub fn unsigned(bytes: &[u8]) -> Vec<u8> {
     element(INTEGER, &content)
 }
 
+/// How many bits the number has that stands in an INTEGER.
+pub fn bits(content: &[u8]) -> usize {
+    let digits = content.iter().skip_while(|byte| **byte == 0);
+    let leading = digits.clone().next().map_or(0, |first| first.leading_zeros());
+    (digits.count() * 8).saturating_sub(usize::try_from(leading).unwrap_or_default())
+}
+
 /// A SEQUENCE of elements that are written already.
 pub fn sequence(elements: &[Vec<u8>]) -> Vec<u8> {
     element(SEQUENCE, &elements.concat())
@@ -100,6 +107,20 @@ mod tests {
             (&[1, 0, 1], &[2, 3, 1, 0, 1]),
         ] {
             assert_eq!(unsigned(bytes), written, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_bits_of_a_number_are_counted() {
+        for (content, expected) in [
+            (&[][..], 0),
+            (&[0], 0),
+            (&[1], 1),
+            (&[0, 0x80], 8),
+            (&[0, 0x80, 0], 16),
+            (&[3, 0], 10),
+        ] {
+            assert_eq!(bits(content), expected, "{content:?}");
         }
     }
 

@@ -14,28 +14,22 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use super::der;
+use super::{
+    der::{self, INTEGER, Reader},
+    private_key::{KeyFault, private_key},
+};
 
-/// Why a text is no key. Never has anything of the text in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyFault {
-    /// Neither PEM nor JSON, encrypted, a public key, or of another kind.
-    #[error(
-        "has no unencrypted RSA private key: PEM (PKCS#1 or PKCS#8) or a JWK with \"kty\": \"RSA\""
-    )]
-    None,
-    /// A JWK without its private part, or without the numbers that make it quick.
-    #[error("is a JWK that lacks one of n, e, d, p, q, dp, dq, qi")]
-    Incomplete,
-    /// The library refuses it.
-    #[error("has an RSA key that cannot sign: it is damaged, or not of 2048 to 8192 bits")]
-    Unusable,
-}
+/// Shorter keys are not signed with.
+const LEAST_BITS: usize = 2048;
 
 /// An RSA private key.
-pub struct RsaKey(KeyPair);
+pub struct RsaKey {
+    pair: KeyPair,
+    /// As its JWK names it.
+    id: Option<String>,
+}
 
 impl fmt::Debug for RsaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,9 +37,17 @@ impl fmt::Debug for RsaKey {
     }
 }
 
+/// What tells a JWK from other JSON, before it is read.
+#[derive(Deserialize)]
+struct Form {
+    kty: Option<String>,
+    keys: Option<serde::de::IgnoredAny>,
+    d: Option<serde::de::IgnoredAny>,
+}
+
 #[derive(Deserialize)]
 struct Jwk {
-    kty: String,
+    kid: Option<String>,
     n: Option<Number>,
     e: Option<Number>,
     d: Option<Number>,
@@ -91,39 +93,34 @@ impl RsaKey {
     pub fn read(text: &SecretString) -> Result<Self, KeyFault> {
         let text = text.expose_secret();
         if text.trim_start().starts_with('{') {
-            let jwk: Jwk = serde_json::from_str(text).map_err(|_| KeyFault::None)?;
-            if jwk.kty != "RSA" {
-                return Err(KeyFault::None);
-            }
-            let der = jwk.pkcs1().ok_or(KeyFault::Incomplete)?;
-            return Self::usable(KeyPair::from_der(der.expose_secret()).ok());
+            return jwk(text);
         }
-        match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
-            Ok(PrivateKeyDer::Pkcs1(key)) => {
-                Self::usable(KeyPair::from_der(key.secret_pkcs1_der()).ok())
-            }
-            Ok(PrivateKeyDer::Pkcs8(key)) => match KeyPair::from_pkcs8(key.secret_pkcs8_der()) {
-                Ok(pair) => Self::usable(Some(pair)),
-                Err(_) => Err(KeyFault::None),
-            },
-            Ok(_) | Err(_) => Err(KeyFault::None),
+        match private_key(text)? {
+            PrivateKeyDer::Pkcs1(key) => pkcs1(key.secret_pkcs1_der(), None),
+            PrivateKeyDer::Pkcs8(key) => pkcs8(key.secret_pkcs8_der()),
+            PrivateKeyDer::Sec1(_) | _ => Err(KeyFault::NotRsa("EC".to_owned())),
         }
     }
 
     /// Signs once, so that a key that cannot is found when it is read.
-    fn usable(pair: Option<KeyPair>) -> Result<Self, KeyFault> {
-        let key = Self(pair.ok_or(KeyFault::Unusable)?);
+    fn usable(pair: Option<KeyPair>, id: Option<String>) -> Result<Self, KeyFault> {
+        let key = Self { pair: pair.ok_or(KeyFault::Unusable)?, id };
         key.sign(b"").map(|_| key).ok_or(KeyFault::Unusable)
+    }
+
+    /// What its JWK calls it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// The size of its modulus.
     pub fn bits(&self) -> usize {
-        self.0.public_modulus_len() * 8
+        self.pair.public_modulus_len() * 8
     }
 
     /// Its public half as a certificate has it: `SubjectPublicKeyInfo`, DER.
     pub fn public_key_info(&self) -> Option<Vec<u8>> {
-        let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().ok()?;
+        let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().ok()?;
         Some(der.as_ref().to_vec())
     }
 
@@ -138,10 +135,55 @@ impl RsaKey {
     }
 
     fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let mut signature = vec![0; self.0.public_modulus_len()];
-        self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).ok()?;
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).ok()?;
         Some(signature)
     }
+}
+
+fn jwk(text: &str) -> Result<RsaKey, KeyFault> {
+    let form: Form = serde_json::from_str(text).map_err(|_| KeyFault::NotJson)?;
+    match form.kty.as_deref() {
+        None if form.keys.is_some() => return Err(KeyFault::JwkSet),
+        None => return Err(KeyFault::NotJson),
+        Some("RSA") if form.d.is_none() => return Err(KeyFault::PublicJwk),
+        Some("RSA") => {}
+        Some(kind) => return Err(KeyFault::NotRsa(kind.escape_debug().take(20).collect())),
+    }
+    let mut jwk: Jwk = serde_json::from_str(text).map_err(|_| KeyFault::NotJson)?;
+    let id = jwk.kid.take().filter(|id| !id.is_empty());
+    let der = jwk.pkcs1().ok_or(KeyFault::Incomplete)?;
+    pkcs1(der.expose_secret(), id)
+}
+
+fn pkcs8(der: &[u8]) -> Result<RsaKey, KeyFault> {
+    /// 1.2.840.113549.1.1.1
+    const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    /// 1.2.840.10045.2.1
+    const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
+    let mut fields = Reader(der).next().ok_or(KeyFault::Unusable)?.inner().skip(1);
+    let algorithm = fields.next().and_then(|field| field.inner().next());
+    match algorithm.map(|oid| oid.content) {
+        Some(RSA) => {}
+        Some(EC) => return Err(KeyFault::NotRsa("EC".to_owned())),
+        Some(_) => return Err(KeyFault::NotRsa("another algorithm".to_owned())),
+        None => return Err(KeyFault::Unusable),
+    }
+    small(fields.next().map(|key| key.content).unwrap_or_default())?;
+    RsaKey::usable(KeyPair::from_pkcs8(der).ok(), None)
+}
+
+fn pkcs1(der: &[u8], id: Option<String>) -> Result<RsaKey, KeyFault> {
+    small(der)?;
+    RsaKey::usable(KeyPair::from_der(der).ok(), id)
+}
+
+/// The library does not say that this is what it refuses.
+fn small(pkcs1: &[u8]) -> Result<(), KeyFault> {
+    let key = Reader(pkcs1).next();
+    let modulus = key.and_then(|key| key.inner().nth(1)).filter(|number| number.tag == INTEGER);
+    let bits = modulus.map_or(LEAST_BITS, |number| der::bits(number.content));
+    if bits < LEAST_BITS { Err(KeyFault::Small(bits)) } else { Ok(()) }
 }
 
 #[cfg(test)]

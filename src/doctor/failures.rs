@@ -1,12 +1,11 @@
 //! Findings that several checks make: no answer, a strange one, a refusal, a file open to others.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
-
 use super::report::Finding;
 use crate::altinn::{
     auth::token::{Refused, TokenError},
     http::{client::Answer, error_text::ErrorText},
 };
+pub(super) use crate::files::operator_file::open_to_others as mode_fault;
 
 /// No answer: the net, a name, a firewall.
 pub(super) fn unreachable(check: &'static str, who: &str, reason: &str) -> Finding {
@@ -49,11 +48,4 @@ pub(super) fn refused(check: &'static str, error: &TokenError) -> Finding {
         },
     };
     Finding::bad(check, seen, cure)
-}
-
-/// What is wrong with the mode of a file with a secret in it, if it is there. Its group may read
-/// it: so a service gets files that root keeps.
-pub(super) fn mode_fault(path: &Path) -> Option<String> {
-    let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
-    (mode & 0o027 != 0).then(|| format!("{} has mode {mode:04o}", path.display()))
 }

@@ -49,7 +49,8 @@ impl SignedIn {
 
 /// Checks 1 and 2.
 pub(crate) async fn clock_and_metadata(context: &Context<'_>, report: &mut Report<'_>) {
-    let discovery = Discovery::new(&context.altinn.maskinporten_issuer);
+    let named = context.altinn.maskinporten.token_endpoint.as_ref();
+    let discovery = Discovery::new(&context.altinn.maskinporten_issuer, named);
     let told = discovery.ask(&context.client, &context.caller).await;
     report.add(clock(told.as_ref().ok()));
     let of_maskinporten = match &told {
@@ -130,7 +131,7 @@ fn judged(context: &Context<'_>, identity: &Identity) -> Finding {
                 Finding::good("key", seen)
             }
         }
-        (KeyName::Id(_) | KeyName::Certificate(_), _) => {
+        (KeyName::Id(_) | KeyName::OfKey | KeyName::Certificate(_), _) => {
             Finding::good("key", format!("{size}, with a key_id"))
         }
     }

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{clock::Clock, crypto::chain::Audience};
 
 const LIMIT: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,10 +50,10 @@ struct Running {
 
 async fn start(request_timeout: Duration) -> Running {
     let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
+    let certificate = folder.path().join("c");
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(folder.path().join("k"), made.signing_key.serialize_pem()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = Arc::new(Length { gate: Semaphore::new(0), begun: Semaphore::new(0) });
@@ -62,7 +63,10 @@ async fn start(request_timeout: Duration) -> Running {
         handshake_timeout: request_timeout,
         request_timeout,
     };
-    let tls = Some(tls::Certificates::load(&certificate, &key).unwrap().server_config().unwrap());
+    let key = crate::secret::SecretFile::resolve("k", folder.path()).unwrap();
+    let files = tls::CertificateFiles { certificate: certificate.clone(), key };
+    let loaded = tls::Certificates::load(files, Audience::default(), Clock::System).unwrap();
+    let tls = Some(loaded.server_config().unwrap());
     let server = Server {
         sockets: vec![Socket::Tcp(listener)],
         tls,

@@ -19,6 +19,7 @@ use base64::{
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 use crate::{
+    files::owner::give_to_owner_of,
     name::HookName,
     secret::{Digest, MIN_SHARED_LEN, SecretError, SecretFile, matches_any},
 };
@@ -92,9 +93,35 @@ impl HookSecrets {
         name: &HookName,
     ) -> Result<Self, SecretError> {
         match file {
-            Some(file) => Self::read(file.clone(), Kind::Url),
+            Some(file) => Self::codes(file),
             None => Ok(Self { made: true, ..Self::read(made(data_dir, name)?, Kind::Url)? }),
         }
+    }
+
+    /// The same for who only looks: nothing is made or changed. A secret that is not there yet is one that
+    /// nobody has been told.
+    pub fn look(
+        file: Option<&SecretFile>,
+        data_dir: &Path,
+        name: &HookName,
+    ) -> Result<Self, SecretError> {
+        let file = match file {
+            Some(file) => return Self::codes(file),
+            None => place(data_dir, name)?,
+        };
+        match file.path().try_exists() {
+            Ok(false) => {
+                let secrets = RwLock::new(vec![SecretString::from(fresh(file.path())?)]);
+                Ok(Self { file, kind: Kind::Url, made: false, secrets })
+            }
+            // Why it cannot be looked for is told when it is read.
+            Ok(true) | Err(_) => Self::read(file, Kind::Url),
+        }
+    }
+
+    /// Secrets that go into URLs, one a line, from the operator's file.
+    pub fn codes(file: &SecretFile) -> Result<Self, SecretError> {
+        Self::read(file.clone(), Kind::Url)
     }
 
     /// Bearer tokens, one a line.
@@ -192,9 +219,12 @@ fn lines(file: &SecretFile, kind: Kind) -> Result<Vec<SecretString>, SecretError
 fn bearer_fault(token: &str) -> Option<&'static str> {
     let legal = |c: u8| c.is_ascii_alphanumeric() || b"-._~+/=".contains(&c);
     if token.len() < MIN_SHARED_LEN {
-        Some("has a token shorter than 16 characters")
+        Some("has a token shorter than 16 characters: make one (openssl rand -hex 32)")
     } else if !token.bytes().all(legal) {
-        Some("has a token with characters other than A-Z a-z 0-9 - . _ ~ + / =")
+        Some(
+            "has a token with characters other than A-Z a-z 0-9 - . _ ~ + / =, one token a line: make \
+             one (openssl rand -hex 32)",
+        )
     } else {
         None
     }
@@ -202,8 +232,13 @@ fn bearer_fault(token: &str) -> Option<&'static str> {
 
 fn signing_fault(secret: &str) -> Option<&'static str> {
     match signing_key(secret) {
-        None => Some("has a line that is not whsec_ and a key in base64"),
-        Some(key) if key.len() < MIN_SHARED_LEN => Some("has a key shorter than 16 bytes"),
+        None => Some(
+            "has a line that is not whsec_ and a key in base64: take what the sender shows, or make one \
+             (echo whsec_$(openssl rand -base64 32))",
+        ),
+        Some(key) if key.len() < MIN_SHARED_LEN => Some(
+            "has a key shorter than 16 bytes: make one (echo whsec_$(openssl rand -base64 32))",
+        ),
         Some(_) => None,
     }
 }
@@ -212,13 +247,17 @@ fn signing_key(secret: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(secret.strip_prefix(SIGNING_PREFIX)?).ok()
 }
 
+/// Where our own file for this hook is.
+fn place(data_dir: &Path, name: &HookName) -> Result<SecretFile, SecretError> {
+    SecretFile::resolve(&format!("{DIRECTORY}/{name}"), data_dir)
+}
+
 /// Our own file for this hook, there and filled.
 fn made(data_dir: &Path, name: &HookName) -> Result<SecretFile, SecretError> {
-    let file = SecretFile::resolve(&format!("{DIRECTORY}/{name}"), data_dir)?;
+    let file = place(data_dir, name)?;
     if !file.path().exists() {
         let directory = data_dir.join(DIRECTORY);
-        let made = DirBuilder::new().mode(0o700).recursive(true).create(&directory);
-        made.map_err(|source| unwritable(&directory, source))?;
+        private_directory(data_dir, &directory).map_err(|source| unwritable(&directory, source))?;
         let secret = fresh(file.path())?;
         match write(file.path(), &secret, false) {
             Ok(()) => {}
@@ -228,6 +267,16 @@ fn made(data_dir: &Path, name: &HookName) -> Result<SecretFile, SecretError> {
         }
     }
     Ok(file)
+}
+
+/// Makes a folder in the data directory that only the owner of that may enter. The data directory itself is
+/// made by the daemon, as its user.
+fn private_directory(data_dir: &Path, directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => give_to_owner_of(data_dir, &File::open(directory)?),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Until it is dropped nobody else changes the file. A process that dies lets go of it.
@@ -251,13 +300,18 @@ fn fresh(path: &Path) -> Result<String, SecretError> {
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// All or nothing, and durable: a secret that Altinn has been told must survive power loss.
+/// All or nothing, and durable: a secret that Altinn has been told must survive power loss. It is the folder's
+/// owner's, whoever runs this, and a file that is replaced keeps its mode.
 fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     // Mode 0600 is the temporary file's own.
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
+    give_to_owner_of(directory, file.as_file())?;
+    if let Ok(before) = path.metadata() {
+        file.as_file().set_permissions(before.permissions())?;
+    }
     file.as_file().sync_all()?;
     let kept = if replace { file.persist(path) } else { file.persist_noclobber(path) };
     kept.map_err(|error| error.error)?;

@@ -135,13 +135,17 @@ impl Maskinporten {
         caller: Caller,
     ) -> Result<Self, TokenError> {
         let identity = RwLock::new(Arc::new(Identity::read(settings)?));
-        let (settings, discovery) = (settings.clone(), Discovery::new(issuer));
+        let discovery = Discovery::new(issuer, settings.token_endpoint.as_ref());
+        let settings = settings.clone();
         Ok(Self { client, issuer: issuer.to_owned(), settings, identity, discovery, caller })
     }
 
     /// Reads key and certificate again; a bad file leaves the old ones in use.
     pub fn reload(&self) -> Result<(), TokenError> {
         let identity = Arc::new(Identity::read(&self.settings)?);
+        for warning in identity.warnings(self.caller.clock.now()) {
+            tracing::warn!(setting = "altinn.maskinporten.certificate_file", "{warning}");
+        }
         *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
         Ok(())
     }

@@ -47,7 +47,7 @@ pub enum TokenError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The file holds no key that signs RS256, or no certificate of it.
-    #[error("{file} {reason}")]
+    #[error("{file}: {reason}")]
     Key {
         /// The file, as configured.
         file: String,

@@ -191,9 +191,10 @@ impl Platform {
     }
 }
 
-fn read_key(file: &SecretFile) -> Result<SecretString, SecretError> {
+/// The gateway's key, which must be fit for a header.
+pub(crate) fn read_key(file: &SecretFile) -> Result<SecretString, SecretError> {
     let key = file.read()?;
-    let fault = "has characters that no HTTP header can have";
+    let fault = "has characters that no HTTP header can have: put the key alone on its first line";
     match header_value(&key) {
         Some(_) => Ok(key),
         None => Err(SecretError::Content { path: file.path().to_owned(), fault }),

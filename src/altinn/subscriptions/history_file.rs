@@ -18,7 +18,7 @@ use super::{
     history::{History, Hook},
     in_order::InOrder,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, files::owner::give_to_owner_of};
 
 const FILE: &str = "altinn-state.json";
 const VERSION: u32 = 1;
@@ -140,6 +140,8 @@ impl Blocking {
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&mut file, &written)?;
         file.write_all(b"\n")?;
+        // The service must be able to read what a command of root's has written.
+        give_to_owner_of(directory, file.as_file())?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
         File::open(directory)?.sync_all()

@@ -5,14 +5,17 @@ use std::{
     path::Path,
 };
 
-use crate::config::{Config, error::ConfigError, files::check_files};
+use crate::{app::files, cli::output::printable, clock::Clock};
 
-/// Says every problem at once.
+/// Says every fault at once, in the words of `run`, and what is odd or cannot be looked at.
 pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
-    let config = Config::load(path)?;
-    let problems = check_files(&config);
-    if !problems.is_empty() {
-        return Err(ConfigError::Invalid(problems).into());
+    let (config, findings) = files::configuration(path, false, &Clock::System)?;
+    let mut told = io::stderr().lock();
+    for warning in &findings.warnings {
+        writeln!(told, "warning: {}", printable(&warning.to_string()))?;
+    }
+    for unseen in &findings.unseen {
+        writeln!(told, "not looked at: {}", printable(&unseen.to_string()))?;
     }
     let mut out = io::stdout().lock();
     writeln!(

@@ -1,6 +1,6 @@
 //! `brevdue run`.
 
-use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
+use std::{os::unix::net::UnixStream, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -8,15 +8,19 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, reload::Reload},
+    app::{App, files, reload::Reload},
     clock::Clock,
     config::Config,
     systemd, telemetry,
 };
 
-/// Runs until SIGTERM or SIGINT.
-pub(in crate::cli) fn run(config: Config) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT. Everything that is wrong with the configuration is told before anything begins.
+pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
+    let (config, findings) = files::configuration(path, true, &Clock::System)?;
     telemetry::start(&config.log)?;
+    for warning in &findings.warnings {
+        tracing::warn!(setting = %warning.key, "{}", warning.message);
+    }
     // The runtime panics when it gets fewer files than these: an error instead.
     drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -14,7 +14,7 @@ use crate::{
         commands::{self, Applied, Listed, Planned, PlannedChange},
         plan::{Fate, Stale, StaleReason},
     },
-    app::{altinn::ask_once, rotate},
+    app::{altinn, rotate},
     cli::{
         admin_client::AdminClient,
         output::{Table, or_dash, print_json},
@@ -59,19 +59,19 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
     if let Command::Rotate { name } = command {
         return rotate(config, name);
     }
-    let (events, local) = ask_once(config)?;
+    let events = altinn::ask_once(config)?;
     block_on(async {
         match command {
             Command::List { json } => {
-                let rows = commands::list(&events, &local.public_url).await?;
+                let rows = commands::list(&events, &config.server.public_url).await?;
                 if *json { print_json(&rows) } else { list(&rows) }
             }
             Command::Plan { json } => {
-                let plan = commands::plan(&events, &local).await?;
+                let plan = commands::plan(&events, &altinn::look(config)?).await?;
                 if *json { print_json(&plan) } else { show_plan(&plan) }
             }
             Command::Apply { json } => {
-                let applied = commands::apply(&events, &local).await?;
+                let applied = commands::apply(&events, &altinn::side(config)?).await?;
                 let good = applied.is_good();
                 let shown = if *json { print_json(&applied) } else { show_applied(&applied) };
                 shown.and_then(

@@ -1,18 +1,16 @@
 //! The environment as a layer: `BREVDUE__SECTION__KEY`.
 //!
-//! Owns which variables count and what a list looks like there. `config` would take the odd ones
-//! too, but then which of two wins depends on a hash, and an index (`A[9999999999]`) is allocated.
+//! Owns which variables count and where their values go. `config` has a source for this, which takes the odd
+//! ones, too; but then which of two wins depends on a hash, an index (`A[9999999999]`) is allocated, and the
+//! keys of free tables lose their case.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ffi::OsString,
-};
+use std::{collections::BTreeMap, ffi::OsString};
 
-use ::config::Environment;
+use ::config::{Map, Value, ValueKind};
 
 use super::{
     section::Reading,
-    variable::{SEPARATOR, key},
+    variable::{ORIGIN, path},
 };
 
 /// No key lies deeper than `handlers.NAME.retry.max`.
@@ -25,7 +23,7 @@ pub(in crate::config) fn ours(
     let (mut texts, mut others) = (BTreeMap::new(), Vec::new());
     for (name, value) in all {
         let shown = name.to_string_lossy().into_owned();
-        if key(&shown).is_none() {
+        if path(&shown).is_none() {
             continue;
         }
         match (name.into_string(), value.into_string()) {
@@ -42,35 +40,52 @@ pub(in crate::config) fn ours(
 pub(in crate::config) fn layer(
     variables: &BTreeMap<String, String>,
     reading: &Reading<'_>,
-) -> Environment {
-    let mut settings = BTreeMap::new();
+) -> Map<String, Value> {
+    let mut settings: BTreeMap<Vec<String>, (&str, &str)> = BTreeMap::new();
     for (name, value) in variables {
-        let Some(path) = key(name) else { continue };
+        let Some(path) = path(name) else { continue };
         if !is_path(&path) {
             reading.note(name, "is not the name of a setting, which is BREVDUE__SECTION__KEY");
-        } else if settings.insert(path, (name.clone(), value.clone())).is_some() {
-            reading.note(name, "is in the environment twice: case does not count");
+        } else if settings.insert(path, (name, value)).is_some() {
+            reading.note(name, "is in the environment twice: case does not count, so take one out");
         }
     }
-    let mut source = HashMap::new();
+    let mut layer = Map::new();
     for (path, (name, value)) in &settings {
-        let below = format!("{path}{SEPARATOR}");
-        if settings.keys().any(|other| other.starts_with(&below)) {
-            reading.note(name, "is in the environment both as a value and as a section");
+        let is_section = |other: &&Vec<String>| other.len() > path.len() && other.starts_with(path);
+        if settings.keys().any(|other| is_section(&other)) {
+            reading.note(
+                name,
+                "is in the environment both as a value and as a section: take one of the two out",
+            );
         } else {
-            source.insert(name.clone(), value.clone());
+            put(&mut layer, path, value);
         }
     }
-    Environment::with_prefix("BREVDUE")
-        .prefix_separator(SEPARATOR)
-        .separator(SEPARATOR)
-        .source(Some(source))
+    layer
 }
 
-fn is_path(key: &str) -> bool {
+/// Puts a text at its place; tables on the way are made.
+fn put(table: &mut Map<String, Value>, path: &[String], text: &str) {
+    let origin = ORIGIN.to_owned();
+    match path {
+        [] => {}
+        [key] => {
+            table.insert(key.clone(), Value::new(Some(&origin), text));
+        }
+        [key, below @ ..] => {
+            let empty = || Value::new(Some(&origin), Map::<String, Value>::new());
+            let inner = table.entry(key.clone()).or_insert_with(empty);
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                put(inner, below, text);
+            }
+        }
+    }
+}
+
+fn is_path(path: &[String]) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let parts = || key.split(SEPARATOR);
-    parts().count() <= DEEPEST && parts().all(|part| !part.is_empty() && part.chars().all(legal))
+    path.len() <= DEEPEST && path.iter().all(|part| !part.is_empty() && part.chars().all(legal))
 }
 
 #[cfg(test)]

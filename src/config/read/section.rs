@@ -14,14 +14,25 @@ use std::{
 use ::config::{Value, ValueKind};
 
 use super::{setting::Setting, variable};
-use crate::{config::error::Problem, secret::SecretFile};
+use crate::{
+    config::{
+        error::Problem,
+        files::{NamedFile, Role},
+    },
+    secret::SecretFile,
+};
 
 /// One reading of a configuration.
 pub(in crate::config) struct Reading<'a> {
     base: &'a Path,
     problems: RefCell<Vec<Problem>>,
+    files: RefCell<Vec<NamedFile>>,
     asked: RefCell<BTreeSet<String>>,
 }
+
+/// What to say of a key that is near to none.
+pub(in crate::config) const NOT_KNOWN: &str =
+    "is not known here: take it out, or put it into the table that it belongs to";
 
 /// Proof that the problem was noted.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +52,8 @@ pub(in crate::config) struct Section<'a> {
 impl<'a> Reading<'a> {
     /// Relative paths are relative to `base`.
     pub(in crate::config) fn new(base: &'a Path) -> Self {
-        Self { base, problems: RefCell::default(), asked: RefCell::default() }
+        let (problems, files, asked) = <_>::default();
+        Self { base, problems, files, asked }
     }
 
     /// Notes a problem.
@@ -53,6 +65,11 @@ impl<'a> Reading<'a> {
     /// Every problem, in the order found.
     pub(in crate::config) fn problems(&self) -> Vec<Problem> {
         self.problems.take()
+    }
+
+    /// Every file that is named, in the order found.
+    pub(in crate::config) fn files(&self) -> Vec<NamedFile> {
+        self.files.take()
     }
 
     /// Every key that was asked for, with `*` for given names.
@@ -138,7 +155,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         check: impl FnOnce(L) -> Result<T, String>,
     ) -> Result<T, Reported> {
-        self.optional_as(key, check)?.ok_or_else(|| self.fault(key, "is missing"))
+        self.optional_as(key, check)?.ok_or_else(|| self.fault(key, "is missing: it must be set"))
     }
 
     /// A key with a default.
@@ -183,6 +200,16 @@ impl<'a> Section<'a> {
         self.optional_as(key, |text: String| {
             SecretFile::resolve(&text, base).map_err(|fault| fault.to_string())
         })
+    }
+
+    /// Notes a file that one of its keys names.
+    pub(in crate::config) fn names(&self, key: &str, role: Role) {
+        self.reading.files.borrow_mut().push(NamedFile { key: join(&self.path, key), role });
+    }
+
+    /// Notes files that this table names.
+    pub(in crate::config) fn names_here(&self, role: Role) {
+        self.reading.files.borrow_mut().push(NamedFile { key: self.path.clone(), role });
     }
 
     /// What relative paths are relative to.
@@ -269,7 +296,7 @@ impl<'a> Section<'a> {
         } else if let Some(nearest) = nearest(key, self.known.iter().copied()) {
             self.fault(key, format!("is not known; did you mean {nearest}?"));
         } else {
-            self.fault(key, "is not known");
+            self.fault(key, NOT_KNOWN);
         }
     }
 

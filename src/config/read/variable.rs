@@ -7,9 +7,17 @@ pub(in crate::config) const ORIGIN: &str = "the environment";
 const PREFIX: &str = "BREVDUE__";
 pub(in crate::config) const SEPARATOR: &str = "__";
 
+/// Tables whose keys the operator chooses, as their first and their third part.
+const FREE: [(&str, &str); 1] = [("handlers", "env")];
+
 /// The variable that sets the key.
 pub(in crate::config) fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', SEPARATOR).to_ascii_uppercase())
+    let free = match key.splitn(4, '.').collect::<Vec<_>>().as_slice() {
+        [top, _, table, free] if FREE.contains(&(top, table)) => free.len(),
+        _ => 0,
+    };
+    let (settings, free) = key.split_at_checked(key.len() - free).unwrap_or((key, ""));
+    format!("{PREFIX}{}{free}", settings.replace('.', SEPARATOR).to_ascii_uppercase())
 }
 
 /// A list: a JSON array of texts, or items with commas between.
@@ -22,11 +30,27 @@ pub(in crate::config) fn items(text: &str) -> Vec<Value> {
     texts.into_iter().map(|text| Value::new(Some(&origin), text)).collect()
 }
 
-/// The key of a variable that is ours.
-pub(in crate::config) fn key(name: &str) -> Option<String> {
+/// The path of keys of a variable that is ours. Settings are lower case; the keys of a free table are as they
+/// are written, and may have the separator in them.
+pub(in crate::config) fn path(name: &str) -> Option<Vec<String>> {
     let prefix = name.get(..PREFIX.len())?;
     let rest = name.get(PREFIX.len()..)?;
-    prefix.eq_ignore_ascii_case(PREFIX).then(|| rest.to_ascii_lowercase())
+    if !prefix.eq_ignore_ascii_case(PREFIX) {
+        return None;
+    }
+    let settings = rest.to_ascii_lowercase();
+    let mut parts = settings.splitn(4, SEPARATOR);
+    let free = match (parts.next(), parts.nth(1), parts.next()) {
+        (Some(top), Some(table), Some(free)) if FREE.contains(&(top, table)) => free.len(),
+        _ => 0,
+    };
+    let at = rest.len() - free;
+    let mut path: Vec<String> = settings.get(..at)?.split(SEPARATOR).map(str::to_owned).collect();
+    if let Some(last) = path.last_mut().filter(|_| free > 0) {
+        // After the separator there is room for the key.
+        rest.get(at..)?.clone_into(last);
+    }
+    Some(path)
 }
 
 #[cfg(test)]
@@ -48,8 +72,24 @@ mod tests {
     #[test]
     fn a_key_names_its_variable() {
         assert_eq!(variable("server.max_body"), "BREVDUE__SERVER__MAX_BODY");
-        assert_eq!(key("BREVDUE__SERVER__MAX_BODY").unwrap(), "server__max_body");
-        assert_eq!(key("BREVDUE_CONFIG"), None);
-        assert_eq!(key("PATH"), None);
+        assert_eq!(variable("handlers.x.env.Api.Url"), "BREVDUE__HANDLERS__X__ENV__Api.Url");
+        assert_eq!(path("BREVDUE__SERVER__MAX_BODY").unwrap(), ["server", "max_body"]);
+        assert_eq!(path("brevdue__Log__Level").unwrap(), ["log", "level"]);
+        assert_eq!(path("BREVDUE_CONFIG"), None);
+        assert_eq!(path("PATH"), None);
+    }
+
+    #[test]
+    fn keys_of_a_free_table_are_as_they_are_written() {
+        for (name, expected) in [
+            ("BREVDUE__HANDLERS__X__ENV__API_URL", &["handlers", "x", "env", "API_URL"][..]),
+            ("BREVDUE__HANDLERS__X__ENV__Api__Url", &["handlers", "x", "env", "Api__Url"]),
+            ("BREVDUE__HANDLERS__X__ENV", &["handlers", "x", "env"]),
+            ("BREVDUE__HANDLERS__X__RETRY__MAX", &["handlers", "x", "retry", "max"]),
+            ("BREVDUE__HANDLERS__ENV__ENV__A", &["handlers", "env", "env", "A"]),
+            ("BREVDUE__SOURCES__X__ENV__A", &["sources", "x", "env", "a"]),
+        ] {
+            assert_eq!(path(name).unwrap(), expected, "{name}");
+        }
     }
 }

@@ -6,7 +6,10 @@ use url::Url;
 
 use super::{address, bounds::interval};
 use crate::{
-    config::read::section::{Reported, Section},
+    config::{
+        files::{KeyName, Role},
+        read::section::{Reported, Section},
+    },
     secret::SecretFile,
 };
 
@@ -50,15 +53,8 @@ pub struct Maskinporten {
     pub consumer_org: Option<String>,
     /// What the token is restricted to (`aud`); anything if empty.
     pub resource: Vec<String>,
-}
-
-/// `[altinn.maskinporten]` `key_id` or `certificate_file`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyName {
-    /// The key's id as registered with the client (`kid`).
-    Id(String),
-    /// An enterprise certificate: the chain in PEM, the leaf first (`x5c`).
-    Certificate(PathBuf),
+    /// Where grants go, whatever the issuer's metadata says.
+    pub token_endpoint: Option<Url>,
 }
 
 /// `[altinn.maskinporten] system_user`.
@@ -83,6 +79,8 @@ enum Environment {
     /// As configured.
     Custom,
 }
+
+const KEY_MISSING: &str = "is missing: name the file with the client's private RSA key";
 
 const PRODUCTION: &str = "https://maskinporten.no/";
 const TEST: &str = "https://test.maskinporten.no/";
@@ -110,11 +108,14 @@ pub(in crate::config) fn altinn(mut section: Section<'_>) -> Result<Altinn, Repo
     let overlap = section.or("overlap", minutes(65));
     let self_proof = section.or("self_proof", true);
     let api_key_file = section.secret("api_key_file");
+    if let Ok(Some(file)) = &api_key_file {
+        section.names("api_key_file", Role::GatewayKey(file.clone()));
+    }
     let maskinporten = match section.section("maskinporten") {
         Ok(Some(table)) => maskinporten(table),
         Ok(None) => Err(section.fault(
             "maskinporten",
-            "is missing: client_id, key_file and key_id are needed to sign in",
+            "is missing: client_id, key_file and the key's name are needed to sign in",
         )),
         Err(reported) => Err(reported),
     };
@@ -140,6 +141,9 @@ fn place(section: &mut Section<'_>) -> Result<Place, Reported> {
     });
     let issuer = section.optional_as("maskinporten_issuer", issuer);
     let ca_file = section.path("ca_file");
+    if let Ok(Some(file)) = &ca_file {
+        section.names("ca_file", Role::Authorities(file.clone()));
+    }
     match environment? {
         None => Err(section.fault("environment", "is missing: prod, tt02, … or custom")),
         Some(Environment::Custom) => {
@@ -182,13 +186,17 @@ fn maskinporten(mut section: Section<'_>) -> Result<Maskinporten, Reported> {
     let client_id = section.need("client_id");
     let key_file = section.secret("key_file");
     let key_file =
-        key_file.and_then(|file| file.ok_or_else(|| section.fault("key_file", "is missing")));
+        key_file.and_then(|file| file.ok_or_else(|| section.fault("key_file", KEY_MISSING)));
     let key_name = key_name(&mut section);
+    if let (Ok(file), Ok(name)) = (&key_file, &key_name) {
+        section.names_here(Role::Client(file.clone(), name.clone()));
+    }
     let scopes = section.optional_as("scopes", scopes);
     let system_user =
         section.section("system_user").and_then(|table| table.map(system_user).transpose());
     let consumer_org = section.optional_as("consumer_org", org);
     let resource = section.optional("resource");
+    let token_endpoint = section.optional_as("token_endpoint", address::encrypted_or_local);
     section.finish();
     Ok(Maskinporten {
         client_id: client_id?,
@@ -198,21 +206,18 @@ fn maskinporten(mut section: Section<'_>) -> Result<Maskinporten, Reported> {
         system_user: system_user?,
         consumer_org: consumer_org?,
         resource: resource?.unwrap_or_default(),
+        token_endpoint: token_endpoint?,
     })
 }
 
-/// Maskinporten takes exactly one of the two.
+/// Maskinporten takes exactly one of the two. A JWK may have its name in it.
 fn key_name(section: &mut Section<'_>) -> Result<KeyName, Reported> {
     let id = section.optional("key_id");
     let certificate = section.path("certificate_file");
     match (id?, certificate?) {
         (Some(id), None) => Ok(KeyName::Id(id)),
         (None, Some(file)) => Ok(KeyName::Certificate(file)),
-        (None, None) => Err(section.fault(
-            "key_id",
-            "is missing: the key's id as registered, or certificate_file with an enterprise \
-             certificate",
-        )),
+        (None, None) => Ok(KeyName::OfKey),
         (Some(_), Some(_)) => Err(section.fault(
             "certificate_file",
             "cannot be beside key_id: a key is registered, or shown by a certificate",

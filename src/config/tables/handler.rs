@@ -19,9 +19,12 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, InvalidBackoff},
-    config::read::{
-        section::{Reported, Section, nearest, secret_message},
-        setting::{Raw, Setting},
+    config::{
+        files::Role,
+        read::{
+            section::{Reported, Section, nearest, secret_message},
+            setting::{Raw, Setting},
+        },
     },
     name::HookName,
     queue::StartAt,
@@ -157,6 +160,9 @@ pub(in crate::config) fn handler(
 ) -> Result<Handler, Reported> {
     let kind = section.need_as("kind", |word: String| kind(&word));
     let kind = specific(&mut section, kind);
+    if let Some((key, role)) = kind.as_ref().ok().and_then(needs) {
+        section.names(key, role);
+    }
     let matches = section.section_or_empty("match").and_then(|table| match_table(table, hooks));
     let timeout = section.optional_as("timeout", above_zero(LONGEST_ATTEMPT));
     let concurrency = section.optional_as("concurrency", server::within(MOST_AT_ONCE));
@@ -174,6 +180,21 @@ pub(in crate::config) fn handler(
         start_at: start_at?,
         retry: retry?,
     })
+}
+
+/// What it needs of the machine, by the key that says so.
+fn needs(kind: &HandlerKind) -> Option<(&'static str, Role)> {
+    match kind {
+        HandlerKind::Http(http) => match &http.target {
+            HttpTarget::Url(url) if url.scheme() == "https" => Some(("url", Role::Remote)),
+            HttpTarget::Url(_) | HttpTarget::Unix { .. } => None,
+        },
+        HandlerKind::Exec(exec) => {
+            let program = exec.command.first()?;
+            Some(("command", Role::Program(PathBuf::from(program))))
+        }
+        HandlerKind::File(file) => Some(("path", Role::Output(file.path.clone()))),
+    }
 }
 
 fn kind(word: &str) -> Result<Kind, String> {
@@ -279,7 +300,8 @@ fn env(mut section: Section<'_>) -> Result<BTreeMap<String, String>, Reported> {
 }
 
 fn file(section: &mut Section<'_>) -> Result<FileHandler, Reported> {
-    let path = section.path("path")?.ok_or_else(|| section.fault("path", "is missing"))?;
+    let path =
+        section.path("path")?.ok_or_else(|| section.fault("path", "is missing: name the file"))?;
     Ok(FileHandler { path })
 }
 

@@ -17,9 +17,12 @@ use super::{
     subscription::{self, Subscription},
 };
 use crate::{
-    config::read::{
-        section::{Reported, Section},
-        setting::Size,
+    config::{
+        files::{NamedFile, Role},
+        read::{
+            section::{Reported, Section},
+            setting::Size,
+        },
     },
     name::{HandlerName, HookName},
     queue,
@@ -49,6 +52,8 @@ pub struct Config {
     pub sources: BTreeMap<HookName, Source>,
     /// Where events go.
     pub handlers: BTreeMap<HandlerName, Handler>,
+    /// Every file that it names, to be tried before the start.
+    pub files: Vec<NamedFile>,
 }
 
 /// `[log]`.
@@ -95,9 +100,18 @@ pub struct Queue {
 /// The configuration, or proof that something was reported.
 pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reported> {
     let data_dir = root.path("data_dir");
+    if let Ok(Some(data_dir)) = &data_dir {
+        root.names("data_dir", Role::DataDir(data_dir.clone()));
+    }
     let shutdown_grace = root.need_as("shutdown_grace", at_most(LONGEST_REQUEST));
     let server = root.section_or_empty("server").and_then(server::server);
     let admin = root.section_or_empty("admin").and_then(server::admin);
+    if let (Ok(server), Ok(Admin { listen: Some(admin), .. })) = (&server, &admin)
+        && admin.port() != 0
+        && server.listen.contains(admin)
+    {
+        root.fault("admin.listen", "is also in server.listen: give the admin API its own port");
+    }
     let log = root.section_or_empty("log").and_then(log_table);
     let queue_limits = root.section_or_empty("queue").and_then(queue_table);
     let altinn = root.section("altinn").and_then(|section| section.map(altinn::altinn).transpose());
@@ -135,6 +149,7 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         subscriptions: subscriptions?,
         sources: sources?,
         handlers: handlers?,
+        files: Vec::new(),
     })
 }
 

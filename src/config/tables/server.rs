@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ::config::ValueKind;
-use url::Url;
+use url::{Host, Url};
 
 use super::{
     address,
@@ -11,9 +11,12 @@ use super::{
     bounds::{LONGEST_REQUEST, above_zero},
 };
 use crate::{
-    config::read::{
-        section::{Reported, Section},
-        setting::Size,
+    config::{
+        files::{Role, Tls},
+        read::{
+            section::{Reported, Section},
+            setting::Size,
+        },
     },
     network::{InvalidNetwork, Network},
     secret::SecretFile,
@@ -73,15 +76,6 @@ pub struct Admin {
     pub token_file: Option<SecretFile>,
 }
 
-/// `[server] tls`.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// PEM, the leaf first.
-    pub certificate_file: PathBuf,
-    /// PEM.
-    pub key_file: SecretFile,
-}
-
 /// What is sure to fit into the store, however it is encoded.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// `sun_path` has 108 bytes, the last of them NUL.
@@ -92,9 +86,10 @@ const NOT_BUILT: [(&str, &str); 1] =
 
 pub(in crate::config) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
     section.refuse(&NOT_BUILT);
-    let listen = section.need("listen");
+    let listen = section.need_as("listen", listen);
     let public_url = section.need_as("public_url", public_url);
-    let tls = tls(&mut section);
+    let host = public_url.as_ref().ok().and_then(host);
+    let tls = tls(&mut section, host);
     let trusted_proxies = section.need::<Vec<_>>("trusted_proxies");
     if let (Ok(None), Ok(true)) = (&tls, trusted_proxies.as_ref().map(Vec::is_empty)) {
         let message = "is missing: with tls = \"off\" name the proxies in front, or no request's \
@@ -131,8 +126,35 @@ pub(in crate::config) fn admin(mut section: Section<'_>) -> Result<Admin, Report
     let socket = section.need_as("socket", |path: String| socket(base.join(path)));
     let listen = section.optional("listen");
     let token_file = section.secret("token_file");
+    if let Ok(socket) = &socket {
+        section.names("socket", Role::Socket(socket.clone()));
+    }
+    if let Ok(Some(file)) = &token_file {
+        section.names("token_file", Role::Bearer(file.clone()));
+    }
     section.finish();
     Ok(Admin { socket: socket?, listen: listen?, token_file: token_file? })
+}
+
+/// The system gives port 0 anew each time; any other can be listened on once.
+fn listen(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    let twice = (1..addresses.len()).find(|at| {
+        let (before, rest) = addresses.split_at(*at);
+        rest.first().is_some_and(|one| one.port() != 0 && before.contains(one))
+    });
+    match twice {
+        Some(at) => Err(format!("has item {} twice: take one out", at + 1)),
+        None => Ok(addresses),
+    }
+}
+
+/// As a certificate names it: an IPv6 address without brackets.
+fn host(url: &Url) -> Option<String> {
+    Some(match url.host()? {
+        Host::Domain(name) => name.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    })
 }
 
 fn allow_from(section: &mut Section<'_>) -> Result<Option<AllowFrom>, Reported> {
@@ -205,7 +227,7 @@ fn max_body(Size(bytes): Size) -> Result<usize, String> {
     bytes.ok_or_else(|| "must be from 1 to 1MiB".to_owned())
 }
 
-fn tls(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {
+fn tls(section: &mut Section<'_>, host: Option<String>) -> Result<Option<Tls>, Reported> {
     const RIGHT: &str = "must be { certificate_file = \"…\", key_file = \"…\" }, or \"off\" behind \
                          a proxy";
     let Some(value) = section.take("tls") else {
@@ -220,10 +242,17 @@ fn tls(section: &mut Section<'_>) -> Result<Option<Tls>, Reported> {
     let mut tls = section.below("tls", "tls", value)?;
     let certificate_file = tls.path("certificate_file");
     let key_file = tls.secret("key_file");
-    let certificate_file = certificate_file
-        .and_then(|file| file.ok_or_else(|| tls.fault("certificate_file", "is missing")));
-    let key_file =
-        key_file.and_then(|file| file.ok_or_else(|| tls.fault("key_file", "is missing")));
+    let certificate_file = certificate_file.and_then(|file| {
+        file.ok_or_else(|| tls.fault("certificate_file", "is missing: name the chain's file"))
+    });
+    let key_file = key_file.and_then(|file| {
+        file.ok_or_else(|| tls.fault("key_file", "is missing: name the key's file"))
+    });
+    let both = certificate_file.and_then(|certificate_file| {
+        let found = Tls { certificate_file, key_file: key_file? };
+        tls.names_here(Role::Certificate { tls: found.clone(), host });
+        Ok(Some(found))
+    });
     tls.finish();
-    Ok(Some(Tls { certificate_file: certificate_file?, key_file: key_file? }))
+    both
 }

@@ -6,7 +6,10 @@ use ::config::ValueKind;
 
 use super::bounds::above_zero;
 use crate::{
-    config::read::section::{Reported, Section},
+    config::{
+        files::Role,
+        read::section::{Reported, Section},
+    },
     secret::SecretFile,
 };
 
@@ -80,6 +83,12 @@ fn auth(section: &mut Section<'_>, guarded: bool) -> Result<SourceAuth, Reported
     let refused = auth.refuse(&NOT_BUILT);
     let bearer = auth.secret("bearer_file");
     let webhooks = auth.secret("standard_webhooks_file");
+    if let Ok(Some(file)) = &bearer {
+        auth.names("bearer_file", Role::Bearer(file.clone()));
+    }
+    if let Ok(Some(file)) = &webhooks {
+        auth.names("standard_webhooks_file", Role::Signing(file.clone()));
+    }
     let tolerance = auth.optional_as("tolerance", above_zero(LARGEST_TOLERANCE));
     let chosen = read_all(bearer, webhooks, tolerance)
         .and_then(|read| refused.map_or(Ok(read), Err))

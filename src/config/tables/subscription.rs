@@ -6,9 +6,12 @@
 use ::config::{Value, ValueKind};
 
 use crate::{
-    config::read::{
-        section::{Reported, Section},
-        setting::Setting,
+    config::{
+        files::Role,
+        read::{
+            section::{Reported, Section},
+            setting::Setting,
+        },
     },
     queue::StartAt,
     secret::SecretFile,
@@ -62,6 +65,9 @@ pub(in crate::config) fn subscription(mut section: Section<'_>) -> Result<Subscr
             .fault("include_subunits", "needs a subject: the main unit whose subunits are meant");
     }
     let secret_file = section.secret("secret_file");
+    if let Ok(Some(file)) = &secret_file {
+        section.names("secret_file", Role::Codes(file.clone()));
+    }
     let start_from = start(&mut section, "start_from");
     section.finish();
     Ok(Subscription {

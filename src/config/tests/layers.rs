@@ -66,6 +66,30 @@ fn a_handler_can_come_from_the_environment_alone() {
 }
 
 #[test]
+fn the_keys_of_free_tables_keep_their_case() {
+    let text = format!(
+        "{MINIMAL}\n[handlers.ny]\nkind = \"exec\"\ncommand = [\"/bin/true\"]\nenv = {{ API_URL = \"a\", \
+         Path = \"b\" }}\n"
+    );
+    let config = good(over(
+        &text,
+        &[
+            ("BREVDUE__HANDLERS__NY__ENV__API_URL", "c"),
+            ("BREVDUE__HANDLERS__NY__ENV__path", "d"),
+            ("brevdue__handlers__ny__env__TWO__PARTS", "e"),
+        ],
+    ));
+    let HandlerKind::Exec(exec) = &handler(&config, "ny").kind else { panic!("{config:?}") };
+    let found: Vec<_> =
+        exec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(found, [("API_URL", "c"), ("Path", "b"), ("TWO__PARTS", "e"), ("path", "d")]);
+    let found = problems(over(&text, &[("BREVDUE__HANDLERS__NY__ENV__API_TOKEN", "hunter2")]));
+    let [one] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(one.key, "handlers.ny.env.API_TOKEN");
+    assert!(one.message.contains("never written here"), "{one}");
+}
+
+#[test]
 fn a_fault_from_the_environment_names_the_variable() {
     for (environment, key, words) in [
         (

@@ -17,7 +17,6 @@ use super::{
 use crate::{backoff::Backoff, name::HandlerName, queue::StartAt};
 
 mod faults;
-mod files;
 mod handler_faults;
 mod layers;
 
@@ -40,7 +39,7 @@ fn good(loaded: Result<Config, ConfigError>) -> Config {
 
 fn problems(loaded: Result<Config, ConfigError>) -> Vec<Problem> {
     match loaded {
-        Err(ConfigError::Invalid(problems)) => problems,
+        Err(ConfigError::Invalid { problems, .. }) => problems,
         other => panic!("{other:?}"),
     }
 }
@@ -71,7 +70,8 @@ fn the_shipped_files_load_as_they_are_and_with_every_setting_switched_on() {
 #[test]
 fn what_is_commented_out_as_a_default_is_the_default() {
     // Examples stand where there is no default; they are taken out of the comparison.
-    const EXAMPLES: [&str; 18] = [
+    const EXAMPLES: [&str; 19] = [
+        "token_endpoint",
         "trusted_proxies",
         "allow_from =",
         "allow_from_mode",
@@ -235,6 +235,9 @@ fn a_key_is_named_by_its_id_or_by_a_certificate() {
     let text = lines.collect::<Vec<_>>().join("\n");
     let config = good(from(&text)).altinn.unwrap().maskinporten;
     assert_eq!(config.key_name, KeyName::Certificate("/etc/brevdue/chain.pem".into()));
+    let neither = text.replace("certificate_file = \"chain.pem\"", "");
+    let config = good(from(&neither)).altinn.unwrap().maskinporten;
+    assert_eq!(config.key_name, KeyName::OfKey);
 }
 
 #[test]
@@ -322,7 +325,7 @@ proptest! {
     fn no_text_makes_it_panic(text in toml_like(), name in "[A-Z_\\[\\]0-9-]{0,20}", value in ".{0,12}") {
         let environment = BTreeMap::from([(format!("BREVDUE__{name}"), value)]);
         match Config::from_toml(&text, Path::new(BASE), &environment) {
-            Err(ConfigError::Invalid(problems)) => prop_assert!(!problems.is_empty()),
+            Err(ConfigError::Invalid { problems, .. }) => prop_assert!(!problems.is_empty()),
             Err(ConfigError::Syntax { message, .. }) => prop_assert!(!message.is_empty()),
             Err(ConfigError::Read { .. }) => prop_assert!(false),
             Ok(_) => prop_assert!(false, "nothing random has a public_url"),

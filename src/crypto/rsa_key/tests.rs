@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crypto::der::Reader;
+use crate::crypto::pem::PemFault;
 
 static PAIR: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
 
@@ -93,26 +93,51 @@ fn what_is_no_key_is_refused_without_being_told() {
     };
     let ec = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let damaged = pem("RSA PRIVATE KEY", &pkcs1()[..500]);
+    let not_rsa = || KeyFault::NotRsa("EC".to_owned());
+    let public: String = {
+        let mut jwk = jwk();
+        let keep = ["kty", "n", "e"];
+        jwk.as_object_mut().unwrap().retain(|name, _| keep.contains(&name.as_str()));
+        jwk.to_string()
+    };
     for (text, fault) in [
         ("no key".to_owned(), KeyFault::None),
-        (ec, KeyFault::None),
-        (pem("ENCRYPTED PRIVATE KEY", &pkcs8()), KeyFault::None),
-        (pem("PUBLIC KEY", &pkcs8()[..100]), KeyFault::None),
+        (ec, not_rsa()),
+        (pem("ENCRYPTED PRIVATE KEY", &pkcs8()), KeyFault::Pem(PemFault::Encrypted { line: 1 })),
+        (pem("PUBLIC KEY", &pkcs8()[..100]), KeyFault::Public),
         (damaged, KeyFault::Unusable),
-        ("{}".to_owned(), KeyFault::None),
-        ("{not json".to_owned(), KeyFault::None),
-        (with("kty", "EC".into()), KeyFault::None),
-        (with("n", "not base64url!".into()), KeyFault::None),
-        (with("n", 7.into()), KeyFault::None),
-        (without("d"), KeyFault::Incomplete),
+        (pem("RSA PRIVATE KEY", &short_pkcs1()), KeyFault::Small(1024)),
+        ("{}".to_owned(), KeyFault::NotJson),
+        ("{not json".to_owned(), KeyFault::NotJson),
+        (json!({"keys": [jwk()]}).to_string(), KeyFault::JwkSet),
+        (STANDARD.encode(jwk().to_string()), KeyFault::Base64("a JWK")),
+        (STANDARD.encode(pem("PRIVATE KEY", &pkcs8())), KeyFault::Base64("PEM")),
+        (STANDARD.encode(pkcs8()), KeyFault::Bare),
+        (public, KeyFault::PublicJwk),
+        (with("kty", "EC".into()), not_rsa()),
+        (with("n", "not base64url!".into()), KeyFault::NotJson),
+        (with("n", 7.into()), KeyFault::NotJson),
+        (without("d"), KeyFault::PublicJwk),
         (without("qi"), KeyFault::Incomplete),
         (with("oth", json!([])), KeyFault::Incomplete),
         (with("d", "AQAB".into()), KeyFault::Unusable),
-        (with("n", jwk()["p"].clone()), KeyFault::Unusable),
+        (with("n", jwk()["p"].clone()), KeyFault::Small(1024)),
     ] {
         let found = read(&text).unwrap_err();
         assert_eq!(found, fault, "{text}");
     }
+}
+
+/// As much of a key of 1024 bits as is looked at before it is refused.
+fn short_pkcs1() -> Vec<u8> {
+    let numbers = [&[0][..], &[0xff; 128], &[1, 0, 1]];
+    der::sequence(&numbers.map(der::unsigned))
+}
+
+#[test]
+fn the_id_of_a_jwk_is_the_keys() {
+    assert_eq!(read(&jwk().to_string()).unwrap().id(), Some("x"));
+    assert_eq!(read(&pem("PRIVATE KEY", &pkcs8())).unwrap().id(), None);
 }
 
 #[test]

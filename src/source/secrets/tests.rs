@@ -26,6 +26,21 @@ fn a_secret_is_made_once_kept_private_and_read_again() {
 }
 
 #[test]
+fn to_look_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = HookSecrets::look(None, folder.path(), &name()).unwrap();
+    assert_eq!(seen.current().expose_secret().len(), 43);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let made = HookSecrets::open(None, folder.path(), &name()).unwrap().current();
+    let seen = HookSecrets::look(None, folder.path(), &name()).unwrap();
+    assert!(seen.accepts(made.expose_secret()));
+    seen.prune(|_| false).unwrap();
+    // A directory that is not there is not made by the way.
+    let nowhere = folder.path().join("nowhere");
+    assert!(HookSecrets::open(None, &nowhere, &name()).is_err() && !nowhere.exists());
+}
+
+#[test]
 fn of_two_that_make_it_at_once_both_have_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let open = || HookSecrets::open(None, folder.path(), &name()).unwrap().current();

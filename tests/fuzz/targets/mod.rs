@@ -30,6 +30,7 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("network", operator::network),
     ("key", operator::key),
     ("certificate", operator::certificate),
+    ("pem", operator::pem),
     ("value", store::value),
     ("frame", store::frame),
     ("high-water", store::high_water),

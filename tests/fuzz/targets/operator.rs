@@ -7,6 +7,7 @@ use brevdue::{
     crypto::{
         certificate::Certificate,
         der::{Element, Reader},
+        pem,
         rsa_key::RsaKey,
     },
     network::Network,
@@ -79,6 +80,17 @@ pub(crate) fn key(input: &[u8]) -> bool {
             true
         }
     }
+}
+
+/// A text of PEM: each mark is a block's, or the text is refused.
+pub(crate) fn pem(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else { return false };
+    let Ok(blocks) = pem::blocks(text) else { return false };
+    let marks = text.matches("-----BEGIN ").count();
+    assert_eq!(blocks.len(), marks, "a block was passed over");
+    assert_eq!(blocks.len(), text.matches("-----END ").count(), "an end was passed over");
+    assert!(blocks.iter().all(|block| !block.der.is_empty()), "a block without content");
+    !blocks.is_empty()
 }
 
 /// A certificate, DER; the second reader is the one that TLS uses.

@@ -1,6 +1,7 @@
 //! What is tested, by subject.
 
 mod callers;
+mod configuration;
 mod delivery;
 mod doctor;
 mod feed;

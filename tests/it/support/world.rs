@@ -89,6 +89,14 @@ impl World {
         Self { folder, simulator, receiver, config, client, listen, published }
     }
 
+    /// A client that has no connection yet.
+    pub(crate) fn client_without_connections(&self) -> reqwest::Client {
+        let ca = fs::read(self.folder.path().join("ca.pem")).expect("a CA");
+        let ca = reqwest::Certificate::from_pem(&ca).expect("a CA");
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
+        client.build().expect("a client")
+    }
+
     /// Starts the daemon and waits until it is ready.
     pub(crate) async fn daemon(&self) -> Daemon {
         Daemon::start(&self.config, self.folder.path()).await

@@ -1,7 +1,8 @@
 //! Where Maskinporten's token endpoint is: its own metadata says so (RFC 8414).
 //!
 //! Owns the checks on that metadata, and what is used while it cannot be had: the endpoint that has
-//! been where it is for years.
+//! been where it is for years. A grant is a proof of who we are, so it goes to the issuer's own host,
+//! whatever the metadata says, unless the configuration names another endpoint.
 
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ struct Metadata {
 #[derive(Debug)]
 pub(crate) struct Discovery {
     issuer: String,
+    /// The operator's word goes before the metadata's.
+    named: Option<Url>,
     held: Mutex<Option<Held>>,
 }
 
@@ -42,12 +45,16 @@ struct Held {
 }
 
 impl Discovery {
-    pub(crate) fn new(issuer: &str) -> Self {
-        Self { issuer: issuer.to_owned(), held: Mutex::new(None) }
+    /// For this issuer; `named` is the endpoint that the configuration names.
+    pub(crate) fn new(issuer: &str, named: Option<&Url>) -> Self {
+        Self { issuer: issuer.to_owned(), named: named.cloned(), held: Mutex::new(None) }
     }
 
     /// Where to send grants.
     pub(crate) async fn token_endpoint(&self, client: &Client, caller: &Caller) -> String {
+        if let Some(named) = &self.named {
+            return named.to_string();
+        }
         let mut held = self.held.lock().await;
         let now = caller.clock.now();
         if let Some(held) = held.as_ref().filter(|held| now < held.until) {
@@ -83,6 +90,18 @@ impl Discovery {
         if metadata.issuer != self.issuer {
             return Err("it names another issuer than the configured one".to_owned());
         }
-        encrypted_or_local(metadata.token_endpoint).map_err(|rule| format!("token_endpoint {rule}"))
+        let endpoint = encrypted_or_local(metadata.token_endpoint)
+            .map_err(|rule| format!("token_endpoint {rule}"))?;
+        // Scheme, host and port: another port can be another's, too.
+        let own = Url::parse(&self.issuer).is_ok_and(|own| own.origin() == endpoint.origin());
+        match &self.named {
+            Some(named) => Ok(named.clone()),
+            None if own => Ok(endpoint),
+            None => Err(
+                "its token_endpoint is on another host than the issuer, where a grant goes only \
+                         if altinn.maskinporten.token_endpoint names it"
+                    .to_owned(),
+            ),
+        }
     }
 }

@@ -223,8 +223,8 @@ async fn an_enterprise_certificate_goes_along_with_its_chain_and_without_a_key_i
     for (content, words) in [
         ("", "has no certificate"),
         (others.as_str(), "another key"),
-        (nonsense.as_str(), "no X.509"),
-        ("-----BEGIN CERTIFICATE-----\n!", "PEM"),
+        (nonsense.as_str(), "number 1 of 1) that is damaged"),
+        ("-----BEGIN CERTIFICATE-----\n!", "cut off"),
     ] {
         std::fs::write(&file, content).unwrap();
         let error = rig.events.reload().unwrap_err().to_string();
@@ -256,6 +256,10 @@ async fn metadata_that_cannot_be_believed_leave_the_known_endpoint_in_use() {
         r#"{"issuer":"https://other.example/","token_endpoint":"BASEelsewhere"}"#,
         r#"{"issuer":"BASE","token_endpoint":"http://192.0.2.1/token"}"#,
         r#"{"issuer":"BASE","token_endpoint":"elsewhere"}"#,
+        // Encrypted, and what any proxy may make of metadata.
+        r#"{"issuer":"BASE","token_endpoint":"https://maskinporten.example/token"}"#,
+        r#"{"issuer":"BASE","token_endpoint":"http://localhost:1/token"}"#,
+        r#"{"issuer":"BASE","token_endpoint":"http://127.0.0.1:1/token"}"#,
         r#"{"issuer":"BASE"}"#,
         "<html>",
     ];

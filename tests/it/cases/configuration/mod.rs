@@ -1,0 +1,8 @@
+//! What an operator may get wrong, and what happens to files while the daemon runs and beside it.
+
+mod broken;
+mod desk;
+mod ownership;
+mod reading;
+mod reload;
+mod token_endpoint;
