@@ -76,6 +76,8 @@ pub struct Metrics {
     pub validations: Family<HookLabels, Counter>,
     /// Authenticated pushes that could not be decoded.
     pub undecodable: Family<HookLabels, Counter>,
+    /// Events stored that break a rule of CloudEvents.
+    pub odd: Family<HookLabels, Counter>,
     /// Events that no handler matched.
     pub unmatched: Counter,
     /// From the end of a hook request's body to its answer.
@@ -155,6 +157,7 @@ impl Default for Metrics {
             duplicates: Family::default(),
             validations: Family::default(),
             undecodable: Family::default(),
+            odd: Family::default(),
             unmatched: Counter::default(),
             append_seconds: seconds(),
             connections: Gauge::default(),
@@ -221,6 +224,7 @@ impl Metrics {
         r.register("events_stored", "Events stored", self.stored.clone());
         r.register("events_duplicate", "Events that were stored before", self.duplicates.clone());
         r.register("events_undecodable", "Authenticated pushes that are no CloudEvent", self.undecodable.clone());
+        r.register("events_odd", "Events stored that break a rule of CloudEvents", self.odd.clone());
         r.register("events_unmatched", "Events that no handler matched", self.unmatched.clone());
         r.register("validations", "Validation handshakes answered", self.validations.clone());
         r.register_with_unit("append", "Time to store what a request brought", Unit::Seconds, self.append_seconds.clone());

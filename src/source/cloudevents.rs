@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     event::{
         Arrival, Event, Origin,
-        decode::{decode, media_type::media_type_of},
+        decode::{Rules, decode, media_type::media_type_of},
     },
     name::HookName,
     server::headers::{bearer, only},
@@ -95,7 +95,7 @@ impl Source for CloudEvents {
                 return Err(Refusal::Unauthenticated);
             }
         }
-        let events = decode(&head.headers, body);
+        let events = decode(&head.headers, body, Rules::Strict);
         let events = events.map_err(|fault| Refusal::Malformed(fault.to_string()))?;
         Ok(Admission::Events(events.into_iter().map(|event| self.arrival(event)).collect()))
     }

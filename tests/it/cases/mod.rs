@@ -3,6 +3,7 @@
 mod callers;
 mod delivery;
 mod doctor;
+mod edge;
 mod feed;
 mod hooks;
 mod life;

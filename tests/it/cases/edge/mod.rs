@@ -1,0 +1,3 @@
+//! The edges: events that break rules, an output that nobody reads, signals at any moment.
+
+mod odd;
