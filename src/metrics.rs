@@ -120,6 +120,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Calls to Altinn and Maskinporten.
     pub calls: Family<CallLabels, Counter>,
+    /// Lines of the log that nobody read in time.
+    pub log_dropped: Counter,
     /// Jumps of this machine's clock.
     pub clock_jumps: Counter,
     /// This machine's clock less Maskinporten's.
@@ -179,6 +181,7 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
+            log_dropped: Counter::default(),
             clock_jumps: Counter::default(),
             clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
@@ -247,6 +250,7 @@ impl Metrics {
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register("log_lines_dropped", "Lines of the log that nobody read in time", self.log_dropped.clone());
         r.register("clock_jumps", "Jumps of this machine's clock", self.clock_jumps.clone());
         r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());

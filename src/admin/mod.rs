@@ -26,6 +26,7 @@ use crate::{
     },
     secret,
     server::{Answer, Peer, Service, answer, headers::bearer},
+    telemetry,
 };
 
 /// A listing without `limit` has so many rows.
@@ -212,6 +213,7 @@ impl<Q: Queue> Admin<Q> {
         if let Ok(census) = self.queue.census().await {
             self.measure(&census);
         }
+        self.metrics.log_dropped.inner().store(telemetry::dropped(), Ordering::Relaxed);
         self.metrics.clock_jumps.inner().store(self.clock.jumps(), Ordering::Relaxed);
         self.measure_health(&self.queue.health());
         match self.metrics.page() {

@@ -2,7 +2,7 @@
 //!
 //! Owns the child from its start to its reaping: what it gets, what its exit means, and that
 //! nothing of its process group is left when an attempt is dropped. What a child leaves running
-//! when it ends by itself is its own affair. Why a command cannot be run is `reason`'s to say.
+//! when it ends by itself is its own affair, and the `reaper`'s once that ends. Why a command cannot be run is `reason`'s to say.
 
 mod reason;
 
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{Attempt, Handler, Outcome, context};
-use crate::{config, queue::Failure};
+use crate::{config, queue::Failure, reaper};
 
 /// `EX_DATAERR` of sysexits(3): this event will never do.
 const REJECTED: i32 = 65;
@@ -81,9 +81,13 @@ impl ExecHandler {
     /// The child, started. Its standard input has the whole event, so a variable that the system
     /// would not let it have is left out.
     fn spawn(&self, attempt: Attempt<'_>, variables: &[(String, String)]) -> io::Result<Child> {
-        match self.command(attempt, variables, LONGEST_VARIABLE).spawn() {
+        let spawn = |longest| {
+            let mut command = self.command(attempt, variables, longest);
+            reaper::spawn(|| command.spawn(), Child::id)
+        };
+        match spawn(LONGEST_VARIABLE) {
             Err(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => {
-                self.command(attempt, variables, SHORT_VARIABLE).spawn()
+                spawn(SHORT_VARIABLE)
             }
             spawned => spawned,
         }

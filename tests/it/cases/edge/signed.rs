@@ -1,9 +1,8 @@
 //! Signed requests that someone sends again, changed wherever the signature does not reach.
 
-use std::time::SystemTime;
-
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use brevdue::clock::{Clock, Timestamp};
 use serde_json::Value;
 
 use crate::support::{
@@ -27,7 +26,7 @@ async fn world() -> World {
 
 /// The headers that prove this body.
 fn signed(body: &str) -> [(&'static str, String); 3] {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = Clock::System.now().since(Timestamp::default()).as_secs();
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).unwrap());
     let tag = hmac::sign(&key, format!("msg.{now}.{body}").as_bytes());
     let signature = format!("v1,{}", BASE64_STANDARD.encode(tag));
