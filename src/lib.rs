@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod name;
 pub mod network;
 pub mod queue;
+pub mod reaper;
 pub mod secret;
 pub mod server;
 pub mod simulator;

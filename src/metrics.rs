@@ -76,6 +76,8 @@ pub struct Metrics {
     pub validations: Family<HookLabels, Counter>,
     /// Authenticated pushes that could not be decoded.
     pub undecodable: Family<HookLabels, Counter>,
+    /// Events stored that break a rule of CloudEvents.
+    pub odd: Family<HookLabels, Counter>,
     /// Events that no handler matched.
     pub unmatched: Counter,
     /// From the end of a hook request's body to its answer.
@@ -118,6 +120,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Calls to Altinn and Maskinporten.
     pub calls: Family<CallLabels, Counter>,
+    /// Lines of the log that nobody read in time.
+    pub log_dropped: Counter,
     /// Jumps of this machine's clock.
     pub clock_jumps: Counter,
     /// This machine's clock less Maskinporten's.
@@ -155,6 +159,7 @@ impl Default for Metrics {
             duplicates: Family::default(),
             validations: Family::default(),
             undecodable: Family::default(),
+            odd: Family::default(),
             unmatched: Counter::default(),
             append_seconds: seconds(),
             connections: Gauge::default(),
@@ -176,6 +181,7 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             calls: Family::default(),
+            log_dropped: Counter::default(),
             clock_jumps: Counter::default(),
             clock_skew_seconds: Gauge::default(),
             subscription_validated: Family::default(),
@@ -221,6 +227,7 @@ impl Metrics {
         r.register("events_stored", "Events stored", self.stored.clone());
         r.register("events_duplicate", "Events that were stored before", self.duplicates.clone());
         r.register("events_undecodable", "Authenticated pushes that are no CloudEvent", self.undecodable.clone());
+        r.register("events_odd", "Events stored that break a rule of CloudEvents", self.odd.clone());
         r.register("events_unmatched", "Events that no handler matched", self.unmatched.clone());
         r.register("validations", "Validation handshakes answered", self.validations.clone());
         r.register_with_unit("append", "Time to store what a request brought", Unit::Seconds, self.append_seconds.clone());
@@ -243,6 +250,7 @@ impl Metrics {
         r.register("store_commits", "Commits of the store, each one sync", self.commits.clone());
         r.register_with_unit("store_commit", "Time of a commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("altinn_calls", "Calls to Altinn and Maskinporten", self.calls.clone());
+        r.register("log_lines_dropped", "Lines of the log that nobody read in time", self.log_dropped.clone());
         r.register("clock_jumps", "Jumps of this machine's clock", self.clock_jumps.clone());
         r.register_with_unit("clock_skew", "This machine's clock less Maskinporten's", Unit::Seconds, self.clock_skew_seconds.clone());
         r.register("subscription_validated", "1 while validated at Altinn", self.subscription_validated.clone());

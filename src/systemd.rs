@@ -2,7 +2,20 @@
 //!
 //! Without systemd all of it does nothing.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, pin::pin, time::Duration};
+use std::{
+    ffi::OsStr,
+    io,
+    net::TcpListener,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram, UnixListener},
+        },
+    },
+    pin::pin,
+    time::Duration,
+};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -93,9 +106,22 @@ pub fn alive() {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = send(&address, state) {
         tracing::warn!(%error, "cannot tell systemd");
     }
+}
+
+/// Sends without waiting: who does not read what it is told must not hold us up.
+fn send(address: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
+    let lines: Vec<_> = state.iter().map(|state| format!("{state}\n")).collect();
+    let address = match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(lines.concat().as_bytes(), &address).map(drop)
 }
 
 #[cfg(test)]
@@ -138,6 +164,28 @@ mod tests {
             let last = asked.iter().map(|(_, until)| *until).max();
             assert_eq!(last, Some(bound + LAST_WORDS), "{bound:?}: {asked:?}");
         }
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let told = || send(path.as_os_str(), &[NotifyState::Ready, NotifyState::Watchdog]);
+        told().unwrap();
+        let full = (0..100_000).find_map(|_| told().err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let mut text = [0; 64];
+        let length = manager.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"READY=1\nWATCHDOG=1\n");
+        told().unwrap();
+
+        let name = format!("brevdue-test-{}", fastrand::u64(..));
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        send(OsStr::new(&format!("@{name}")), &[NotifyState::Stopping]).unwrap();
+        let length = manager.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"STOPPING=1\n");
     }
 
     #[tokio::test(start_paused = true)]

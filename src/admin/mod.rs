@@ -4,6 +4,7 @@
 //! Owns the paths and who may use them. What is answered is in `schema`; it reads the queue, and
 //! what only the composition root knows comes through [`Outside`].
 
+mod retry;
 pub mod schema;
 
 use std::{
@@ -16,11 +17,15 @@ use hyper::body::Incoming;
 
 use crate::{
     clock::Clock,
+    event::Arrival,
     metrics::{HandlerLabels, Metrics},
     name::{HandlerName, HookName},
-    queue::{Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, Seq},
+    queue::{
+        Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, RawPush, Seq,
+    },
     server::{Answer, Peer, Service, answer, headers::bearer},
     source::secrets::HookSecrets,
+    telemetry,
 };
 
 /// A listing without `limit` has so many rows.
@@ -30,6 +35,9 @@ const MAX_LIMIT: usize = 1000;
 
 /// Makes a new secret for a subscription's hook. It reads and writes files.
 pub type RotateFn = Arc<dyn Fn(&HookName) -> Result<(), RotateError> + Send + Sync>;
+
+/// Decodes an undecodable push anew; an error says what is wrong with it.
+pub type RedecodeFn = Box<dyn Fn(&RawPush) -> Result<Vec<Arrival>, String> + Send + Sync>;
 
 /// Why there is no new secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +63,10 @@ pub struct Outside {
     pub accepting: Box<dyn Fn() -> bool + Send + Sync>,
     /// Makes a new secret.
     pub rotate: RotateFn,
+    /// Decodes an undecodable push anew.
+    pub redecode: RedecodeFn,
+    /// Told of what was stored.
+    pub on_stored: Box<dyn Fn(&Arrival) + Send + Sync>,
 }
 
 impl fmt::Debug for Outside {
@@ -119,6 +131,8 @@ enum Fault {
     Method,
     Bad(String),
     Queue(QueueError),
+    /// An undecodable push that still is.
+    Undecodable(String),
     Rotate(RotateError),
 }
 
@@ -198,6 +212,7 @@ impl<Q: Queue> Admin<Q> {
         if let Ok(census) = self.queue.census().await {
             self.measure(&census);
         }
+        self.metrics.log_dropped.inner().store(telemetry::dropped(), Ordering::Relaxed);
         self.metrics.clock_jumps.inner().store(self.clock.jumps(), Ordering::Relaxed);
         self.measure_health(&self.queue.health());
         match self.metrics.page() {
@@ -260,7 +275,7 @@ impl<Q: Queue> Admin<Q> {
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
             ("POST", ["dead-letters", id, "retry"]) => {
-                self.queue.revive(&letter(id)?).await?;
+                self.retry(&letter(id)?).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
             ("GET", ["handlers"]) => {
@@ -350,6 +365,9 @@ fn failed(fault: Fault) -> Answer {
         Fault::Queue(
             error @ (QueueError::Undeliverable | QueueError::NotSoFar(_) | QueueError::Configured),
         ) => (StatusCode::CONFLICT, error.to_string()),
+        Fault::Undecodable(why) => {
+            (StatusCode::CONFLICT, format!("it still cannot be read: {why}"))
+        }
         Fault::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Fault::Rotate(error @ RotateError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
         Fault::Rotate(error @ RotateError::Operator(_)) => {

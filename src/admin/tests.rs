@@ -29,6 +29,8 @@ fn admin(subscription: schema::Subscription) -> Admin<ModelQueue> {
         unmatched: Box::new(schema::Unmatched::default),
         accepting: Box::new(|| true),
         rotate: Arc::new(|_| Err(RotateError::Unknown)),
+        redecode: Box::new(|_| Err("the body is empty".to_owned())),
+        on_stored: Box::new(|_| {}),
     };
     Admin {
         queue: ModelQueue::new(&[], clock.clone()),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{core::Core, sockets};
+use super::{core::Core, hooks, sockets};
 use crate::{
     admin::{Access, Admin, Outside, RotateFn, schema},
     altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
@@ -17,9 +17,9 @@ use crate::{
     config::Config,
     metrics::{HookLabels, Metrics},
     name::HookName,
-    queue::sled::SledQueue,
+    queue::{RawPush, sled::SledQueue},
     server::{Gauges, Limits, Server, Socket},
-    source::secrets::HookSecrets,
+    source::{altinn, secrets::HookSecrets},
     supervisor::Supervisor,
 };
 
@@ -88,11 +88,19 @@ fn outside(core: &Core, state: Option<watch::Receiver<Status>>, rotate: RotateFn
         schema::Unmatched { count: seen.count, last_type, last_at }
     };
     let stopping = Arc::clone(&core.stopping);
+    let memberships = hooks::memberships(&core.config);
+    let redecode =
+        move |push: &RawPush| altinn::again(&memberships, push).map_err(|fault| fault.to_string());
+    let (stored, clock) = (Arc::clone(&core.unmatched), core.clock.clone());
     Arc::new(Outside {
         subscriptions: Box::new(subscriptions),
         unmatched: Box::new(unmatched),
         accepting: Box::new(move || !stopping.load(Ordering::SeqCst)),
         rotate,
+        redecode: Box::new(redecode),
+        on_stored: Box::new(move |arrival| {
+            stored.note(arrival, clock.now());
+        }),
     })
 }
 

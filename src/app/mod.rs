@@ -41,6 +41,7 @@ use crate::{
         Queue as _,
         sled::{DeadLetterBounds, Options, SledQueue},
     },
+    reaper,
     server::{Gauges, Limits, Server, Socket, tls::Certificates},
     supervisor::Supervisor,
     systemd,
@@ -103,6 +104,7 @@ impl App {
         }
         supervisor.spawn("the store", store(core.queue.clone(), supervisor.stopping()));
         supervisor.spawn("the watchdog", watchdog(supervisor.stopping()));
+        supervisor.spawn("the reaper", reaper::run(supervisor.stopping()));
         Ok(Self {
             supervisor,
             queue: core.queue,

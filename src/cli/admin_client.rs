@@ -59,6 +59,8 @@ impl AdminClient {
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
         let request = self.client.request(method, format!("http://localhost{path}")).query(query);
+        // No request here has a body; hyper would leave it out.
+        let request = request.header(reqwest::header::CONTENT_LENGTH, 0);
         let answer = request.send().await.with_context(|| {
             format!(
                 "no daemon answers on {} (is brevdue running, and may you use it?)",

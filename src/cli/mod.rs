@@ -7,6 +7,7 @@ mod daemon;
 mod operator;
 mod output;
 mod runtime;
+mod signals;
 mod trial;
 
 use std::{
@@ -90,13 +91,17 @@ enum Command {
 
 /// Runs what the arguments say, and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return ended_by(&told),
+    };
+    // A daemon has no reader whose leaving would be its end.
+    let has_reader = !matches!(cli.command, Command::Run);
+    match dispatch(cli).and_then(|()| Ok(io::stdout().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if has_reader && broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if standard error is closed.
-            drop(writeln!(io::stderr(), "brevdue: {}", in_one_line(error.as_ref())));
+            output::last_words(format!("brevdue: {}\n", in_one_line(error.as_ref())));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
@@ -118,17 +123,37 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Simulator(arguments) => simulator::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "brevdue", &mut io::stdout());
-            Ok(())
+            // Put together first: clap panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "brevdue", &mut script);
+            Ok(io::stdout().write_all(&script)?)
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?),
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            Ok(io::stdout().write_all(&page)?)
+        }
     }
 }
 
-/// `brevdue events list | head` is no failure.
+/// Prints help, the version, or what is wrong with the arguments.
+fn ended_by(told: &clap::Error) -> ExitCode {
+    let printed = told.print().and_then(|()| io::stdout().flush());
+    match (told.use_stderr(), printed) {
+        (true, _) => u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+        (false, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            output::last_words(format!("brevdue: {error}\n"));
+            ExitCode::FAILURE
+        }
+        (false, _) => ExitCode::SUCCESS,
+    }
+}
+
+/// `brevdue events list | head` is no failure. A connection that broke is one: only what was written here
+/// is an error of its own, and not the cause of another.
 fn broken_pipe(error: &anyhow::Error) -> bool {
-    let pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(pipe))
+    let written = error.downcast_ref::<io::Error>();
+    written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! What commands write: aligned columns for people, JSON for programs.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::mpsc::sync_channel,
+    thread,
+    time::Duration,
+};
 
 /// Rows under a head; every column as wide as its widest cell.
 #[derive(Debug)]
@@ -38,9 +43,23 @@ impl<const N: usize> Table<N> {
 
 /// Writes a value as JSON for a program, on one line each array element where it is an array.
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    Ok(writeln!(out)?)
+    // Put together first: an error of serde's would hide that nobody reads.
+    let mut json = serde_json::to_vec_pretty(value)?;
+    json.push(b'\n');
+    Ok(io::stdout().write_all(&json)?)
+}
+
+/// What is said on standard error before the process ends. Nobody may read it, or nobody is there any
+/// more: that is waited for no longer than a second.
+pub(super) fn last_words(text: String) {
+    let (told, written) = sync_channel(1);
+    let tell = move || {
+        drop(io::stderr().write_all(text.as_bytes()));
+        told.try_send(()).unwrap_or_default();
+    };
+    if thread::Builder::new().name("last words".to_owned()).spawn(tell).is_ok() {
+        written.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    }
 }
 
 /// Text from outside, safe on a terminal.

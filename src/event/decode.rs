@@ -23,26 +23,37 @@ use super::Event;
 use error::DecodeError;
 use media_type::{MediaType, media_type_of};
 
+/// How much of `CloudEvents` 1.0 an event has to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// All of it.
+    Strict,
+    /// As much as an event is routed and remembered by: `specversion`, `id`, `source` and `type` are
+    /// texts with something in them. What else is broken is the event's [`Event::oddity`]. For a
+    /// sender that passes on what others wrote.
+    Lenient,
+}
+
 /// The events of a request: one, or those of a batch; every one good, or none.
-pub fn decode(head: &HeaderMap, body: Bytes) -> Result<Vec<Event>, DecodeError> {
+pub fn decode(head: &HeaderMap, body: Bytes, by: Rules) -> Result<Vec<Event>, DecodeError> {
     match media_type_of(head) {
-        Some(MediaType::Json) => decode_json(body),
-        Some(MediaType::Binary) => binary::read(head, &body).map(|event| vec![event]),
+        Some(MediaType::Json) => decode_json(body, by),
+        Some(MediaType::Binary) => binary::read(head, &body, by).map(|event| vec![event]),
         None => Err(DecodeError::body("is not of a CloudEvent's media type")),
     }
 }
 
 /// The events in a JSON text: an object is one event, an array a batch, whatever its media type
 /// says.
-pub fn decode_json(body: Bytes) -> Result<Vec<Event>, DecodeError> {
+pub fn decode_json(body: Bytes, by: Rules) -> Result<Vec<Event>, DecodeError> {
     let body = without_byte_order_mark(body);
     let text = str::from_utf8(&body).map_err(|_| DecodeError::body("is not UTF-8"))?;
     if rules::depth(text) > MAX_DEPTH {
         return Err(DecodeError::body("is nested deeper than 64"));
     }
     match text.trim_ascii_start().as_bytes().first() {
-        Some(b'[') => batch::read(text),
-        Some(b'{') => structured::read(body).map(|event| vec![event]),
+        Some(b'[') => batch::read(text, by),
+        Some(b'{') => structured::read(body, by).map(|event| vec![event]),
         Some(_) => Err(DecodeError::body("is neither a JSON object nor an array")),
         None => Err(DecodeError::body("is empty")),
     }

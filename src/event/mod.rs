@@ -1,15 +1,18 @@
 //! A CloudEvent as brevdue keeps it: the attributes it routes on, and the exact bytes it passes on.
 //!
-//! Owns the event and its identity. Reading events from requests is `decode`'s; the full model
-//! (every attribute, data) is cloudevents-sdk's, reached through [`Event::to_sdk`].
+//! Owns the event and its identity. Reading events from requests is `decode`'s. brevdue needs only
+//! what is in [`Attributes`]; the full model (every attribute, data) is cloudevents-sdk's, reached
+//! through [`Event::to_sdk`], which is stricter than some senders are.
 
 pub mod decode;
+pub(crate) mod members;
 
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::de::Error;
 
+use self::{decode::error::DecodeError, members::Members};
 use crate::{clock::Timestamp, crypto::fingerprint::fingerprint, name::HookName};
 
 /// The attributes of Altinn's validation event are only these four (`specversion`, `id`, `source`,
@@ -19,36 +22,33 @@ pub const VALIDATION_TYPE: &str = "platform.events.validatesubscription";
 /// A CloudEvent 1.0.
 ///
 /// Made by [`decode`], or by [`Event::from_json`] from bytes that `decode` once accepted.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Event {
     attributes: Attributes,
     json: Bytes,
+    oddity: Option<Box<DecodeError>>,
 }
 
 /// The attributes that brevdue looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+///
+/// What is optional is `None` where its value is no text: an object or an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// Unique within `source`.
     pub id: String,
     /// Where it happened, a URI reference.
     pub source: String,
     /// What happened.
-    #[serde(rename = "type")]
     pub ty: String,
     /// Whom it is about. Can hold a national identity number: never logged.
-    #[serde(default)]
     pub subject: Option<String>,
     /// RFC 3339, as the producer wrote it.
-    #[serde(default)]
     pub time: Option<String>,
     /// Altinn's extension: the resource as a URN.
-    #[serde(default, deserialize_with = "extension")]
     pub resource: Option<String>,
     /// Altinn's extension: the instance within the resource.
-    #[serde(default, deserialize_with = "extension")]
     pub resourceinstance: Option<String>,
     /// W3C trace context, if the producer sent one (CloudEvents distributed tracing extension).
-    #[serde(default, deserialize_with = "extension")]
     pub traceparent: Option<String>,
 }
 
@@ -58,11 +58,25 @@ pub fn happened(time: &str) -> Option<Timestamp> {
     Some(Timestamp::try_from(time).unwrap_or_default())
 }
 
-/// An extension's value as text: another sender's `resource` may as well be a boolean or an
-/// integer, and is written as `CloudEvents` 1.0 section 2 writes those.
-fn extension<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let value = Option::<cloudevents::event::ExtensionValue>::deserialize(deserializer)?;
-    Ok(value.map(|value| value.to_string()))
+impl Attributes {
+    /// Needs `id`, `source` and `type` to be strings, and nothing else.
+    fn read(members: &Members<'_>) -> Result<Self, serde_json::Error> {
+        let needed = |name| {
+            let text = members.get(name).and_then(members::string);
+            text.ok_or_else(|| serde_json::Error::custom(format_args!("{name} is no text")))
+        };
+        let text = |name| members.get(name).and_then(members::text);
+        Ok(Self {
+            id: needed("id")?,
+            source: needed("source")?,
+            ty: needed("type")?,
+            subject: text("subject"),
+            time: text("time"),
+            resource: text("resource"),
+            resourceinstance: text("resourceinstance"),
+            traceparent: text("traceparent"),
+        })
+    }
 }
 
 impl Event {
@@ -70,7 +84,13 @@ impl Event {
     ///
     /// Checks only what brevdue needs to route; [`decode`] checks the rest of CloudEvents 1.0.
     pub fn from_json(json: Bytes) -> Result<Self, serde_json::Error> {
-        Ok(Self { attributes: serde_json::from_slice(&json)?, json })
+        let attributes = Attributes::read(&Members::read(&json)?)?;
+        Ok(Self { attributes, json, oddity: None })
+    }
+
+    /// The rule of CloudEvents 1.0 that it breaks, if [`decode`] let one pass. Not stored.
+    pub fn oddity(&self) -> Option<&DecodeError> {
+        self.oddity.as_deref()
     }
 
     /// The attributes that brevdue looks at.
@@ -86,6 +106,7 @@ impl Event {
     /// Every attribute and the data, in the SDK's model.
     pub fn to_sdk(&self) -> Result<cloudevents::Event, serde_json::Error> {
         let mut members: serde_json::Map<_, _> = serde_json::from_slice(&self.json)?;
+        members.retain(|_, value: &mut serde_json::Value| !value.is_null());
         // The SDK does not see that `application/x+json; charset=utf-8` and `Application/JSON` are
         // JSON, and would refuse their data.
         let content_type = members.get("datacontenttype").and_then(serde_json::Value::as_str);
@@ -98,6 +119,15 @@ impl Event {
         Ok(event)
     }
 }
+
+impl PartialEq for Event {
+    /// All that it is follows from its bytes.
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Event {}
 
 impl fmt::Debug for Event {
     /// Without subject and data, which can be personal.

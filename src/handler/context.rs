@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::value::RawValue;
 
-use crate::event::Event;
+use crate::event::{
+    Event,
+    members::{self, Members},
+};
 
 /// What an event without `datacontenttype` has (CloudEvents JSON format, section 3.1).
 const JSON: &str = "application/json";
@@ -34,20 +37,29 @@ pub enum ContextError {
     Base64,
 }
 
+/// Every attribute and extension that has a value, by name: a string without its quotes, any other
+/// value as it is written.
+pub fn attributes(event: &Event) -> Result<BTreeMap<String, String>, ContextError> {
+    let members = Members::read(event.json()).map_err(|_| ContextError::Json)?;
+    Ok(attributes_of(&members))
+}
+
+fn attributes_of(members: &Members<'_>) -> BTreeMap<String, String> {
+    let text = |value: &RawValue| members::string(value).unwrap_or_else(|| value.get().to_owned());
+    members
+        .iter()
+        .filter(|(name, _)| *name != "data" && *name != "data_base64")
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .collect()
+}
+
 impl Context {
     /// Takes an event apart.
     pub fn read(event: &Event) -> Result<Self, ContextError> {
-        let members: BTreeMap<String, &RawValue> =
-            serde_json::from_slice(event.json()).map_err(|_| ContextError::Json)?;
-        let data = |name| members.get(name).filter(|value| value.get() != "null");
-        let (plain, base64) = (data("data"), data("data_base64"));
-        let attributes: BTreeMap<String, String> = members
-            .iter()
-            .filter(|(name, _)| *name != "data" && *name != "data_base64")
-            .filter_map(|(name, value)| Some((name.clone(), text(value)?)))
-            .collect();
+        let members = Members::read(event.json()).map_err(|_| ContextError::Json)?;
+        let attributes = attributes_of(&members);
         let media_type = attributes.get("datacontenttype").map_or(JSON, String::as_str);
-        let bytes = match (plain, base64) {
+        let bytes = match (members.get("data"), members.get("data_base64")) {
             (Some(value), _) => Some(plain_data(value, media_type)),
             (None, Some(value)) => Some(base64_data(value)?),
             (None, None) => None,
@@ -57,23 +69,14 @@ impl Context {
     }
 }
 
-/// A string without its quotes, any other value as it is written; null is no value.
-fn text(value: &RawValue) -> Option<String> {
-    match serde_json::from_str::<String>(value.get()) {
-        Ok(text) => Some(text),
-        Err(_) if value.get() == "null" => None,
-        Err(_) => Some(value.get().to_owned()),
-    }
-}
-
 /// JSON data is the value itself; a string under another media type is its text (section 3.1.1).
 fn plain_data(value: &RawValue, media_type: &str) -> Vec<u8> {
-    let text = if is_json(media_type) { None } else { serde_json::from_str(value.get()).ok() };
+    let text = if is_json(media_type) { None } else { members::string(value) };
     text.unwrap_or_else(|| value.get().to_owned()).into_bytes()
 }
 
 fn base64_data(value: &RawValue) -> Result<Vec<u8>, ContextError> {
-    let text: String = serde_json::from_str(value.get()).map_err(|_| ContextError::Base64)?;
+    let text = members::string(value).ok_or(ContextError::Base64)?;
     BASE64_STANDARD.decode(text).map_err(|_| ContextError::Base64)
 }
 
@@ -134,5 +137,6 @@ mod tests {
         let json = br#"{"id":"1","source":"/a","type":"t","data_base64":"0101701234!"}"#;
         let event = Event::from_json(json.to_vec().into()).unwrap();
         assert_eq!(Context::read(&event).unwrap_err().to_string(), "data_base64 is not base64");
+        assert_eq!(attributes(&event).unwrap().len(), 3, "its attributes can be read");
     }
 }

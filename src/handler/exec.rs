@@ -2,12 +2,14 @@
 //!
 //! Owns the child from its start to its reaping: what it gets, what its exit means, and that
 //! nothing of its process group is left when an attempt is dropped. What a child leaves running
-//! when it ends by itself is its own affair.
+//! when it ends by itself is its own affair, and the `reaper`'s once that ends. Why a command cannot be run is `reason`'s to say.
+
+mod reason;
 
 use std::{
     collections::BTreeMap,
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
@@ -22,8 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Attempt, Handler, Outcome, context::Context};
-use crate::{config, queue::Failure};
+use super::{Attempt, Handler, Outcome, context};
+use crate::{config, queue::Failure, reaper};
 
 /// `EX_DATAERR` of sysexits(3): this event will never do.
 const REJECTED: i32 = 65;
@@ -32,6 +34,11 @@ const ANSWER: usize = 1024;
 /// How long the pipes are read after the child has ended: a process that it left behind can hold
 /// them open for ever.
 const LINGER: Duration = Duration::from_secs(1);
+/// The longest variable that the system lets a program have (`MAX_ARG_STRLEN` of execve(2)), the zero
+/// at its end included.
+const LONGEST_VARIABLE: usize = 128 * 1024;
+/// Where all variables together are too long for the system, those longer than this are left out.
+const SHORT_VARIABLE: usize = 1024;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs a command for each event.
@@ -71,13 +78,36 @@ impl ExecHandler {
         Self { program, arguments: command.collect(), env }
     }
 
-    fn command(&self, attempt: Attempt<'_>, context: &Context) -> Command {
+    /// The child, started. Its standard input has the whole event, so a variable that the system
+    /// would not let it have is left out.
+    fn spawn(&self, attempt: Attempt<'_>, variables: &[(String, String)]) -> io::Result<Child> {
+        let spawn = |longest| {
+            let mut command = self.command(attempt, variables, longest);
+            reaper::spawn(|| command.spawn(), Child::id)
+        };
+        match spawn(LONGEST_VARIABLE) {
+            Err(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => {
+                spawn(SHORT_VARIABLE)
+            }
+            spawned => spawned,
+        }
+    }
+
+    fn command(
+        &self,
+        attempt: Attempt<'_>,
+        variables: &[(String, String)],
+        longest: usize,
+    ) -> Command {
+        // With the sign between them and the zero at the end.
+        let fits = |(name, value): &&(String, String)| name.len() + value.len() + 2 <= longest;
+        let variables = variables.iter().filter(fits).map(|(name, value)| (name, value));
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
             .env_clear()
             .envs(&self.env)
-            .envs(context.attributes.iter().filter_map(variable))
+            .envs(variables)
             .env("BREVDUE_ATTEMPT", attempt.number.to_string())
             .env("IDEMPOTENCY_KEY", attempt.idempotency_key)
             .stdin(Stdio::piped())
@@ -92,28 +122,31 @@ impl ExecHandler {
 #[async_trait]
 impl Handler for ExecHandler {
     async fn deliver(&self, attempt: Attempt<'_>) -> Outcome {
-        let context = match Context::read(&attempt.stored.event) {
-            Ok(context) => context,
+        let attributes = match context::attributes(&attempt.stored.event) {
+            Ok(attributes) => attributes,
             Err(error) => return rejected(error.to_string()),
         };
-        if context.attributes.values().any(|value| value.contains('\0')) {
-            return rejected("an attribute has a NUL, which no environment can hold".to_owned());
-        }
-        let child = match self.command(attempt, &context).spawn() {
+        let variables: Vec<_> = attributes.into_iter().filter_map(variable).collect();
+        let child = match self.spawn(attempt, &variables) {
             Ok(child) => child,
-            Err(error) => return Outcome::retry(format!("cannot be run: {}", error.kind())),
+            Err(error) => {
+                let path = self.env.get(OsStr::new("PATH"));
+                return Outcome::retry(reason::cannot_run(&self.program, path, &error));
+            }
         };
         let mut output = Output::default();
         match run(Group::new(child), attempt.stored.event.json(), &mut output).await {
             Ok(status) => outcome(status, &output),
-            Err(error) => Outcome::retry(format!("cannot be waited for: {}", error.kind())),
+            Err(error) => Outcome::retry(format!("cannot be waited for: {error}")),
         }
     }
 }
 
-/// `CE_NAME`. Names that CloudEvents does not allow are left out: the event on stdin has them.
-fn variable<'a>((name, value): (&'a String, &'a String)) -> Option<(String, &'a String)> {
+/// `CE_NAME`. Names that CloudEvents does not allow, and values that no environment can hold, are left
+/// out: the event on stdin has them.
+fn variable((name, value): (String, String)) -> Option<(String, String)> {
     let legal = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    let legal = legal && !value.contains('\0');
     legal.then(|| (format!("CE_{}", name.to_ascii_uppercase()), value))
 }
 

@@ -3,7 +3,7 @@
 //! Owns how an event becomes a request and an answer an outcome. 2xx is delivered, anything else
 //! is tried again: only an operator can tell a refusal that stays from one that passes.
 
-use std::{error::Error, io, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -95,6 +95,8 @@ impl Handler for HttpHandler {
             .client
             .post(self.url.clone())
             .headers(headers)
+            // hyper leaves it out where there is no body, and some servers then answer 411.
+            .header(header::CONTENT_LENGTH, body.len())
             .header("idempotency-key", attempt.idempotency_key)
             .header("brevdue-attempt", attempt.number)
             .header("traceparent", traceparent(event.attributes().traceparent.as_deref()))
@@ -121,11 +123,11 @@ fn binary(event: &Event) -> Result<(HeaderMap, Vec<u8>), Failure> {
     let context = Context::read(event).map_err(|error| failure(&error.to_string()))?;
     let mut headers = HeaderMap::new();
     for (name, value) in &context.attributes {
-        if name == "datacontenttype" {
+        // A name that is none of CloudEvents', and cannot be a header's: that one is left out.
+        let Ok(name) = HeaderName::try_from(format!("ce-{name}")) else { continue };
+        if name == "ce-datacontenttype" {
             continue;
         }
-        let name = HeaderName::try_from(format!("ce-{name}"))
-            .map_err(|_| failure("an attribute's name is no header name"))?;
         let value = utf8_percent_encode(value, ENCODED).to_string();
         let value = HeaderValue::try_from(value)
             .map_err(|_| failure("an attribute's value is no header value"))?;
@@ -137,7 +139,7 @@ fn binary(event: &Event) -> Result<(HeaderMap, Vec<u8>), Failure> {
         None => (Vec::new(), declared.cloned()),
     };
     if let Some(media_type) = media_type {
-        let value = HeaderValue::try_from(media_type)
+        let value = HeaderValue::try_from(utf8_percent_encode(&media_type, CONTROLS).to_string())
             .map_err(|_| failure("datacontenttype is no media type"))?;
         headers.insert(header::CONTENT_TYPE, value);
     }
@@ -217,15 +219,8 @@ fn reason(error: &reqwest::Error) -> String {
         return "timed out".to_owned();
     }
     let deepest = causes(error).into_iter().skip(1).last();
-    let deepest = deepest.map_or_else(|| "the request failed".to_owned(), cause);
+    let deepest = deepest.map_or_else(|| "the request failed".to_owned(), ToString::to_string);
     if error.is_connect() { format!("cannot connect: {deepest}") } else { deepest }
-}
-
-fn cause(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) if error.get_ref().is_none() => error.kind().to_string(),
-        Some(_) | None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

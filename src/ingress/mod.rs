@@ -213,7 +213,9 @@ fn shaken(source: &dyn Source, head: &Parts) -> Answer {
 fn refused(refusal: &Refusal) -> Answer {
     match refusal {
         Refusal::Unauthenticated => answer::empty(StatusCode::UNAUTHORIZED),
-        Refusal::UnsupportedMediaType => answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Refusal::UnsupportedMediaType | Refusal::UnsignedAttributes => {
+            answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        }
         Refusal::Malformed(rule) => {
             answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", rule.clone())
         }

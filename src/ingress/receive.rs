@@ -62,6 +62,10 @@ impl<Q: Queue> Hooks<Q> {
             let outcome = match appended {
                 Appended::Stored(_) => {
                     self.metrics.stored.get_or_create(&labels).inc();
+                    if let Some(rule) = arrival.event.oddity() {
+                        self.metrics.odd.get_or_create(&labels).inc();
+                        tracing::warn!(hook = %name, %rule, "an event that breaks a rule of CloudEvents was stored");
+                    }
                     (self.on_stored)(arrival);
                     "stored"
                 }

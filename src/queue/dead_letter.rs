@@ -4,6 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
 use super::stored::{Seq, StoredEvent};
@@ -95,4 +96,22 @@ pub struct RawPush {
     pub media_type: String,
     /// Its body, as sent.
     pub body: Bytes,
+}
+
+/// What makes two undecodable pushes the same dead letter: the hook and the body. However often a
+/// body comes, pushed or by the feed, there is one letter of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawIdentity([u8; 32]);
+
+impl RawPush {
+    /// Its identity.
+    pub fn identity(&self) -> RawIdentity {
+        let mut digest = Context::new(&SHA256);
+        digest.update(self.hook.as_str().as_bytes());
+        // No name has it.
+        digest.update(b"\0");
+        digest.update(&self.body);
+        let digest = digest.finish();
+        RawIdentity(digest.as_ref().first_chunk().copied().unwrap_or_default())
+    }
 }

@@ -14,7 +14,7 @@ use std::{future::Future, str::FromStr, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 pub use self::dead_letter::{
-    DeadLetter, DeadLetterId, Failure, InvalidDeadLetterId, Letter, RAW, RawPush,
+    DeadLetter, DeadLetterId, Failure, InvalidDeadLetterId, Letter, RAW, RawIdentity, RawPush,
 };
 pub use self::stored::{Seq, StoredEvent};
 use crate::{clock::Timestamp, event::Arrival, name::HandlerName};
@@ -258,7 +258,8 @@ pub trait Queue: Clone + Send + Sync + 'static {
         name: &BookmarkName,
     ) -> impl Future<Output = Result<Option<Bytes>, QueueError>> + Send;
 
-    /// Keeps an undecodable push as a dead letter. `Ok` means that it survives power loss.
+    /// Keeps an undecodable push as a dead letter, or leaves the letter that there is of it
+    /// ([`RawIdentity`]) as it is. `Ok` means that it survives power loss.
     fn bury_raw(
         &self,
         push: RawPush,
@@ -303,7 +304,8 @@ pub trait Queue: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<DeadLetter, QueueError>> + Send;
 
     /// Makes a dead letter a delivery again, due now: its attempts count on, its time begins anew.
-    /// If a replay has the event on its way already, the letter only goes.
+    /// If a replay has the event on its way already, the letter only goes. An undecodable push has
+    /// no handler to go to: decode it anew, append what it is, and discard it.
     fn revive(&self, id: &DeadLetterId) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Forgets a dead letter for ever.

@@ -2,7 +2,8 @@
 //!
 //! Altinn signs nothing; the secret is in the URL that it was told (`?code=`). It sends one
 //! structured event a request as `application/json`, and a validation event when a subscription
-//! is made. Its API, subscribing included, is not here.
+//! is made. It passes on what publishers wrote, rule or no rule, so events are read leniently.
+//! Its API, subscribing included, is not here.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{
     event::{
-        Event, VALIDATION_TYPE,
-        decode::{decode, error::DecodeError, media_type::media_type_of},
+        Arrival, Event, VALIDATION_TYPE,
+        decode::{Rules, decode, decode_json, error::DecodeError, media_type::media_type_of},
     },
     name::HookName,
     queue::RawPush,
@@ -54,12 +55,12 @@ impl Source for Altinn {
     }
 
     fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal> {
-        let events = match decode(&head.headers, body.clone()) {
+        let events = match decode(&head.headers, body.clone(), Rules::Lenient) {
             Ok(events) => events,
             Err(fault) => return Ok(self.undecodable(head, body, &fault)),
         };
         let (validations, events): (Vec<Event>, Vec<Event>) =
-            events.into_iter().partition(|event| event.attributes().ty == VALIDATION_TYPE);
+            events.into_iter().partition(is_validation);
         if !validations.is_empty() {
             self.validated.notify_one();
             if events.is_empty() {
@@ -84,6 +85,18 @@ impl Altinn {
             reason: fault.to_string(),
         }
     }
+}
+
+/// What was kept because it could not be decoded, decoded anew: the events that are to be stored, of
+/// all whose they are. A push by Altinn, or an item of its feed.
+pub fn again(subscriptions: &[Membership], push: &RawPush) -> Result<Vec<Arrival>, DecodeError> {
+    let events = decode_json(push.body.clone(), Rules::Lenient)?;
+    let events = events.into_iter().filter(|event| !is_validation(event));
+    Ok(events.map(|event| membership::arrival(subscriptions, &push.hook, event)).collect())
+}
+
+fn is_validation(event: &Event) -> bool {
+    event.attributes().ty == VALIDATION_TYPE
 }
 
 /// The one secret in the query. Two would leave open which of them counts.

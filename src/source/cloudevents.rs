@@ -15,7 +15,10 @@ use crate::{
     clock::Clock,
     event::{
         Arrival, Event, Origin,
-        decode::{decode, media_type::media_type_of},
+        decode::{
+            Rules, decode, decode_json,
+            media_type::{MediaType, media_type_of},
+        },
     },
     name::HookName,
     server::headers::{bearer, only},
@@ -43,7 +46,8 @@ pub struct CloudEvents {
 pub enum Auth {
     /// `Authorization: Bearer` and one of these.
     Bearer(HookSecrets),
-    /// Standard Webhooks: an HMAC over id, timestamp and body.
+    /// Standard Webhooks: an HMAC over id, timestamp and body. Binary mode, whose attributes are
+    /// in headers, is refused: anyone could send a signed body again as another event.
     StandardWebhooks {
         /// The keys, each accepted.
         keys: HookSecrets,
@@ -57,6 +61,11 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// Whether what proves the sender is a signature over the body, so that headers can be anyone's.
+    fn signs_the_body(&self) -> bool {
+        matches!(self, Self::StandardWebhooks { .. })
+    }
+
     /// Reads the secrets again; what was read before stays on an error.
     pub fn reload(&self) -> Result<(), crate::secret::SecretError> {
         match self {
@@ -83,6 +92,9 @@ impl Source for CloudEvents {
             return Err(Refusal::Unauthenticated);
         }
         match media_type_of(&head.headers) {
+            Some(MediaType::Binary) if self.auth.signs_the_body() => {
+                Err(Refusal::UnsignedAttributes)
+            }
             Some(_) => Ok(()),
             None => Err(Refusal::UnsupportedMediaType),
         }
@@ -95,7 +107,12 @@ impl Source for CloudEvents {
                 return Err(Refusal::Unauthenticated);
             }
         }
-        let events = decode(&head.headers, body);
+        // Where only the body is signed, no header is believed, nor says what the body is.
+        let events = if self.auth.signs_the_body() {
+            decode_json(body, Rules::Strict)
+        } else {
+            decode(&head.headers, body, Rules::Strict)
+        };
         let events = events.map_err(|fault| Refusal::Malformed(fault.to_string()))?;
         Ok(Admission::Events(events.into_iter().map(|event| self.arrival(event)).collect()))
     }

@@ -40,6 +40,9 @@ pub enum Refusal {
     /// 415.
     #[error("not a CloudEvent's media type")]
     UnsupportedMediaType,
+    /// 415.
+    #[error("binary mode: the signature covers the body, and the attributes are in headers")]
+    UnsignedAttributes,
     /// 400, with the attribute and the rule.
     #[error("{0}")]
     Malformed(String),

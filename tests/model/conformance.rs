@@ -213,19 +213,23 @@ async fn undecodable_pushes<S: Store>(mut made: S) {
         media_type: "text/plain".into(),
         body: b"?\0\xff".as_slice().into(),
     };
-    for _ in 0..2 {
+    let other = RawPush { hook: "b".parse().unwrap(), ..push.clone() };
+    for push in [&push, &other, &push, &other] {
         queue.bury_raw(push.clone(), failure("not JSON")).await.unwrap();
     }
     let last = DeadLetterId::Raw(2);
     let letter = queue.dead_letter(&last).await.unwrap();
-    assert_eq!((letter.letter, letter.attempts), (Letter::Raw(push.clone()), 0));
+    assert_eq!((letter.letter, letter.attempts), (Letter::Raw(other.clone()), 0));
     assert_eq!(queue.revive(&last).await, Err(QueueError::Undeliverable));
     assert_eq!(queue.revive(&DeadLetterId::Raw(9)).await, Err(QueueError::NotFound));
     queue.discard(&last).await.unwrap();
     queue.close().await.unwrap();
     drop(queue);
     let queue = made.open(&handlers(&["h"])).await;
-    queue.bury_raw(push, failure("not JSON")).await.unwrap();
+    // Whatever its media type, it is the same, also after a restart; one that was discarded is new.
+    let push = RawPush { media_type: "x/y".into(), ..push };
+    queue.bury_raw(push, failure("again")).await.unwrap();
+    queue.bury_raw(other, failure("not JSON")).await.unwrap();
     let letters = queue.dead_letters(None, ALL).await.unwrap();
     let ids: Vec<_> = letters.iter().map(|letter| letter.id.to_string()).collect();
     assert_eq!(ids, ["raw:1", "raw:3"], "a number is never used again");

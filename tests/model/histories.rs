@@ -84,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => vec(sent(), 0..5).prop_map(Step::Append),
-        1 => any::<u8>().prop_map(Step::BuryRaw),
+        1 => (0_u8..4).prop_map(Step::BuryRaw),
         12 => (0..HANDLERS.len()).prop_map(Step::Take),
         10 => (any::<Index>(), fate).prop_map(|(which, fate)| Step::Settle(which, fate)),
         3 => (0..4_000_u64).prop_map(Step::Advance),

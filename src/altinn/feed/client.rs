@@ -17,7 +17,7 @@ use crate::{
     },
     event::{
         Event,
-        decode::{MAX_IDENTITY, decode_json},
+        decode::{MAX_IDENTITY, Rules, decode_json},
         happened,
     },
 };
@@ -121,7 +121,8 @@ fn one(json: &str, max_event: usize) -> Item<Content> {
         return unreadable(json, beginning, reason);
     }
     let decoded = if json.starts_with('{') {
-        decode_json(Bytes::copy_from_slice(json.as_bytes())).map_err(|fault| fault.to_string())
+        let json = Bytes::copy_from_slice(json.as_bytes());
+        decode_json(json, Rules::Lenient).map_err(|fault| fault.to_string())
     } else {
         Err("the item is no JSON object".to_owned())
     };

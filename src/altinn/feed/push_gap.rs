@@ -191,6 +191,11 @@ impl PushGap {
         }
     }
 
+    /// An event that the feed brought breaks a rule of CloudEvents.
+    pub(crate) fn odd(&self, name: &HookName) {
+        self.0.metrics.odd.get_or_create(&HookLabels::new(name)).inc();
+    }
+
     /// The feed was read to its end, or not, and why.
     pub(crate) fn read(&self, name: &HookName, trouble: Option<ErrorText>) {
         let now = self.0.clock.now();

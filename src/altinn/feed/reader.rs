@@ -339,6 +339,10 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
         if appended == Appended::Duplicate {
             return;
         }
+        if let Some(rule) = arrival.event.oddity() {
+            self.common.watch.odd(&self.name);
+            tracing::warn!(subscription = %self.name, %rule, "an event that breaks a rule of CloudEvents was stored");
+        }
         (self.common.on_stored)(arrival);
         let event = arrival.event.attributes();
         tracing::info!(

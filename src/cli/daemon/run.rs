@@ -1,14 +1,12 @@
 //! `brevdue run`.
 
-use std::{os::unix::net::UnixStream, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::{signal::unix::Signal, task::JoinSet};
 
 use crate::{
     app::{App, files, reload::Reload},
+    cli::signals::{self, End, Signals},
     clock::Clock,
     config::Config,
     systemd, telemetry,
@@ -16,22 +14,21 @@ use crate::{
 
 /// Runs until SIGTERM or SIGINT. Everything that is wrong with the configuration is told before anything begins.
 pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
+    // Before all else: a signal during the start must not end the daemon halfway.
+    let (runtime, signals) = signals::runtime()?;
     let (config, findings) = files::configuration(path, true, &Clock::System)?;
-    telemetry::start(&config.log)?;
+    let _log = telemetry::start(&config.log)?;
     for warning in &findings.warnings {
         tracing::warn!(setting = %warning.key, "{}", warning.message);
     }
-    // The runtime panics when it gets fewer files than these: an error instead.
-    drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(daemon(config));
+    let result = runtime.block_on(daemon(config, signals));
     // A read of the store can hang with the disk; the process ends all the same.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn daemon(config: Config) -> anyhow::Result<()> {
-    let mut end = End::caught()?;
+async fn daemon(config: Config, signals: Signals) -> anyhow::Result<()> {
+    let Signals { mut end, hangup } = signals;
     let Some(app) = start(config, &mut end).await? else { return Ok(()) };
     for address in &app.addresses {
         tracing::info!(listening = %address, "hooks are answered");
@@ -41,7 +38,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let stop = async {
         tokio::select! {
             signal = end.came() => tracing::info!("{signal}: stopping"),
-            () = hangups(reload) => {}
+            () = hangups(hangup, reload) => {}
         }
     };
     app.run(stop).await?;
@@ -67,37 +64,8 @@ async fn start(config: Config, end: &mut End) -> anyhow::Result<Option<App>> {
     }
 }
 
-/// The signals that end the daemon.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl End {
-    /// From now on they are caught.
-    fn caught() -> std::io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for one, and names it.
-    async fn came(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// Reads anew at each SIGHUP; ends only if signals cannot be had.
-async fn hangups(reload: Arc<Reload>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => {
-            tracing::error!(%error, "SIGHUP cannot be caught");
-            return std::future::pending().await;
-        }
-    };
+/// Reads anew at each SIGHUP, also for one that came during the start.
+async fn hangups(mut hangup: Signal, reload: Arc<Reload>) {
     while hangup.recv().await.is_some() {
         reload.all();
     }

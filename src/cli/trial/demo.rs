@@ -8,13 +8,14 @@ mod story;
 
 use std::{
     fs::{self, File},
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
-    process::Stdio,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
@@ -23,11 +24,11 @@ use tokio::{
 
 use crate::{
     admin::schema,
-    cli::{admin_client::AdminClient, runtime::block_on},
+    cli::{admin_client::AdminClient, signals},
     http_client,
     simulator::{
         Running, Simulator,
-        workspace::{self, Credentials, Daemon},
+        workspace::{self, Credentials},
     },
 };
 
@@ -47,33 +48,83 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before there is anything that would have to be ended and removed.
+    let (runtime, mut signals) = signals::runtime()?;
     let folder = tempfile::tempdir()?;
-    let result = block_on(demo(arguments, folder.path()));
-    if result.is_err() {
-        let log = fs::read_to_string(folder.path().join("brevdue.log")).unwrap_or_default();
+    let mut daemon = Daemon::default();
+    let result = runtime.block_on(async {
+        let result = tokio::select! {
+            shown = show(arguments, folder.path(), &mut daemon) => shown,
+            signal = signals.any() => Err(anyhow!("{signal} before the demo was complete")),
+        };
+        if arguments.keep_running
+            && let Ok(stage) = &result
+        {
+            stage.keep_running(folder.path())?;
+            signals.any().await;
+        }
+        // A second signal ends even that.
+        let ended = tokio::select! {
+            ended = daemon.end() => ended,
+            _ = signals.any() => Err(anyhow!("the daemon did not end in its order")),
+        };
+        daemon.kill().await?;
+        result.and_then(|stage| ended.and_then(|()| stage.result()))
+    });
+    let log = fs::read_to_string(folder.path().join("brevdue.log")).unwrap_or_default();
+    // It holds private keys: whatever happened, it goes, and if it cannot, that is told.
+    folder.close().context("cannot remove the demo's folder")?;
+    if result.as_ref().is_err_and(|error| !is_closed(error)) {
         story::daemon_log(&log)?;
     }
     result
 }
 
-async fn demo(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
+/// Nobody reads the story any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What the demo has set up, and sent.
+struct Stage {
+    began: Instant,
+    handler: handler::Printing,
+    simulator: Running,
+    config: PathBuf,
+    ids: Vec<String>,
+}
+
+impl Stage {
+    fn keep_running(&self, folder: &Path) -> anyhow::Result<()> {
+        story::keep_running(&self.config, &self.simulator.base_url, folder)
+    }
+
+    fn result(&self) -> anyhow::Result<()> {
+        let (once, all) = (self.handler.each_once(&self.ids), self.ids.len());
+        story::end(once, all, self.began.elapsed())?;
+        ensure!(once == all, "{once} of {all} events arrived once");
+        Ok(())
+    }
+}
+
+async fn show(arguments: &Arguments, folder: &Path, daemon: &mut Daemon) -> anyhow::Result<Stage> {
     let began = Instant::now();
     let handler = handler::Printing::start().await?;
     let credentials = Credentials::new()?;
     let running = Simulator::start(credentials.options()?).await?;
     let listen = free_port()?;
     let handlers = format!("[handlers.skriver]\nkind = \"http\"\nurl = \"{}\"\n", handler.url());
-    let daemon = Daemon { listen, handlers: &handlers, settings: "" };
-    let config = workspace::write_workspace(folder, &running, &credentials, daemon)?;
+    let wanted = workspace::Daemon { listen, handlers: &handlers, settings: "" };
+    let config = workspace::write_workspace(folder, &running, &credentials, wanted)?;
     story::stage(&running.base_url, &handler.url(), folder)?;
 
     let started = Instant::now();
-    let mut child = start(&config, folder)?;
+    daemon.start(&config, folder)?;
     let admin = AdminClient::new(&folder.join("admin.sock"))?;
-    ready(&admin, &mut child).await?;
+    ready(&admin, daemon).await?;
     story::ready(listen, started.elapsed())?;
     let altinn = Altinn::new(&running, folder)?;
-    let subscription = validated(&admin, &mut child).await?;
+    let subscription = validated(&admin, daemon).await?;
     story::signed_in(&altinn.get("/simulator/requests").await?)?;
     story::subscribed(&subscription, started.elapsed())?;
 
@@ -86,15 +137,7 @@ async fn demo(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     story::first_event(first, &handler, &admin).await?;
     story::totals(&ids, &handler, &admin.get("/v1/status", &[]).await?, arrived)?;
 
-    if arguments.keep_running {
-        story::keep_running(&config, &running.base_url, folder)?;
-        tokio::signal::ctrl_c().await?;
-    }
-    stop(child).await?;
-    let once = handler.each_once(&ids);
-    story::end(once, ids.len(), began.elapsed())?;
-    ensure!(once == ids.len(), "{once} of {} events arrived once", ids.len());
-    Ok(())
+    Ok(Stage { began, handler, simulator: running, config, ids })
 }
 
 /// A port that was free a moment ago; Altinn must be told it before the daemon binds it.
@@ -102,33 +145,65 @@ fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn start(config: &Path, folder: &Path) -> anyhow::Result<Child> {
-    let log = File::create(folder.join("brevdue.log"))?;
-    Command::new(std::env::current_exe()?)
-        .arg("--config")
-        .arg(config)
-        .arg("run")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot start the daemon")
-}
+/// The daemon of the demo, while it runs.
+#[derive(Default)]
+struct Daemon(Option<Child>);
 
-async fn stop(mut child: Child) -> anyhow::Result<()> {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok());
-    let pid = pid.and_then(rustix::process::Pid::from_raw).context("the daemon has ended")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-    let status = timeout(PATIENCE, child.wait()).await.context("the daemon does not stop")??;
-    ensure!(status.success(), "the daemon ended with {status}");
-    Ok(())
+impl Daemon {
+    /// Starts it with an environment of its own: variables of whoever runs the demo would change its
+    /// configuration, and take what it sends on loopback to a proxy.
+    fn start(&mut self, config: &Path, folder: &Path) -> anyhow::Result<()> {
+        let log = File::create(folder.join("brevdue.log"))?;
+        let child = Command::new(std::env::current_exe()?)
+            .arg("--config")
+            .arg(config)
+            .arg("run")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // A Ctrl-C is the demo's, which ends the daemon in its order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the daemon")?;
+        self.0 = Some(child);
+        Ok(())
+    }
+
+    /// How it ended, if it did by itself.
+    fn has_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.0.as_mut().map(Child::try_wait).transpose()?.flatten())
+    }
+
+    /// Asks it to end, and waits for that; if it does not, it is killed.
+    async fn end(&mut self) -> anyhow::Result<()> {
+        let Some(child) = &mut self.0 else { return Ok(()) };
+        // Without a number it has ended by itself.
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let ended = timeout(PATIENCE, child.wait()).await.context("the daemon did not stop")?;
+        self.0 = None;
+        let status = ended?;
+        ensure!(status.success(), "the daemon ended with {status}");
+        Ok(())
+    }
+
+    /// Ends it at once.
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.0.take() {
+            Some(mut child) => Ok(child.kill().await?),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Looks until `look` sees something; a daemon that has ended will never show anything.
 async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
-    child: &mut Child,
+    daemon: &mut Daemon,
     mut look: impl FnMut() -> F,
 ) -> anyhow::Result<T> {
     let began = Instant::now();
@@ -136,7 +211,7 @@ async fn until<T, F: Future<Output = Option<T>>>(
         if let Some(seen) = look().await {
             return Ok(seen);
         }
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = daemon.has_ended()? {
             bail!("the daemon ended with {status}");
         }
         sleep(LOOK).await;
@@ -144,17 +219,20 @@ async fn until<T, F: Future<Output = Option<T>>>(
     bail!("{what} did not come within {PATIENCE:?}")
 }
 
-async fn ready(admin: &AdminClient, child: &mut Child) -> anyhow::Result<()> {
+async fn ready(admin: &AdminClient, daemon: &mut Daemon) -> anyhow::Result<()> {
     let look = || async { admin.get::<schema::Status>("/v1/status", &[]).await.ok() };
-    until("readiness", child, || async { look().await.filter(|s| s.ready).map(drop) }).await
+    until("readiness", daemon, || async { look().await.filter(|s| s.ready).map(drop) }).await
 }
 
-async fn validated(admin: &AdminClient, child: &mut Child) -> anyhow::Result<schema::Subscription> {
+async fn validated(
+    admin: &AdminClient,
+    daemon: &mut Daemon,
+) -> anyhow::Result<schema::Subscription> {
     let look = || async {
         let rows: Vec<schema::Subscription> = admin.get("/v1/subscriptions", &[]).await.ok()?;
         rows.into_iter().find(|row| row.state == "validated")
     };
-    until("the validation", child, look).await
+    until("the validation", daemon, look).await
 }
 
 /// The stand-in's control API.
@@ -165,7 +243,9 @@ struct Altinn {
 
 impl Altinn {
     fn new(running: &Running, folder: &Path) -> anyhow::Result<Self> {
-        let client = http_client::build(PATIENCE, Some(&folder.join("ca.pem")))?;
+        // It is on this machine: no proxy is asked.
+        let builder = http_client::builder(PATIENCE).no_proxy();
+        let client = http_client::with_ca(builder, Some(&folder.join("ca.pem")))?.build()?;
         Ok(Self { client, base: running.base_url.clone() })
     }
 

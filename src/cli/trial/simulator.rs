@@ -7,10 +7,8 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::Context;
-
 use crate::{
-    cli::runtime::block_on,
+    cli::signals,
     config::{Log, LogFormat},
     simulator::{
         Simulator,
@@ -42,8 +40,9 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    telemetry::start(&Log { format: LogFormat::Text, level: "info".to_owned() })?;
-    block_on(async {
+    let (runtime, mut signals) = signals::runtime()?;
+    let _log = telemetry::start(&Log { format: LogFormat::Text, level: "info".to_owned() })?;
+    runtime.block_on(async {
         let credentials = Credentials::new()?;
         let mut options = credentials.options()?;
         options.listen = arguments.listen;
@@ -52,7 +51,8 @@ pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let daemon = Daemon { listen: arguments.daemon, handlers: HANDLERS, settings: "" };
         let config = workspace::write_workspace(&arguments.dir, &running, &credentials, daemon)?;
         explain(&running.base_url, arguments, &config.display().to_string())?;
-        tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
+        let signal = signals.any().await;
+        tracing::info!("{signal}: stopping");
         running.stop().await;
         Ok(())
     })

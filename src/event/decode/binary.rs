@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use super::{
+    Rules,
     error::DecodeError,
     limits::{MAX_ATTRIBUTES, MAX_DEPTH},
     media_type, rules, structured,
@@ -21,13 +22,13 @@ use super::{
 use crate::event::Event;
 
 /// The event that these headers and this body are.
-pub(super) fn read(head: &HeaderMap, body: &[u8]) -> Result<Event, DecodeError> {
+pub(super) fn read(head: &HeaderMap, body: &[u8], by: Rules) -> Result<Event, DecodeError> {
     let attributes = attributes(head)?;
     let content_type = head.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let data = data(content_type, body)?;
     let rendered = Rendered { attributes, content_type, data };
     let json = serde_json::to_vec(&rendered).map_err(|fault| DecodeError::syntax(&fault))?;
-    structured::read(Bytes::from(json))
+    structured::read(Bytes::from(json), by)
 }
 
 fn attributes(head: &HeaderMap) -> Result<Vec<(&str, String)>, DecodeError> {

@@ -1,87 +1,98 @@
 //! One event as a JSON object (JSON event format, section 3).
 //!
-//! The SDK has the last word on what an event is; the checks before it name attribute and rule
-//! without a value, and hold what the SDK lets pass: duplicate keys, empty or long identities,
-//! version 0.3.
+//! Read by the rules, the SDK has the last word on what an event is; the checks before it name
+//! attribute and rule without a value, and hold what the SDK lets pass: duplicate keys, empty or
+//! long identities, version 0.3. Read leniently, an event needs only what it is routed and
+//! remembered by, and the rule that it breaks is noted with it.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
-use super::{error::DecodeError, limits::MAX_ATTRIBUTES, names::REQUIRED, rules};
-use crate::event::Event;
+use super::{
+    Rules,
+    error::DecodeError,
+    limits::{MAX_ATTRIBUTES, MAX_IDENTITY},
+    names::REQUIRED,
+    rules,
+};
+use crate::event::{
+    Event,
+    members::{self, Members},
+};
 
 /// The event in `json`, which is UTF-8 and not too deep.
-pub(super) fn read(json: Bytes) -> Result<Event, DecodeError> {
-    let has_base64 = {
-        let Members(members) =
-            serde_json::from_slice(&json).map_err(|fault| DecodeError::syntax(&fault))?;
-        check(&members)?;
-        members.iter().any(|(name, _)| name == "data_base64")
+pub(super) fn read(json: Bytes, by: Rules) -> Result<Event, DecodeError> {
+    let fault = {
+        let members = Members::read(&json).map_err(|fault| DecodeError::syntax(&fault))?;
+        within_limits(&members)?;
+        let fault = check(&members).err();
+        if by == Rules::Lenient {
+            routable(&members)?;
+        } else if let Some(fault) = fault {
+            return Err(fault);
+        }
+        fault
     };
     let event = Event::from_json(json).map_err(|fault| DecodeError::syntax(&fault))?;
-    match event.to_sdk() {
-        Ok(_) => Ok(event),
-        // Every attribute was checked, so that only the data is left.
-        Err(_) if has_base64 => Err(DecodeError::attribute("data_base64", "is not base64")),
-        Err(_) => Err(DecodeError::attribute("data", "is not what datacontenttype says")),
+    let fault = fault.or_else(|| for_the_sdk(&event));
+    match by {
+        Rules::Strict => fault.map_or(Ok(event), Err),
+        Rules::Lenient => Ok(Event { oddity: fault.map(Box::new), ..event }),
     }
 }
 
-fn check(members: &[(String, &RawValue)]) -> Result<(), DecodeError> {
+fn within_limits(members: &Members<'_>) -> Result<(), DecodeError> {
     if members.len() > MAX_ATTRIBUTES {
         return Err(DecodeError::body("has more than 64 attributes"));
     }
+    Ok(())
+}
+
+/// What an event cannot be routed or remembered without.
+fn routable(members: &Members<'_>) -> Result<(), DecodeError> {
+    for name in REQUIRED {
+        let fault = |rule| Err(DecodeError::attribute(name, rule));
+        match members.get(name).map(members::string) {
+            None => return fault("is missing"),
+            Some(None) => return fault("is not a string"),
+            Some(Some(text)) if text.is_empty() => return fault("is empty"),
+            Some(Some(text)) if text.len() > MAX_IDENTITY => {
+                return fault("is longer than 4096 bytes");
+            }
+            Some(Some(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Why the SDK does not take an event whose attributes were checked: only the data is left.
+fn for_the_sdk(event: &Event) -> Option<DecodeError> {
+    event.to_sdk().err()?;
+    let members = Members::read(event.json()).ok()?;
+    Some(if members.get("data_base64").is_some() {
+        DecodeError::attribute("data_base64", "is not base64")
+    } else {
+        DecodeError::attribute("data", "is not what datacontenttype says")
+    })
+}
+
+fn check(members: &Members<'_>) -> Result<(), DecodeError> {
     let mut names = BTreeSet::new();
-    for (name, _) in members {
-        if !names.insert(name.as_str()) {
+    for (name, _) in members.iter() {
+        if !names.insert(name) {
             return Err(DecodeError::attribute(name, "is there twice"));
         }
     }
     if names.contains("data") && names.contains("data_base64") {
         return Err(DecodeError::attribute("data", "and data_base64 exclude each other"));
     }
-    let mut required = BTreeSet::from(REQUIRED);
-    for (name, raw) in members {
-        if rules::check(name, raw.get())? == rules::Presence::Present {
-            required.remove(name.as_str());
-        }
+    for (name, raw) in members.iter() {
+        rules::check(name, raw.get())?;
     }
     // In the order in which a reader would look for them, the version first.
-    match REQUIRED.iter().find(|name| required.contains(*name)) {
+    match REQUIRED.iter().find(|name| !names.contains(*name)) {
         Some(missing) => Err(DecodeError::attribute(missing, "is missing")),
         None => Ok(()),
-    }
-}
-
-/// The members of an object in their order, duplicates included.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-struct Collect;
-
-impl<'de> Visitor<'de> for Collect {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(Members(members))
     }
 }

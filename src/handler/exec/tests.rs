@@ -68,7 +68,7 @@ async fn the_exit_decides_the_outcome_and_what_was_written_is_kept() {
 async fn a_command_that_cannot_be_run_is_a_retry() {
     let command = vec!["/nowhere/at/all".to_owned()];
     let handler = ExecHandler::new(&config::ExecHandler { command, env: BTreeMap::new() });
-    let expected = Outcome::retry("cannot be run: entity not found");
+    let expected = Outcome::retry("cannot be run: No such file or directory (os error 2)");
     assert_eq!(deliver(&handler, EVENT).await, expected);
 }
 
@@ -116,10 +116,38 @@ async fn the_child_gets_the_event_on_stdin_and_nothing_but_its_own_environment()
 }
 
 #[tokio::test]
-async fn an_attribute_that_no_environment_can_hold_is_a_dead_letter_at_once() {
-    let json = r#"{"id":"1","source":"/a","type":"t","ext":"a\u0000b"}"#;
-    let outcome = deliver(&shell("exit 0", &[], &[]), json).await;
-    assert!(matches!(outcome, Outcome::Rejected { .. }), "{outcome:?}");
+async fn a_variable_that_no_environment_can_hold_is_left_out_and_the_event_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, env) = (folder.path().join("input"), folder.path().join("env"));
+    let script = "cat >\"$1\"; exec /usr/bin/env >\"$2\"";
+    let handler = shell(script, &[input.to_str().unwrap(), env.to_str().unwrap()], &[]);
+    // `CE_FITS=` and the zero at the end.
+    let (fits, long) = ("f".repeat(128 * 1024 - 9), "l".repeat(128 * 1024 - 8));
+    let json = format!(
+        r#"{{"id":"1","source":"/a","type":"t","nul":"a\u0000b","fits":"{fits}","long":"{long}","\ud800":1,"data_base64":"=no="}}"#
+    );
+    assert_eq!(deliver(&handler, &json).await, Outcome::Delivered);
+    assert_eq!(text(&input), json, "standard input has all of it");
+    let env = text(&env);
+    let mut lengths: Vec<_> =
+        env.lines().filter(|line| line.starts_with("CE_")).map(str::len).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, ["CE_ID=1".len(), "CE_TYPE=t".len(), "CE_SOURCE=/a".len(), 128 * 1024 - 1]);
+}
+
+#[tokio::test]
+async fn variables_that_are_too_long_together_are_left_out_by_their_length() {
+    let long = "x".repeat(120 * 1024);
+    let members: Vec<_> = (10..50).map(|n| format!(r#","x{n}":"{long}""#)).collect();
+    let members = members.concat();
+    let json = format!(r#"{{"id":"1","source":"/a","type":"t"{members}}}"#);
+    let outcome = deliver(&shell("test \"$CE_TYPE-$CE_X10\" = t-", &[], &[]), &json).await;
+    assert_eq!(outcome, Outcome::Delivered);
+    // What the configuration itself makes too long is told.
+    let long = vec!["/bin/true".to_owned(), "x".repeat(128 * 1024)];
+    let handler = ExecHandler::new(&config::ExecHandler { command: long, env: BTreeMap::new() });
+    let expected = Outcome::retry("cannot be run: Argument list too long (os error 7)");
+    assert_eq!(deliver(&handler, EVENT).await, expected);
 }
 
 #[tokio::test]

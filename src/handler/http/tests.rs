@@ -1,4 +1,5 @@
 use std::{
+    io,
     path::Path,
     sync::{
         Arc,
@@ -274,7 +275,7 @@ async fn a_peer_that_hangs_or_closes_or_is_not_there_is_a_retry_without_the_url(
     let url = format!("http://{gone}/").parse().unwrap();
     let absent = handler(secret(&url), ContentMode::Structured, TIMEOUT);
     let (reason, ..) = retried(deliver(&absent, EVENT).await);
-    assert_eq!(reason, "cannot connect: connection refused");
+    assert_eq!(reason, "cannot connect: Connection refused (os error 111)");
 }
 
 #[tokio::test]
@@ -284,7 +285,7 @@ async fn a_unix_socket_is_reached_with_path_and_query() {
     let target = HttpTarget::Unix { socket: socket.clone(), path: "/events?a=1".into() };
     let handler = handler(target, ContentMode::Structured, TIMEOUT);
     let (reason, ..) = retried(deliver(&handler, EVENT).await);
-    assert_eq!(reason, "cannot connect: entity not found");
+    assert_eq!(reason, "cannot connect: No such file or directory (os error 2)");
     let mut peer = Peer::start_unix(&socket);
     assert_eq!(deliver(&handler, EVENT).await, Outcome::Delivered);
     assert_eq!(peer.requests.recv().await.unwrap().uri(), "/events?a=1");
@@ -339,11 +340,47 @@ fn binary_mode_encodes_what_a_header_cannot_hold() {
 async fn an_event_that_has_no_binary_form_is_a_dead_letter_at_once() {
     let peer = Peer::start(Reply::Status(200)).await;
     let handler = peer.handler(ContentMode::Binary);
-    let json = r#"{"id":"1","source":"/a","type":"t","datacontenttype":"a\nb: c","data":"x"}"#;
+    let json = r#"{"id":"1","source":"/a","type":"t","data_base64":"=no="}"#;
     let outcome = deliver(&handler, json).await;
     let Outcome::Rejected { failure } = outcome else { panic!("{outcome:?}") };
-    let reason = "the event cannot be sent in binary mode: datacontenttype is no media type";
+    let reason = "the event cannot be sent in binary mode: data_base64 is not base64";
     assert_eq!(failure.reason, reason);
+}
+
+#[test]
+fn what_no_header_can_hold_does_not_keep_an_event_from_its_handler() {
+    let json = r#"{"id":"1","source":"C:\\a b|{}","type":"t\u0000","Odd Name":"x","\ud800":1,
+        "Upper":"y","list":[1, 2],"gone":null,"datacontenttype":"a\nb: ø","data":"x"}"#;
+    let (headers, body) = binary(&stored(json).event).unwrap();
+    let sent: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    let expected = [
+        "ce-upper: y",
+        "ce-id: 1",
+        "ce-list: [1,%202]",
+        "ce-source: C:\\a%20b|{}",
+        "ce-type: t%00",
+        "content-type: a%0Ab: %C3%B8",
+    ];
+    assert_eq!((sent, body), (expected.map(str::to_owned).to_vec(), b"x".to_vec()));
+}
+
+#[tokio::test]
+async fn every_post_says_how_long_its_body_is() {
+    for (mode, data) in [ContentMode::Structured, ContentMode::Binary]
+        .into_iter()
+        .flat_map(|mode| ["", r#","data":"x""#].map(|data| (mode, data)))
+    {
+        let mut peer = Peer::start(Reply::Status(200)).await;
+        let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t"{data}}}"#);
+        assert_eq!(deliver(&peer.handler(mode), &json).await, Outcome::Delivered);
+        let request = peer.requests.recv().await.unwrap();
+        let length = request.headers()["content-length"].to_str().unwrap();
+        assert_eq!(length, request.body().len().to_string(), "{mode:?} {data}");
+        assert_eq!(request.headers().get_all("content-length").iter().count(), 1);
+    }
 }
 
 #[test]

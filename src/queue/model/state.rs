@@ -119,6 +119,13 @@ impl State {
     }
 
     pub(super) fn bury_raw(&mut self, push: RawPush, failure: Failure, buried: Timestamp) {
+        let same = |letter: &DeadLetter| match &letter.letter {
+            Letter::Raw(kept) => (&kept.hook, &kept.body) == (&push.hook, &push.body),
+            Letter::Event(_) => false,
+        };
+        if self.raw.values().any(same) {
+            return;
+        }
         self.raw_numbers += 1;
         let number = self.raw_numbers;
         let (id, letter) = (DeadLetterId::Raw(number), Letter::Raw(push));

@@ -178,8 +178,9 @@ impl Queue for SledQueue {
     async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
         self.shared.works()?;
         let room = self.room(push.body.len()).await?;
-        let bury = move |commit: &mut Commit, _: &Engine| {
-            let buried = commit.bury_raw(push, failure);
+        let identity = push.identity();
+        let bury = move |commit: &mut Commit, engine: &Engine| {
+            let buried = commit.bury_raw(&engine.shared, (identity, push), failure);
             drop(room);
             buried
         };

@@ -2,7 +2,7 @@ use futures_util::FutureExt;
 use http::Request;
 
 use super::*;
-use crate::{event::Arrival, secret::SecretFile, source::secrets::HookSecrets};
+use crate::{secret::SecretFile, source::secrets::HookSecrets};
 
 const JSON: &str = "application/json; charset=utf-8";
 const VALIDATION: &str = r#"{"specversion":"1.0","id":"694caa35","source":"https://platform.altinn.no/events/api/v1/subscriptions/1234","type":"platform.events.validatesubscription"}"#;
@@ -108,7 +108,7 @@ fn what_cannot_be_decoded_is_kept_as_it_came() {
     for (body, reason) in [
         ("{\"text\": \"01017012345\"}", "specversion is missing"),
         ("", "the body is empty"),
-        (&EVENT.replace("1.0", "0.3"), "specversion is not 1.0, the only version that is read"),
+        (&EVENT.replace("\"/s\"", "\"\""), "source is empty"),
         (&format!("[{EVENT},{{}}]"), "event 1 of the batch: specversion is missing"),
     ] {
         let push = RawPush {
@@ -119,6 +119,33 @@ fn what_cannot_be_decoded_is_kept_as_it_came() {
         let expected = Admission::Undecodable { push, reason: reason.to_owned() };
         assert_eq!(admit(&altinn, body), expected);
     }
+}
+
+#[test]
+fn what_breaks_a_rule_is_an_event_all_the_same() {
+    let (_folder, altinn) = altinn();
+    let odd = EVENT.replace("\"/s\"", "\"https://a.no/{id} %zz\"");
+    let Admission::Events(arrivals) = admit(&altinn, &odd) else { panic!("events") };
+    assert_eq!(arrivals[0].event.json(), odd.as_bytes());
+    assert_eq!(names(&arrivals[0]), ["innboks", "alle"]);
+    let oddity = arrivals[0].event.oddity().map(ToString::to_string);
+    assert_eq!(oddity.as_deref(), Some("source is not a URI reference"));
+}
+
+#[test]
+fn what_was_kept_is_decoded_anew_for_all_whose_it_is() {
+    let (_folder, altinn) = altinn();
+    let decoded = |body: String| {
+        let media_type = "application/cloudevents+json".to_owned();
+        let push = RawPush { hook: altinn.name.clone(), media_type, body: body.into() };
+        again(&altinn.subscriptions, &push)
+    };
+    let odd = EVENT.replace("\"/s\"", "\"C:\\\\x\"");
+    let arrivals = decoded(format!("[{odd},{VALIDATION}]")).unwrap();
+    assert_eq!((arrivals.len(), arrivals[0].event.json().as_ref()), (1, odd.as_bytes()));
+    assert_eq!(names(&arrivals[0]), ["innboks", "alle"]);
+    assert!(decoded(VALIDATION.to_owned()).unwrap().is_empty());
+    assert_eq!(decoded("{".to_owned()).unwrap_err().at(), "the body");
 }
 
 #[test]

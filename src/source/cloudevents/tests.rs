@@ -1,3 +1,5 @@
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{Request, header::CONTENT_TYPE};
 
 use super::*;
@@ -210,4 +212,47 @@ fn options_allows_the_configured_origins_and_no_other() {
     let good = ("webhook-request-origin", "trusted.example.com");
     assert_eq!(source.handshake(&head(&[good, good])), Some(Handshake::Denied));
     assert_eq!(with_bearer(&[]).handshake(&head(&[good])), None);
+}
+
+/// The value of `webhook-signature` for this body.
+fn sign(body: &str) -> String {
+    let secret = BASE64_STANDARD.decode(KEY.trim_start_matches("whsec_")).unwrap();
+    let message = format!("msg_p5jXN8AQM9LWM0D4loKWxJek.{SIGNED_AT}.{body}");
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message.as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(tag))
+}
+
+#[test]
+fn a_signed_body_is_itself_whatever_the_headers_say() {
+    let source = with_signatures(at(SIGNED_AT));
+    let signature = sign(EVENT);
+    let signature = ("webhook-signature", signature.as_str());
+    // With the headers of binary mode its body would be the data of another event.
+    let attributes =
+        [("ce-specversion", "1.0"), ("ce-id", "2"), ("ce-source", "/other"), ("ce-type", "u")];
+    for content_type in ["application/json", "text/plain", "application/vnd.x+json", ""] {
+        let mut headers = vec![signature, ("content-type", content_type)];
+        headers.extend(attributes);
+        assert_eq!(source.check(&signed(&headers)), Err(Refusal::UnsignedAttributes));
+        // Even if it came so far.
+        let Ok(Admission::Events(arrivals)) = source.admit(&signed(&headers), Bytes::from(EVENT))
+        else {
+            panic!("events")
+        };
+        assert_eq!(arrivals[0].event.json(), EVENT.as_bytes(), "{content_type}");
+    }
+    // One attribute is enough.
+    let one = signed(&[signature, ("ce-specversion", "1.0")]);
+    assert_eq!(source.check(&one), Err(Refusal::UnsignedAttributes));
+    // A structured or a batch media type says itself that the headers do not count.
+    for content_type in ["application/cloudevents+json", "application/cloudevents-batch+json"] {
+        let mut headers = vec![signature, ("content-type", content_type)];
+        headers.extend(attributes);
+        let head = signed(&headers);
+        assert_eq!(source.check(&head), Ok(()));
+        let Ok(Admission::Events(arrivals)) = source.admit(&head, Bytes::from(EVENT)) else {
+            panic!("events")
+        };
+        assert_eq!(arrivals[0].event.attributes().id, "1", "{content_type}");
+    }
 }

@@ -3,9 +3,9 @@
 use brevdue::{
     event::{
         Event,
-        decode::{decode, decode_json, error::DecodeError},
+        decode::{Rules, decode, decode_json, error::DecodeError},
     },
-    handler::context::Context,
+    handler::context::{self, Context},
 };
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Data};
@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// A body as JSON: one event or a batch. Returns whether it was accepted.
 pub(crate) fn json(input: &[u8]) -> bool {
     let body = Bytes::copy_from_slice(input);
-    let events = decode_json(body);
+    leniently(&body);
+    let events = decode_json(body, Rules::Strict);
     check(&events, input);
     if let Ok(events) = &events {
         for event in events {
@@ -24,6 +25,17 @@ pub(crate) fn json(input: &[u8]) -> bool {
         }
     }
     events.is_ok()
+}
+
+/// Read leniently, an event is stored and read again, and has its oddity whenever the rules refuse it.
+fn leniently(body: &Bytes) {
+    for event in decode_json(body.clone(), Rules::Lenient).unwrap_or_default() {
+        let again = Event::from_json(event.json().clone());
+        assert!(again.is_ok_and(|again| again.attributes() == event.attributes()), "not again");
+        let strict = decode_json(event.json().clone(), Rules::Strict);
+        assert_eq!(strict.err().as_ref(), event.oddity(), "its oddity is another");
+        context::attributes(&event).expect("no handler can have it");
+    }
 }
 
 /// Lines of `name: value`, an empty line, and a body, read in binary mode.
@@ -40,7 +52,7 @@ pub(crate) fn binary(input: &[u8]) -> bool {
             head.append(name, value);
         }
     }
-    let events = decode(&head, Bytes::copy_from_slice(body));
+    let events = decode(&head, Bytes::copy_from_slice(body), Rules::Strict);
     check(&events, input);
     events.is_ok()
 }
@@ -55,7 +67,7 @@ fn check(events: &Result<Vec<Event>, DecodeError>, input: &[u8]) {
                 assert!(again.is_ok_and(|again| again == *event), "cannot be read again");
                 let context = Context::read(event).expect("no handler can have it");
                 data(&context, &event.to_sdk().expect("is none for the SDK"));
-                let twice = decode_json(event.json().clone());
+                let twice = decode_json(event.json().clone(), Rules::Strict);
                 assert!(twice.is_ok_and(|twice| twice == [event.clone()]), "is another, again");
             }
         }

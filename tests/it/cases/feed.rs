@@ -237,14 +237,19 @@ async fn an_item_that_is_no_cloud_event_is_a_dead_letter_and_the_feed_goes_on() 
     let daemon = world.daemon().await;
     world.validated(1).await;
     drop_pushes(&world, true).await;
-    let bad = json!({ "source": "not a URI | at all" });
-    world.tell_altinn("events", &changed("bad", &bad)).await;
-    let ids = world.publish(2).await;
+    let bad = json!({ "resource": RESOURCE, "subject": ORG, "attributes": { "source": "" } });
+    world.tell_altinn("events", &bad).await;
+    // One that only breaks a rule is an event.
+    let odd = json!({ "source": "not a URI | at all" });
+    world.tell_altinn("events", &changed("odd", &odd)).await;
+    let mut ids = world.publish(2).await;
+    ids.push("odd".to_owned());
     delivered_once(&world, &ids).await;
     let letters = daemon.get("/v1/dead-letters").await;
     assert_eq!(letters.as_array().unwrap().len(), 1, "{letters}");
     assert_eq!(letters[0]["raw"]["hook"], "innboks");
-    assert!(letters[0]["reason"].as_str().unwrap().starts_with("from the feed: "), "{letters}");
+    assert_eq!(letters[0]["reason"], "from the feed: source is empty");
+    assert!(daemon.metrics().await.contains("brevdue_events_odd_total{hook=\"innboks\"} 1"));
     assert!(daemon.stop().await.success());
 }
 

@@ -4,6 +4,7 @@ mod callers;
 mod configuration;
 mod delivery;
 mod doctor;
+mod edge;
 mod feed;
 mod hooks;
 mod life;

@@ -44,7 +44,17 @@ impl Daemon {
     }
 
     /// The same with a command that ends in the binary (a tracer, a socket activator).
-    pub(crate) fn spawn_with(mut command: Command, config: &Path, folder: &Path) -> Self {
+    pub(crate) fn spawn_with(command: Command, config: &Path, folder: &Path) -> Self {
+        Self::spawn_logging(command, config, folder, None)
+    }
+
+    /// The same with its log elsewhere than in `brevdue.log`.
+    pub(crate) fn spawn_logging(
+        mut command: Command,
+        config: &Path,
+        folder: &Path,
+        stderr: Option<Stdio>,
+    ) -> Self {
         let log = folder.join("brevdue.log");
         let append = || File::options().create(true).append(true).open(&log).expect("a log file");
         let child = command
@@ -53,7 +63,7 @@ impl Daemon {
             .arg("run")
             .stdin(Stdio::null())
             .stdout(append())
-            .stderr(append())
+            .stderr(stderr.unwrap_or_else(|| append().into()))
             .process_group(0)
             .spawn()
             .expect("the binary starts");
@@ -97,6 +107,11 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("it still runs");
+    }
+
+    /// The number of its process.
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, now.

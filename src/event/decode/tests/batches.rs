@@ -13,7 +13,7 @@ fn every_event_of_a_batch_keeps_its_exact_bytes() {
         "application/cloudevents+json; charset=utf-8",
     ] {
         let head = head(&[("content-type", content_type)]);
-        let events = decode(&head, Bytes::from(body.clone())).unwrap();
+        let events = decode(&head, Bytes::from(body.clone()), Rules::Strict).unwrap();
         let bytes: Vec<&[u8]> = events.iter().map(|event| event.json().as_ref()).collect();
         assert_eq!(bytes, [ONE.as_bytes(), TWO.as_bytes()], "{content_type}");
     }
@@ -22,7 +22,7 @@ fn every_event_of_a_batch_keeps_its_exact_bytes() {
 #[test]
 fn a_single_event_under_the_batch_type_is_one_event() {
     let head = head(&[("content-type", "application/cloudevents-batch+json")]);
-    assert_eq!(decode(&head, Bytes::from(ONE)).unwrap().len(), 1);
+    assert_eq!(decode(&head, Bytes::from(ONE), Rules::Strict).unwrap().len(), 1);
 }
 
 #[test]

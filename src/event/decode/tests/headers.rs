@@ -8,7 +8,7 @@ fn binary(headers: Headers<'_>, body: &[u8]) -> Result<Event, DecodeError> {
     all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
     all.extend_from_slice(headers);
     all.retain(|(_, value)| *value != "(absent)");
-    let events = decode(&head(&all), Bytes::copy_from_slice(body))?;
+    let events = decode(&head(&all), Bytes::copy_from_slice(body), Rules::Strict)?;
     assert_eq!(events.len(), 1);
     Ok(events.into_iter().next().unwrap())
 }

@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     name::HandlerName,
     queue::{
-        DeadLetterId,
+        DeadLetterId, RawIdentity,
         sled::codec::values::{Cursor, LogBounds},
     },
 };
@@ -22,6 +22,8 @@ pub(crate) struct Contents {
     pub(crate) retries: Vec<(HandlerName, u64, Waiting)>,
     /// Id, when it was buried, bytes.
     pub(crate) dead: Vec<(DeadLetterId, Timestamp, u64)>,
+    /// Number of each undecodable push, and which it is.
+    pub(crate) raw: Vec<(u64, RawIdentity)>,
 }
 
 impl Contents {

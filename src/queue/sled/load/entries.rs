@@ -57,8 +57,11 @@ impl Survey {
         let (decided, bytes) = (decided_at(kind, whole)?, size(key, whole));
         let id = if kind == RAW {
             let number = keys::number_of(key).ok_or(KEY)?;
-            if self.is_deep() {
-                Undecodable::decode(whole)?;
+            match Undecodable::decode(whole) {
+                Ok(kept) => self.contents.raw.push((number, kept.push.identity())),
+                Err(error) if self.is_deep() => return Err(error),
+                // A start does not look: it is told when someone reads it.
+                Err(_) => {}
             }
             self.contents.next_raw = self.contents.next_raw.max(number.saturating_add(1));
             Some(DeadLetterId::Raw(number))

@@ -1,8 +1,12 @@
 //! All dead letters, by id and by age, in memory. What they hold is on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::{clock::Timestamp, name::HandlerName, queue::DeadLetterId};
+use crate::{
+    clock::Timestamp,
+    name::HandlerName,
+    queue::{DeadLetterId, RawIdentity},
+};
 
 /// The dead letters.
 #[derive(Debug, Default)]
@@ -14,6 +18,9 @@ pub(crate) struct DeadLetters {
     bytes: u64,
     /// The number of undecodable pushes among them.
     raw: u64,
+    /// Which they are, by their numbers, and the other way.
+    identities: BTreeMap<u64, RawIdentity>,
+    numbers: HashMap<RawIdentity, u64>,
     /// The number of letters of each handler.
     by_handler: BTreeMap<HandlerName, u64>,
 }
@@ -34,6 +41,24 @@ impl DeadLetters {
         *self.count(id) -= 1;
         self.bytes -= bytes;
         self.by_age.remove(&(at, id.clone()));
+        if let DeadLetterId::Raw(number) = id
+            && let Some(identity) = self.identities.remove(number)
+            && self.numbers.get(&identity) == Some(number)
+        {
+            self.numbers.remove(&identity);
+        }
+    }
+
+    /// The undecodable push of this number, which was buried, is this one. Of two that an earlier
+    /// version kept, the first one counts.
+    pub(crate) fn identify(&mut self, number: u64, identity: RawIdentity) {
+        self.identities.insert(number, identity);
+        self.numbers.entry(identity).or_insert(number);
+    }
+
+    /// Whether there is a letter of this undecodable push.
+    pub(crate) fn has_raw(&self, identity: &RawIdentity) -> bool {
+        self.numbers.contains_key(identity)
     }
 
     fn count(&mut self, id: &DeadLetterId) -> &mut u64 {

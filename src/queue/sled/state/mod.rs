@@ -92,6 +92,9 @@ impl State {
             }
             self.dead.insert(id, at, bytes);
         }
+        for (number, identity) in contents.raw {
+            self.dead.identify(number, identity);
+        }
         self.wake_all();
     }
 

@@ -158,9 +158,13 @@ async fn an_undecodable_push_is_kept_raw_and_cannot_be_revived() {
     };
     queue.bury_raw(push.clone(), failure("no JSON")).await.unwrap();
     let queue = bench.reopen(queue).await;
-    queue.bury_raw(push.clone(), failure("no JSON")).await.unwrap();
+    let other = RawPush { body: Bytes::from_static(b"{ "), ..push.clone() };
+    let pushes =
+        [&push, &other, &other, &push].map(|push| queue.bury_raw(push.clone(), failure("no JSON")));
+    assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
     let letters = queue.dead_letters(None, OLDEST).await.unwrap();
     let (first, second) = (DeadLetterId::Raw(1), DeadLetterId::Raw(2));
+    assert_eq!(letters.len(), 2, "there is one letter of each");
     assert_eq!((&letters[0].id, &letters[1].id), (&first, &second));
     assert_eq!((letters[0].attempts, &letters[0].letter), (0, &Letter::Raw(push.clone())));
     assert_eq!(queue.revive(&first).await, Err(QueueError::Undeliverable));

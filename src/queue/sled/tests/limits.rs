@@ -20,7 +20,10 @@ async fn dead(queue: &SledQueue, count: usize) -> Vec<String> {
 }
 
 async fn bury(queue: &SledQueue, bytes: usize) {
-    let body = Bytes::from(vec![b'?'; bytes]);
+    // Each another one.
+    let mut body = vec![b'?'; bytes.saturating_sub(8)];
+    body.extend(fastrand::u64(..).to_be_bytes());
+    let body = Bytes::from(body);
     let push = RawPush { hook: "h".parse().unwrap(), media_type: "x/y".into(), body };
     queue.bury_raw(push, failure("no JSON")).await.unwrap();
 }

@@ -14,7 +14,8 @@ use crate::{
     event::Arrival,
     name::{HandlerName, HookName},
     queue::{
-        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawPush, Seq, StoredEvent,
+        Appended, Bookmark, DeadLetterId, Failure, QueueError, RawIdentity, RawPush, Seq,
+        StoredEvent,
         sled::{
             codec::{
                 DEAD, RETRY, Value,
@@ -54,6 +55,8 @@ pub(crate) struct Commit {
     first: u64,
     next: u64,
     next_raw: u64,
+    /// Of the undecodable pushes in it.
+    raw: HashSet<RawIdentity>,
     /// The group that takes events in.
     packing: Option<(Packing, Vec<StoredEvent>)>,
     /// The groups before it, and their bytes on disk.
@@ -79,6 +82,7 @@ impl Commit {
             first: state.next,
             next: state.next,
             next_raw: state.next_raw,
+            raw: HashSet::new(),
             packing: None,
             heads: Vec::new(),
             hooks: BTreeSet::new(),
@@ -183,17 +187,31 @@ impl Commit {
         });
     }
 
-    pub(crate) fn bury_raw(&mut self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
+    /// One letter for one identity: what is there, or in this commit, stays as it is.
+    pub(crate) fn bury_raw(
+        &mut self,
+        shared: &Shared,
+        (identity, push): (RawIdentity, RawPush),
+        failure: Failure,
+    ) -> Result<(), QueueError> {
+        if self.raw.contains(&identity) || shared.state().dead.has_raw(&identity) {
+            return Ok(());
+        }
         let at = self.now;
         let value = Undecodable { at, failure, push }.encode();
         if value.len() > MAX_VALUE {
             return Err(TOO_LARGE);
         }
-        let id = DeadLetterId::Raw(self.next_raw);
+        let number = self.next_raw;
+        let id = DeadLetterId::Raw(number);
         self.next_raw += 1;
+        self.raw.insert(identity);
         let bytes = self.put(keys::dead_key(&id), value);
         self.batch.put(keys::NEXT_RAW, self.next_raw.encode());
-        self.then(move |state| state.dead.insert(id, at, bytes));
+        self.then(move |state| {
+            state.dead.insert(id, at, bytes);
+            state.dead.identify(number, identity);
+        });
         Ok(())
     }
 

@@ -1,0 +1,9 @@
+//! The edges: events that break rules, an output that nobody reads, signals at any moment.
+
+mod demo;
+mod odd;
+mod output;
+mod processes;
+mod signals;
+mod signed;
+mod unread;
