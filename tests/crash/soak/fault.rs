@@ -87,10 +87,10 @@ impl Fault {
             Self::Pushes => altinn(subject, &json!({ "push": "drop" })).await,
             Self::Ahead => subject.shim.jump(40 * i64::try_from(DAY.as_millis()).unwrap()),
             Self::Behind => subject.shim.jump(-3_600_000),
-            Self::Reload => subject.signal(Signal::HUP),
+            Self::Reload => subject.signal(Signal::HUP).await,
             Self::BadReload => {
                 fs::write(subject.certificate(), "no certificate").unwrap();
-                subject.signal(Signal::HUP);
+                subject.signal(Signal::HUP).await;
             }
             Self::Hostile => outside.besiege(true),
             Self::Unread => subject.read_log(false),
@@ -109,7 +109,7 @@ impl Fault {
             Self::Ahead | Self::Behind => subject.shim.jump(0),
             Self::BadReload => {
                 fs::write(subject.certificate(), &subject.good_certificate).unwrap();
-                subject.signal(Signal::HUP);
+                subject.signal(Signal::HUP).await;
             }
             Self::Hostile => outside.besiege(false),
             Self::Unread => {

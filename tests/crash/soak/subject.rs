@@ -117,8 +117,22 @@ impl Subject {
         self.world.folder.path().join("tls/fullchain.pem")
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
-        // It may have ended by itself just now.
+    /// Sends it a signal, once it has come to its first line: no program can catch one before that.
+    pub(super) async fn signal(&mut self, signal: Signal) {
+        let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
+        let catches = || {
+            let status = fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+            caught & (1 << (signal.as_raw() - 1)) != 0
+        };
+        let child = &mut self.child;
+        eventually("a handler of the signal", || {
+            // It may have ended by itself just now.
+            let is_up = child.try_wait().unwrap().is_some() || catches();
+            std::future::ready(is_up.then_some(()))
+        })
+        .await;
         let _ = kill_process(self.pid(), signal);
     }
 
@@ -190,7 +204,7 @@ impl Subject {
 
     /// SIGTERM, and how it ended.
     pub(super) async fn stop(&mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM).await;
         let child = &mut self.child;
         eventually("its end", || std::future::ready(child.try_wait().unwrap())).await
     }
