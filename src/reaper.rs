@@ -5,20 +5,31 @@
 //! started by [`spawn`], and their end is never taken from who waits for it.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs, io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError},
+    time::Duration,
 };
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Children that someone here waits for, with the moment of their start, which tells a number that was
-/// given again. Locked for as long as a child is being started: it could end before it is known.
-static WAITED_FOR: Mutex<Option<HashMap<i32, u64>>> = Mutex::new(None);
+/// given again.
+static WAITED_FOR: Mutex<BTreeMap<i32, u64>> = Mutex::new(BTreeMap::new());
 
-fn waited_for() -> MutexGuard<'static, Option<HashMap<i32, u64>>> {
+/// Shared by those who start a child, until it is known: it could end before. Nobody ever waits for the
+/// whole of it, so one program that is slow to start holds up no other.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Between two attempts while a child is being started.
+const AGAIN: Duration = Duration::from_millis(100);
+
+fn waited_for() -> MutexGuard<'static, BTreeMap<i32, u64>> {
     WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -27,11 +38,11 @@ pub fn spawn<C>(
     start: impl FnOnce() -> io::Result<C>,
     number: impl FnOnce(&C) -> Option<u32>,
 ) -> io::Result<C> {
-    let mut known = waited_for();
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     let child = start()?;
     let number = number(&child).and_then(|number| i32::try_from(number).ok());
     if let Some(process) = number.and_then(process) {
-        known.get_or_insert_default().insert(process.number, process.started);
+        waited_for().insert(process.number, process.started);
     }
     Ok(child)
 }
@@ -42,17 +53,26 @@ pub async fn run(stop: CancellationToken) -> anyhow::Result<()> {
     if let Err(error) = set_child_subreaper(Some(getpid())) {
         tracing::warn!(%error, "what commands leave running is left to the system");
     }
-    reap();
-    while stop.run_until_cancelled(child.recv()).await.flatten().is_some() {
-        reap();
-    }
+    let for_ever = async {
+        loop {
+            while !reap() {
+                sleep(AGAIN).await;
+            }
+            child.recv().await;
+        }
+    };
+    stop.run_until_cancelled(for_ever).await;
     Ok(())
 }
 
-/// Reaps every ended child that nobody waits for.
-fn reap() {
+/// Reaps every ended child that nobody waits for; false if that is not known now.
+fn reap() -> bool {
+    let _nobody_starts = match STARTING.try_write() {
+        Ok(alone) => alone,
+        Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+        Err(TryLockError::WouldBlock) => return false,
+    };
     let mut known = waited_for();
-    let known = known.get_or_insert_default();
     let children: Vec<Process> = children().unwrap_or_default();
     known.retain(|number, started| {
         children.iter().any(|child| (child.number, child.started) == (*number, *started))
@@ -64,6 +84,7 @@ fn reap() {
             tracing::debug!(process = child.number, "reaped what a command left running");
         }
     }
+    true
 }
 
 /// A process, as /proc has it.

@@ -1,6 +1,6 @@
 //! Where log lines go: journald under systemd, else text or JSON on standard error.
 //!
-//! Owns the formats, and what becomes of a panic's words. Nothing here waits for whoever reads the log:
+//! Owns the formats, and what is told of a panic. Nothing here waits for whoever reads the log:
 //! `lines` has a bounded queue and a thread for that, and lines for which there is no room are counted.
 
 mod journald;
@@ -98,18 +98,12 @@ fn text(
         .with_writer(OneLine { lines, escape })
 }
 
-/// A panic's words as a line of the log: on standard error they could wait for ever to be read.
+/// A panic as a line of the log: on standard error its words could wait for ever to be read. What it says
+/// itself can be personal.
 fn panicked(panic: &PanicHookInfo<'_>) {
-    let payload = panic.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let thread = thread::current();
-    tracing::error!(
-        thread = thread.name(),
-        at = panic.location().map(tracing::field::display),
-        why = text,
-        "a thread panicked"
-    );
+    let at = panic.location().map(tracing::field::display);
+    tracing::error!(thread = thread.name(), at, "a thread panicked");
 }
 
 /// How a control character is written.
