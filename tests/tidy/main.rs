@@ -16,7 +16,17 @@ use std::{
 ///
 /// In the folders of [`CONTRACTS`] the `mod.rs` is the contract and each child an own module.
 const LAYERS: &[&[&str]] = &[
-    &["allocator", "backoff", "clock", "error_chain", "name", "network", "secret", "systemd"],
+    &[
+        "allocator",
+        "backoff",
+        "clock",
+        "error_chain",
+        "log_lines",
+        "name",
+        "network",
+        "secret",
+        "systemd",
+    ],
     &["crypto"],
     &["event", "http_client", "metrics", "server", "store", "supervisor"],
     &["queue"],
