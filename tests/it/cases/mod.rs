@@ -1,6 +1,6 @@
 //! What is tested, by subject.
 
-mod callers;
+pub(crate) mod callers;
 mod delivery;
 mod doctor;
 mod feed;
@@ -11,5 +11,6 @@ mod replace;
 mod replay;
 mod rotate;
 mod store;
+mod strangers;
 mod subscriptions;
 mod trace;
