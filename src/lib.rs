@@ -19,6 +19,7 @@ pub mod files;
 pub mod handler;
 pub mod http_client;
 pub mod ingress;
+pub mod log_lines;
 pub mod metrics;
 pub mod name;
 pub mod network;

@@ -61,6 +61,13 @@ pub struct CallLabels {
     pub result: &'static str,
 }
 
+/// Why a connection was closed.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TurnedAwayLabels {
+    /// `full`, `share`, `not_allowed`, `no_proxy_header`, `age`, `requests` or `refusals`.
+    pub reason: &'static str,
+}
+
 /// All that is counted. Cheap to clone; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -84,8 +91,12 @@ pub struct Metrics {
     pub append_seconds: Histogram,
     /// Connections open at the hook endpoint.
     pub connections: Gauge,
+    /// How many of them there may be.
+    pub max_connections: Gauge,
     /// Connections that ended before a request: handshake failures and time-outs.
     pub handshakes_failed: Counter,
+    /// Connections that were closed for what they are or take.
+    pub turned_away: Family<TurnedAwayLabels, Counter>,
     /// Attempts to deliver.
     pub attempts: Family<OutcomeLabels, Counter>,
     /// Deliveries in flight.
@@ -163,7 +174,9 @@ impl Default for Metrics {
             unmatched: Counter::default(),
             append_seconds: seconds(),
             connections: Gauge::default(),
+            max_connections: Gauge::default(),
             handshakes_failed: Counter::default(),
+            turned_away: Family::default(),
             attempts: Family::default(),
             in_flight: Family::default(),
             pending: Family::default(),
@@ -232,6 +245,8 @@ impl Metrics {
         r.register("validations", "Validation handshakes answered", self.validations.clone());
         r.register_with_unit("append", "Time to store what a request brought", Unit::Seconds, self.append_seconds.clone());
         r.register("connections", "Open connections at the hook endpoint", self.connections.clone());
+        r.register("connections_max", "Connections that there may be at the hook endpoint", self.max_connections.clone());
+        r.register("connections_turned_away", "Connections closed for what they are or take", self.turned_away.clone());
         r.register("handshakes_failed", "Connections that ended before a request", self.handshakes_failed.clone());
         r.register("delivery_attempts", "Attempts to deliver", self.attempts.clone());
         r.register("deliveries_in_flight", "Deliveries in flight", self.in_flight.clone());

@@ -1,9 +1,13 @@
 //! Networks of IP addresses, as CIDR writes them.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// An address and how many of its leading bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
@@ -31,6 +35,19 @@ impl Network {
     pub fn host(address: IpAddr) -> Self {
         let address = address.to_canonical();
         Self { address, prefix: bits(address) }
+    }
+
+    /// The addresses that one peer can be expected to have: an IPv4 address alone, an IPv6 address
+    /// with all of its /64, in which a machine gives itself new ones as it likes.
+    pub fn of_one_peer(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::host(address.into()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                let first = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
+                Self { address: first.into(), prefix: 64 }
+            }
+        }
     }
 
     /// Whether the address is in it; an IPv4 address that is written as IPv6 counts as IPv4.
@@ -132,6 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn one_peer_has_an_ipv4_address_or_an_ipv6_64() {
+        for (address, network) in [
+            ("198.51.100.7", "198.51.100.7/32"),
+            ("::ffff:198.51.100.7", "198.51.100.7/32"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+            ("::1", "::/64"),
+        ] {
+            let peer = Network::of_one_peer(address.parse().unwrap());
+            assert_eq!(peer.to_string(), network);
+            assert!(peer.contains(address.parse().unwrap()));
+        }
+    }
+
+    #[test]
     fn what_is_no_network_is_refused() {
         for (text, fault) in [
             ("", InvalidNetwork::Syntax),
@@ -163,7 +195,7 @@ mod tests {
         #[test]
         fn a_network_has_its_own_address(number: u128, prefix in 0u8..=128) {
             let kept = if prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(prefix)) };
-            let address = IpAddr::from(std::net::Ipv6Addr::from(number & kept));
+            let address = IpAddr::from(Ipv6Addr::from(number & kept));
             if let Ok(network) = format!("{address}/{prefix}").parse::<Network>() {
                 prop_assert!(network.contains(address));
             }

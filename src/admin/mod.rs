@@ -23,7 +23,7 @@ use crate::{
     queue::{
         Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, RawPush, Seq,
     },
-    server::{Answer, Peer, Service, answer, headers::bearer},
+    server::{Answer, Peer, Proof, Service, answer, headers::bearer},
     source::secrets::HookSecrets,
     telemetry,
 };
@@ -104,9 +104,11 @@ impl<Q: Queue> Service for Admin<Q> {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
-            ["livez"] => get(request.method(), || answer::text(StatusCode::OK, TEXT, "ok\n")),
-            ["readyz"] => get(request.method(), || self.ready()),
-            ["metrics"] if request.method() == Method::GET => self.metrics().await,
+            ["livez" | "readyz" | "metrics"] => match *request.method() {
+                Method::GET | Method::HEAD => self.page(&segments).await,
+                Method::OPTIONS => readable(StatusCode::NO_CONTENT),
+                _ => readable(StatusCode::METHOD_NOT_ALLOWED),
+            },
             ["v1", ..] if !self.allowed(request.headers()) => {
                 let mut refusal = answer::empty(StatusCode::UNAUTHORIZED);
                 let challenge = http::HeaderValue::from_static("Bearer");
@@ -114,6 +116,9 @@ impl<Q: Queue> Service for Admin<Q> {
                 refusal
             }
             ["v1", rest @ ..] => {
+                if let Some(proof) = request.extensions().get::<Proof>() {
+                    proof.give();
+                }
                 let asked = Asked::new(request.method(), request.uri().query());
                 self.v1(rest, &asked).await.unwrap_or_else(failed)
             }
@@ -189,6 +194,15 @@ impl<Q: Queue> Admin<Q> {
         let Access::Tcp(token) = &self.access else { return true };
         let Some(tokens) = token else { return false };
         bearer(headers).is_some_and(|offered| tokens.accepts(offered))
+    }
+
+    /// What needs no token.
+    async fn page(&self, path: &[&str]) -> Answer {
+        match path {
+            ["livez"] => answer::text(StatusCode::OK, TEXT, "ok\n"),
+            ["readyz"] => self.ready(),
+            _ => self.metrics().await,
+        }
     }
 
     /// Why it is not ready. Ready is: listening, and the store takes events and is whole.
@@ -353,8 +367,12 @@ fn letter(id: &str) -> Result<DeadLetterId, Fault> {
     id.parse().map_err(|error: crate::queue::InvalidDeadLetterId| Fault::Bad(error.to_string()))
 }
 
-fn get(method: &Method, answer: impl FnOnce() -> Answer) -> Answer {
-    if method == Method::GET { answer() } else { failed(Fault::Method) }
+/// Tells how a page that is only read may be asked for.
+fn readable(status: StatusCode) -> Answer {
+    let mut answer = answer::empty(status);
+    let allow = http::HeaderValue::from_static("GET, HEAD, OPTIONS");
+    answer.headers_mut().insert(header::ALLOW, allow);
+    answer
 }
 
 fn failed(fault: Fault) -> Answer {

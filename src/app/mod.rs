@@ -5,6 +5,7 @@
 mod admin;
 pub mod altinn;
 mod core;
+mod descriptors;
 mod feed;
 pub mod files;
 mod handlers;
@@ -16,6 +17,7 @@ mod sockets;
 
 use std::{
     net::SocketAddr,
+    num::NonZeroUsize,
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{
@@ -36,13 +38,13 @@ use crate::{
     config::{AllowFrom, AllowFromMode, Config},
     dispatch::{self, Dispatcher, filter::Filter, unmatched::Unmatched},
     ingress::{self, allow::AllowList},
-    metrics::Metrics,
+    metrics::{Metrics, TurnedAwayLabels},
     queue::{
         Queue as _,
         sled::{DeadLetterBounds, Options, SledQueue},
     },
     reaper,
-    server::{Gauges, Limits, Server, Socket, tls::Certificates},
+    server::{Gauges, Limits, Server, Socket, TurnedAway, bodies::Bodies, tls::Certificates},
     supervisor::Supervisor,
     systemd,
 };
@@ -68,12 +70,14 @@ impl App {
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let metrics = Metrics::default();
         private_directory(&config.data_dir)?;
+        let challenge = Arc::<Challenge>::default();
+        let max_connections = descriptors::prepare(&config);
         // Bound before anything else: a port that is taken is found before the store is touched.
-        let sockets = sockets::bind(&config).await?;
+        let open = Arc::clone(&challenge);
+        let sockets = sockets::bind(&config, max_connections, move || open.is_open())?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
         let token = admin::token(&config)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
-        let challenge = Arc::<Challenge>::default();
         let reconciler = altinn::reconciliation(&config, events.as_ref(), &hooks, &challenge)?;
         let handlers = handlers::build(&config, &clock)?;
         let queue = open_queue(&config, &clock, &metrics).await?;
@@ -88,10 +92,16 @@ impl App {
         admin::spawn(&mut supervisor, sockets.admin, &core, (state, rotate), token.clone());
         let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
         service.well_known = Arc::new(move |path| challenge.answer(path));
-        let server = core.hook_endpoint(&hooks, service, sockets.hooks)?;
+        let refusals = Arc::clone(&service.refusals);
+        let server = core.hook_endpoint(&hooks, service, sockets.hooks, max_connections)?;
         let parts = reload::parts(&hooks, events.clone(), token);
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
+        let stop = supervisor.stopping();
+        supervisor.spawn("the log of refusals", async move {
+            refusals.run(stop).await;
+            Ok(())
+        });
         // Only now: Altinn may call before its answer to the first subscription is read.
         if let (Some(reconciler), Some(events)) = (reconciler, events) {
             let begun = feed::spawn(&mut supervisor, &core, events, reconciler.status())?;
@@ -179,9 +189,11 @@ impl Core {
             sources: hooks.sources(&self.config, validated),
             queue: self.queue.clone(),
             max_body: server.max_body,
+            bodies: Bodies::new(server.max_body_total),
             body_timeout: server.request_timeout,
             trusted_proxies: server.trusted_proxies.clone(),
             allow_from: server.allow_from.as_ref().map(allow_list),
+            refusals: Arc::default(),
             stopping: stop,
             on_stored: Arc::new(move |arrival| {
                 unmatched.note(arrival, clock.now());
@@ -202,14 +214,17 @@ impl Core {
         hooks: &hooks::Hooks,
         service: ingress::Hooks<SledQueue>,
         sockets: Vec<Socket>,
+        max_connections: NonZeroUsize,
     ) -> anyhow::Result<Server<ingress::Hooks<SledQueue>>> {
         let certificates = hooks.certificates.as_ref();
         let server = &self.config.server;
+        let most = i64::try_from(max_connections.get()).unwrap_or(i64::MAX);
+        self.metrics.max_connections.set(most);
         Ok(Server {
             sockets,
             tls: certificates.map(Certificates::server_config).transpose()?,
             limits: Limits {
-                max_connections: server.max_connections,
+                max_connections,
                 handshake_timeout: server.handshake_timeout,
                 request_timeout: server.request_timeout,
             },
@@ -217,8 +232,25 @@ impl Core {
             gauges: Gauges {
                 open: self.metrics.connections.clone(),
                 failed: self.metrics.handshakes_failed.clone(),
+                turned_away: turned_away(&self.metrics),
             },
         })
+    }
+}
+
+fn turned_away(metrics: &Metrics) -> TurnedAway {
+    let counter = |reason| {
+        let labels = TurnedAwayLabels { reason };
+        metrics.turned_away.get_or_create(&labels).clone()
+    };
+    TurnedAway {
+        full: counter("full"),
+        share: counter("share"),
+        not_allowed: counter("not_allowed"),
+        no_proxy_header: counter("no_proxy_header"),
+        age: counter("age"),
+        requests: counter("requests"),
+        refusals: counter("refusals"),
     }
 }
 

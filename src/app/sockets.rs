@@ -3,15 +3,32 @@
 use std::{
     fs::{self, Permissions},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{config::Config, server::Socket, systemd};
+use crate::{
+    config::{AllowFromMode, Config, Server},
+    network,
+    server::{AllowFn, Door, Socket, Unproven},
+    systemd,
+};
+
+/// Connections that wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 4096;
+/// Connections of one address to the admin API over TCP.
+const ADMIN_SHARE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// A connection to it that has shown no token is ended at this age.
+const ADMIN_AGE: Duration = Duration::from_secs(60);
 
 /// All sockets, bound.
 pub(super) struct Bound {
@@ -28,7 +45,14 @@ pub(super) struct Admin {
 }
 
 /// Binds everything. Hook sockets that systemd passes replace `server.listen`.
-pub(super) async fn bind(config: &Config) -> anyhow::Result<Bound> {
+///
+/// `asking` says whether the daemon is about to call its own public URL, perhaps from an address
+/// that is not in `allow_from`.
+pub(super) fn bind(
+    config: &Config,
+    max_connections: NonZeroUsize,
+    asking: impl Fn() -> bool + Send + Sync + 'static,
+) -> anyhow::Result<Bound> {
     let passed = systemd::sockets().context("cannot take the sockets that systemd passed")?;
     let mut listeners = Vec::new();
     for listener in passed.tcp {
@@ -36,7 +60,7 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Bound> {
     }
     if listeners.is_empty() {
         for address in &config.server.listen {
-            listeners.push(tcp(*address).await?);
+            listeners.extend(tcp(*address, &config.server.listen)?);
         }
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
@@ -48,28 +72,94 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Bound> {
         unix.push(Socket::Unix(admin_socket(&config.admin.socket)?));
     }
     let admin_tcp = match config.admin.listen {
-        Some(address) => Some(tcp(address).await?),
+        Some(address) => tcp(address, &[])?,
         None => None,
     };
+    let admin_door = Arc::new(Door {
+        share: ADMIN_SHARE,
+        unproven: Unproven::within(ADMIN_AGE),
+        proxies: Vec::new(),
+        proxy_protocol: false,
+        allows: None,
+    });
+    let door = Arc::new(door(&config.server, max_connections, asking));
     let admin_address = admin_tcp.as_ref().map(TcpListener::local_addr).transpose()?;
     Ok(Bound {
-        hooks: listeners.into_iter().map(|listener| hook_socket(listener, config)).collect(),
+        hooks: listeners.into_iter().map(|listener| public(listener, &door)).collect(),
         addresses,
-        admin: Admin { unix, tcp: admin_tcp.map(Socket::Tcp) },
+        admin: Admin { unix, tcp: admin_tcp.map(|listener| public(listener, &admin_door)) },
         admin_address,
     })
 }
 
-fn hook_socket(listener: TcpListener, config: &Config) -> Socket {
-    if config.server.proxy_protocol {
-        Socket::Proxied { listener, from: config.server.trusted_proxies.clone().into() }
-    } else {
-        Socket::Tcp(listener)
+fn public(listener: TcpListener, door: &Arc<Door>) -> Socket {
+    Socket::Public { listener, door: Arc::clone(door) }
+}
+
+/// Who is let in at the hooks, and what strangers may take.
+fn door(
+    server: &Server,
+    max_connections: NonZeroUsize,
+    asking: impl Fn() -> bool + Send + Sync + 'static,
+) -> Door {
+    // A proxy is asked for everyone: whom it is asked for, only its requests say.
+    let list = server.allow_from.as_ref().filter(|_| server.trusted_proxies.is_empty());
+    let list = list.filter(|list| list.mode == AllowFromMode::Enforce);
+    let allows = list.map(|list| -> AllowFn {
+        let networks = list.networks.clone();
+        Arc::new(move |address| network::any_contains(&networks, address) || asking())
+    });
+    Door {
+        share: server.max_connections_per_address.min(max_connections),
+        // A good request can take this long in all: its handshake, its head, its body.
+        unproven: Unproven::within(server.handshake_timeout + server.request_timeout * 2),
+        proxies: server.trusted_proxies.clone(),
+        proxy_protocol: server.proxy_protocol,
+        allows,
     }
 }
 
-async fn tcp(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+/// Listens; `None` where another one listens for this address, too.
+fn tcp(address: SocketAddr, all: &[SocketAddr]) -> anyhow::Result<Option<TcpListener>> {
+    let context = || format!("cannot listen on {address}");
+    let beside = all.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+    let beside = beside && address.port() != 0;
+    match listen(address, beside) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if is_any_ipv6(address) && has_no_ipv6(&error) => {
+            let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            tracing::warn!(%address, %error, "there is no IPv6 here: only IPv4 is listened on");
+            let is_there = all.contains(&instead) && beside;
+            let listener = (!is_there).then(|| listen(instead, false)).transpose();
+            listener.with_context(|| format!("cannot listen on {instead}, without IPv6"))
+        }
+        Err(error) => Err(error).with_context(context),
+    }
+}
+
+fn is_any_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+/// The kernel has none, or it is switched off.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// The wildcard of IPv6 takes IPv4, too, whatever the system's `bindv6only` says, unless IPv4
+/// addresses have listeners of their own.
+fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if is_any_ipv6(address) {
+        socket.set_only_v6(only_ipv6)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Binds the Unix socket with mode 0660; one that a dead process left behind is replaced.

@@ -31,6 +31,7 @@ trusted_proxies = []
 proxy_protocol = false
 max_connections = 1024
 max_body = "64KiB"
+max_body_total = "64MiB"
 handshake_timeout = "10s"
 request_timeout = "20s"
 

@@ -9,7 +9,9 @@ mod pause;
 pub mod policy;
 pub mod unmatched;
 
-use std::{num::NonZeroUsize, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, num::NonZeroUsize, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -26,8 +28,9 @@ use self::{
 use crate::{
     clock::Clock,
     config::{self, Retry},
-    event::Arrival,
+    event::{Arrival, Origin},
     handler::{Attempt, Handler},
+    log_lines::masked,
     metrics::{HandlerLabels, Metrics, OutcomeLabels},
     name::HandlerName,
     queue::{Delivery, Queue, QueueError, StoredEvent, Verdict},
@@ -210,11 +213,13 @@ impl<Q: Queue> Dispatcher<Q> {
         let labels = OutcomeLabels { handler, outcome: decision.word };
         self.metrics.attempts.get_or_create(&labels).inc();
         let attributes = stored.event.attributes();
+        let of_altinn = stored.origin == Origin::Altinn;
+        let shown = |text| if of_altinn { Cow::Borrowed(text) } else { masked(text) };
         tracing::info!(
             // As strings and not as `Display`, so that what the sender wrote is escaped.
-            event.id = attributes.id.as_str(),
-            event.source = attributes.source.as_str(),
-            "event.type" = attributes.ty.as_str(),
+            event.id = shown(&attributes.id).as_ref(),
+            event.source = shown(&attributes.source).as_ref(),
+            "event.type" = shown(&attributes.ty).as_ref(),
             handler = self.name.as_str(),
             attempt,
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

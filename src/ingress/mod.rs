@@ -9,20 +9,26 @@
 pub mod allow;
 pub mod peer;
 mod receive;
+pub mod refusals;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode, Version,
     header::{ALLOW, CONNECTION, RETRY_AFTER},
     request::Parts,
 };
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::allow::AllowList;
+use self::{
+    allow::AllowList,
+    refusals::{Refusals, because},
+};
 use crate::{
     clock::Clock,
     event::Arrival,
@@ -30,7 +36,11 @@ use crate::{
     name::HookName,
     network::Network,
     queue::{Appended, Queue},
-    server::{Answer, Peer, Service, answer, body},
+    server::{
+        Answer, Peer, Proof, Service, answer,
+        bodies::{Bodies, Room, Sender},
+        body,
+    },
     source::{Handshake, Refusal, Source},
 };
 
@@ -64,12 +74,16 @@ pub struct Hooks<Q> {
     pub queue: Q,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Room for all bodies.
+    pub bodies: Arc<Bodies>,
     /// For a body to come.
     pub body_timeout: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Who may call; `None` for everyone.
     pub allow_from: Option<AllowList>,
+    /// What is told of refusals.
+    pub refusals: Arc<Refusals>,
     /// Cancelled when new requests are to go elsewhere.
     pub stopping: CancellationToken,
     /// Told of what was stored.
@@ -95,18 +109,19 @@ impl<Q: Queue> Service for Hooks<Q> {
         let (head, body) = request.into_parts();
         let Some((name, source)) = self.find(head.uri.path()) else {
             let answer = self.of_no_hook(&head);
+            let address = peer.address.map(|address| address.ip());
+            let answer = self.refusals.told(None, address, answer);
             return self.counted(None, &head, answer);
         };
         let peer = peer::address(peer, &head.headers, &self.trusted_proxies);
         let answer = match not_for(source.as_ref(), &head) {
             Some(answer) => answer,
-            None if !self.lets_in(name, peer) => answer::empty(StatusCode::FORBIDDEN),
-            None => self.of_hook(name, source.as_ref(), &head, body).await,
+            None if !self.lets_in(name, peer) => {
+                because("the sender is not in allow_from", answer::empty(StatusCode::FORBIDDEN))
+            }
+            None => self.of_hook((name, source.as_ref()), &head, body, peer).await,
         };
-        if answer.status().is_client_error() || answer.status().is_server_error() {
-            let status = answer.status().as_u16();
-            tracing::warn!(hook = %name, status, peer = ?peer, "refused a request");
-        }
+        let answer = self.refusals.told(Some(name), peer, answer);
         self.counted(Some(name), &head, answer)
     }
 }
@@ -133,10 +148,7 @@ impl<Q: Queue> Hooks<Q> {
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
                 answer
             }
-            None => {
-                tracing::debug!("no such hook");
-                answer::empty(StatusCode::NOT_FOUND)
-            }
+            None => because("no such hook", answer::empty(StatusCode::NOT_FOUND)),
         }
     }
 
@@ -147,31 +159,58 @@ impl<Q: Queue> Hooks<Q> {
         };
         self.metrics.not_allowed.get_or_create(&HookLabels::new(name)).inc();
         if !list.enforce {
-            tracing::warn!(hook = %name, ?peer, "a request from outside allow_from was let in");
+            self.refusals.let_in(name, peer);
         }
         !list.enforce
     }
 
     async fn of_hook(
         &self,
-        name: &HookName,
-        source: &dyn Source,
+        (name, source): (&HookName, &dyn Source),
         head: &Parts,
         body: Incoming,
+        peer: Option<IpAddr>,
     ) -> Answer {
         if head.method == Method::OPTIONS {
             return shaken(source, head);
         }
         if self.stopping.is_cancelled() {
-            return closing(head, try_later());
+            return closing(head, because("brevdue is stopping", try_later()));
         }
         if let Err(refusal) = source.check(head) {
             return refused(&refusal);
         }
-        match body::read(body, self.max_body, self.body_timeout).await {
-            Ok(body) => self.receive(name, source, head, body).await,
-            Err(error) => closing(head, answer::empty(without_body(error))),
+        let proof = head.extensions.get::<Proof>();
+        if let Some(proof) = proof.filter(|_| source.proves_by_head()) {
+            proof.give();
         }
+        let known = source.proves_by_head() || proof.is_some_and(Proof::is_given);
+        let sender = if known { Sender::Known } else { Sender::Stranger(peer) };
+        match self.read(body, sender).await {
+            Ok((body, _room)) => self.receive(name, source, head, body).await,
+            Err(answer) => closing(head, answer),
+        }
+    }
+
+    /// The body, and the room that it takes until the request is answered.
+    async fn read(&self, body: Incoming, sender: Sender) -> Result<(Bytes, Room), Answer> {
+        let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let most = announced.unwrap_or(self.max_body).min(self.max_body);
+        let began = Instant::now();
+        let room = timeout(self.body_timeout, self.bodies.take(most, sender)).await;
+        let Ok(mut room) = room else {
+            body::discard(body).await;
+            return Err(because("there is no room for its body", try_later()));
+        };
+        let left = self.body_timeout.saturating_sub(began.elapsed());
+        let read = tokio::select! {
+            read = body::read(body, self.max_body, left) => read,
+            () = room.taken_back() => {
+                return Err(because("its body was too slow while others waited", try_later()));
+            }
+        };
+        room.settle();
+        read.map(|body| (body, room)).map_err(without_body)
     }
 
     fn counted(&self, hook: Option<&HookName>, head: &Parts, answer: Answer) -> Answer {
@@ -194,7 +233,7 @@ fn not_for(source: &dyn Source, head: &Parts) -> Option<Answer> {
     let allow = if shakes { "POST, OPTIONS" } else { "POST" };
     let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    Some(answer)
+    Some(because("the hook does not take this method", answer))
 }
 
 /// The answer to a handshake.
@@ -205,13 +244,15 @@ fn shaken(source: &dyn Source, head: &Parts) -> Answer {
             answer.headers_mut().extend(headers);
             answer
         }
-        Some(Handshake::Denied) | None => answer::empty(StatusCode::FORBIDDEN),
+        Some(Handshake::Denied) | None => {
+            because("the origin is not in allowed_origins", answer::empty(StatusCode::FORBIDDEN))
+        }
     }
 }
 
 /// A refusal's status; only what is wrong with an event is said, to a sender that proved itself.
 fn refused(refusal: &Refusal) -> Answer {
-    match refusal {
+    let answer = match refusal {
         Refusal::Unauthenticated => answer::empty(StatusCode::UNAUTHORIZED),
         Refusal::UnsupportedMediaType | Refusal::UnsignedAttributes => {
             answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE)
@@ -219,15 +260,17 @@ fn refused(refusal: &Refusal) -> Answer {
         Refusal::Malformed(rule) => {
             answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", rule.clone())
         }
-    }
+    };
+    because(refusal.to_string(), answer)
 }
 
-fn without_body(error: body::BodyError) -> StatusCode {
-    match error {
+fn without_body(error: body::BodyError) -> Answer {
+    let status = match error {
         body::BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         body::BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
         body::BodyError::Broken => StatusCode::BAD_REQUEST,
-    }
+    };
+    because(error.to_string(), answer::empty(status))
 }
 
 fn try_later() -> Answer {

@@ -1,17 +1,20 @@
 //! From an admitted body to the queue, and from its word to a status.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use tokio::time::Instant;
 
-use super::{Hooks, Push, refused, try_later};
+use super::{Hooks, Push, refusals::because, refused, try_later};
 use crate::{
-    event::Arrival,
+    event::{Arrival, Origin},
+    log_lines::masked,
     metrics::HookLabels,
     name::HookName,
     queue::{Appended, Failure, Queue, QueueError, RawPush},
-    server::{Answer, answer},
-    source::{Admission, Source},
+    server::{Answer, Proof, answer},
+    source::{Admission, Refusal, Source},
 };
 
 impl<Q: Queue> Hooks<Q> {
@@ -25,7 +28,12 @@ impl<Q: Queue> Hooks<Q> {
         body: Bytes,
     ) -> Answer {
         let began = Instant::now();
-        let result = match source.admit(head, body) {
+        let admitted = source.admit(head, body);
+        let genuine = !matches!(admitted, Err(Refusal::Unauthenticated));
+        if let Some(proof) = head.extensions.get::<Proof>().filter(|_| genuine) {
+            proof.give();
+        }
+        let result = match admitted {
             Err(refusal) => return refused(&refusal),
             Ok(Admission::Validation) => {
                 self.metrics.validations.get_or_create(&HookLabels::new(name)).inc();
@@ -45,8 +53,7 @@ impl<Q: Queue> Hooks<Q> {
             }
             Err(error) => {
                 (self.on_push)(name, Push::Refused);
-                tracing::warn!(hook = %name, %error, "cannot store what came");
-                try_later()
+                because(error.to_string(), try_later())
             }
         }
     }
@@ -59,6 +66,7 @@ impl<Q: Queue> Hooks<Q> {
         let labels = HookLabels::new(name);
         for (arrival, appended) in arrivals.iter().zip(appended) {
             (self.on_push)(name, Push::Kept(arrival, appended));
+            let of_altinn = arrival.origin == Origin::Altinn;
             let outcome = match appended {
                 Appended::Stored(_) => {
                     self.metrics.stored.get_or_create(&labels).inc();
@@ -75,9 +83,10 @@ impl<Q: Queue> Hooks<Q> {
                 }
             };
             let event = arrival.event.attributes();
+            let shown = |text| if of_altinn { Cow::Borrowed(text) } else { masked(text) };
             tracing::info!(
-                event.id = %event.id, event.source = %event.source, event.type = %event.ty,
-                hook = %name, outcome, "event"
+                event.id = %shown(&event.id), event.source = %shown(&event.source),
+                event.type = %shown(&event.ty), hook = %name, outcome, "event"
             );
         }
         Ok(())

@@ -1,8 +1,17 @@
 //! One connection: its handshake, its requests, its idle time, its end.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use http::{StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use http_body_util::Full;
 use hyper::{
     body::{Body, Incoming},
     service::service_fn,
@@ -10,45 +19,41 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    net::TcpStream,
+    sync::watch,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     answer,
-    proxy::{self, ProxyError},
+    conduct::{Conduct, Noticed},
+    door::Door,
+    host,
+    lobby::{Accepted, Lobby, Stream},
+    proxy,
     service::{Answer, Gauges, Limits, Peer, Service},
 };
-use crate::network::{self, Network};
+use crate::network::Network;
 
-/// A connection that is told to end may take this long over it.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
-const MAX_HEAD: u32 = 32 * 1024;
-/// Requests at the same time on one HTTP/2 connection; also bounds what a peer can make us buffer.
-const MAX_STREAMS: u32 = 64;
-/// Bytes of bodies that one HTTP/2 connection may have under way.
-const WINDOW: u32 = 256 * 1024;
+const MAX_HEAD: u32 = 16 * 1024;
+/// Requests at the same time on one HTTP/2 connection. Their heads are in memory before anyone has
+/// proved anything.
+const MAX_STREAMS: u32 = 32;
+/// Bytes of bodies that one HTTP/2 connection may have sent and nobody has read: the least that the
+/// protocol knows for a connection.
+const WINDOW: u32 = 64 * 1024 - 1;
 
 /// What all connections of a server share.
 pub(super) struct Shared<S> {
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) limits: Limits,
     pub(super) service: Arc<S>,
     pub(super) gauges: Gauges,
+    pub(super) lobby: Arc<Lobby>,
     pub(super) stop: CancellationToken,
-}
-
-/// A connection as it was accepted.
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    /// Begins with a PROXY header, if it comes from one of these.
-    Proxied(TcpStream, Arc<[Network]>),
-    Unix(UnixStream),
 }
 
 /// Counts a connection while it lives.
@@ -61,30 +66,41 @@ impl Drop for Open {
 }
 
 /// Serves one connection to its end; holds its slot as long.
-pub(super) async fn serve<S: Service>(
-    stream: Stream,
-    peer: Peer,
-    shared: Arc<Shared<S>>,
-    slot: OwnedSemaphorePermit,
-) {
+pub(super) async fn serve<S: Service>(accepted: Accepted, shared: Arc<Shared<S>>) {
+    let Accepted { stream, peer, slot, there } = accepted;
     shared.gauges.open.inc();
     let _open = Open(shared.gauges.clone());
-    match stream {
-        Stream::Unix(stream) => http1(stream, peer, &shared).await,
-        Stream::Tcp(stream) => tcp(stream, peer, &shared).await,
-        Stream::Proxied(mut stream, from) => {
-            if let Some(peer) = behind(&mut stream, peer, &from, &shared).await {
-                tcp(stream, peer, &shared).await;
+    let conduct = Arc::clone(&slot.0);
+    let whole = async {
+        match stream {
+            Stream::Unix(stream) => http1(stream, peer, &conduct, &shared).await,
+            Stream::Tcp(stream) => tcp(stream, peer, &conduct, &shared).await,
+            Stream::Proxied(mut stream, door) => {
+                if let Some(peer) = behind(&mut stream, peer, (&door, &conduct), &shared).await {
+                    tcp(stream, peer, &conduct, &shared).await;
+                }
             }
         }
+    };
+    // First whether it has to go: then nothing more is done for it.
+    tokio::select! {
+        biased;
+        () = conduct.told.gone.cancelled() => {}
+        () = whole => {}
     }
-    drop(slot);
+    drop((slot, there));
 }
 
-async fn tcp<S: Service>(stream: TcpStream, peer: Peer, shared: &Arc<Shared<S>>) {
+async fn tcp<S: Service>(
+    stream: TcpStream,
+    peer: Peer,
+    conduct: &Arc<Conduct>,
+    shared: &Arc<Shared<S>>,
+) {
+    let stream = Noticed::new(stream, conduct);
     match shared.tls.clone() {
-        None => http1(stream, peer, shared).await,
-        Some(acceptor) => tls(acceptor, stream, peer, shared).await,
+        None => http1(stream, peer, conduct, shared).await,
+        Some(config) => tls((config, stream), peer, conduct, shared).await,
     }
 }
 
@@ -92,43 +108,39 @@ async fn tcp<S: Service>(stream: TcpStream, peer: Peer, shared: &Arc<Shared<S>>)
 async fn behind<S: Service>(
     stream: &mut TcpStream,
     proxy: Peer,
-    from: &[Network],
+    (door, conduct): (&Door, &Arc<Conduct>),
     shared: &Arc<Shared<S>>,
 ) -> Option<Peer> {
-    let known = proxy.address.is_some_and(|address| network::any_contains(from, address.ip()));
-    let header = async {
-        if known {
-            proxy::read(stream).await
-        } else {
-            Err(ProxyError::Malformed("no proxy of ours"))
-        }
-    };
     let header = tokio::select! {
         () = shared.stop.cancelled() => return None,
-        header = timeout(shared.limits.handshake_timeout, header) => header,
+        header = timeout(shared.limits.handshake_timeout, proxy::read(stream)) => header,
     };
-    match header {
-        Ok(Ok(told)) => Some(Peer { address: told.or(proxy.address) }),
-        Ok(Err(error)) => {
+    let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    let told = match header.unwrap_or_else(late) {
+        Ok(told) => told,
+        Err(error) => {
             shared.gauges.failed.inc();
-            tracing::debug!(peer = ?proxy.address, %error, "no PROXY header");
-            None
+            shared.lobby.no_proxy_header(proxy, &error);
+            return None;
         }
-        Err(_) => {
-            shared.gauges.failed.inc();
-            tracing::debug!(peer = ?proxy.address, "the PROXY header took too long");
-            None
-        }
+    };
+    let Some(address) = told else { return Some(proxy) };
+    let holder = Some(Network::of_one_peer(address.ip()));
+    if conduct.belongs_to(holder, door.share.get()).is_err() {
+        shared.lobby.share_is_used_up(holder);
+        return None;
     }
+    Some(Peer { address: told })
 }
 
 async fn tls<S: Service>(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
+    (config, stream): (Arc<ServerConfig>, Noticed<TcpStream>),
     peer: Peer,
+    conduct: &Arc<Conduct>,
     shared: &Arc<Shared<S>>,
 ) {
-    let handshake = timeout(shared.limits.handshake_timeout, acceptor.accept(stream));
+    let handshake = shake(config, stream, conduct, shared);
+    let handshake = timeout(shared.limits.handshake_timeout, handshake);
     let stream = tokio::select! {
         () = shared.stop.cancelled() => return,
         result = handshake => match result {
@@ -145,19 +157,40 @@ async fn tls<S: Service>(
             }
         },
     };
+    conduct.got_on();
     // ALPN decides; sniffing the first bytes would be a wait without a time-out.
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(stream, peer, shared).await;
+        http2(stream, peer, conduct, shared).await;
     } else {
-        http1(stream, peer, shared).await;
+        http1(stream, peer, conduct, shared).await;
     }
 }
 
-/// Drives a connection of either protocol: until it ends, is idle too long, or is told to stop.
+/// The handshake. Its dear part waits for its turn: the answer to the first message.
+async fn shake<S>(
+    config: Arc<ServerConfig>,
+    stream: Noticed<TcpStream>,
+    conduct: &Arc<Conduct>,
+    shared: &Arc<Shared<S>>,
+) -> io::Result<TlsStream<Noticed<TcpStream>>> {
+    stream.readable().await?;
+    let turn = shared.lobby.turns.turn(conduct.id).await;
+    let mut handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let answer = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
+    drop(turn);
+    match answer {
+        Poll::Ready(whole) => whole,
+        Poll::Pending => handshake.await,
+    }
+}
+
+/// Drives a connection of either protocol: until it ends, is idle too long, has had enough, or is
+/// told to stop.
 macro_rules! drive {
-    ($connection:expr, $shared:expr, $requests:expr) => {{
+    ($connection:expr, $shared:expr, $conduct:expr, $requests:expr) => {{
         let mut connection = pin!($connection);
-        let mut idle = pin!(idle($requests.subscribe(), $shared.limits.request_timeout));
+        let idle = idle($requests.subscribe(), $shared.limits.request_timeout);
+        let mut end = pin!($conduct.end(idle));
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -166,10 +199,10 @@ macro_rules! drive {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = idle.as_mut() => {
+                patience = end.as_mut() => {
                     connection.as_mut().graceful_shutdown();
                     // Too late, or told in time: the connection ends either way.
-                    break drop(timeout(FAREWELL, connection.as_mut()).await);
+                    break drop(timeout(patience, connection.as_mut()).await);
                 }
             }
         }
@@ -179,41 +212,45 @@ macro_rules! drive {
 async fn http1<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    conduct: &Arc<Conduct>,
     shared: &Arc<Shared<S>>,
 ) {
     let requests = Arc::new(watch::Sender::new(0_usize));
-    let service = service_fn(|request| answer_one(request, peer, shared, &requests));
+    let own = (conduct, &requests);
+    let service = service_fn(|request| answer_one(request, peer, own, shared));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.request_timeout)
         .max_buf_size(usize::try_from(MAX_HEAD).unwrap_or(usize::MAX))
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
-    drive!(connection, shared, requests);
+    drive!(connection, shared, conduct, requests);
 }
 
 async fn http2<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    conduct: &Arc<Conduct>,
     shared: &Arc<Shared<S>>,
 ) {
     let requests = Arc::new(watch::Sender::new(0_usize));
     let counted = Arc::clone(&requests);
-    let owned = Arc::clone(shared);
+    let (owned, own) = (Arc::clone(shared), Arc::clone(conduct));
     let service = service_fn(move |request| {
         let (shared, requests) = (Arc::clone(&owned), Arc::clone(&counted));
-        async move { answer_one(request, peer, &shared, &requests).await }
+        let conduct = Arc::clone(&own);
+        async move { answer_one(request, peer, (&conduct, &requests), &shared).await }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD)
         .initial_connection_window_size(WINDOW)
-        .initial_stream_window_size(WINDOW / 2)
+        .initial_stream_window_size(WINDOW)
         .keep_alive_interval(shared.limits.request_timeout)
         .keep_alive_timeout(shared.limits.request_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    drive!(connection, shared, requests);
+    drive!(connection, shared, conduct, requests);
 }
 
 /// Returns once no request has been under way for `bound`, counted anew after each.
@@ -246,15 +283,30 @@ impl Drop for UnderWay {
 }
 
 async fn answer_one<S: Service>(
-    request: http::Request<Incoming>,
+    mut request: http::Request<Incoming>,
     peer: Peer,
+    (conduct, requests): (&Arc<Conduct>, &Arc<watch::Sender<usize>>),
     shared: &Arc<Shared<S>>,
-    requests: &Arc<watch::Sender<usize>>,
 ) -> Result<Answer, Infallible> {
     let _under_way = UnderWay::begin(requests);
-    let answer = timeout(shared.limits.request_timeout * 2, shared.service.answer(request, peer));
-    let answer = answer.await;
-    Ok(with_length(answer.unwrap_or_else(|_| answer::empty(StatusCode::SERVICE_UNAVAILABLE))))
+    let _asking = conduct.asks();
+    let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+    let answer = if let Some(fault) = host::fault(&request) {
+        answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", fault)
+    } else {
+        request.extensions_mut().insert(conduct.proof());
+        let answer = shared.service.answer(request, peer);
+        let answer = timeout(shared.limits.request_timeout * 2, answer).await;
+        answer.unwrap_or_else(|_| answer::empty(StatusCode::SERVICE_UNAVAILABLE))
+    };
+    let mut answer = with_length(answer);
+    if is_head {
+        *answer.body_mut() = Full::default();
+    }
+    if conduct.answered(answer.status(), version) && version <= Version::HTTP_11 {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }
 
 /// hyper leaves the length out of an empty HTTP/2 answer; all of ours tell it (RFC 9110 section

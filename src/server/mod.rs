@@ -4,45 +4,31 @@
 //! bring a [`Service`].
 
 pub mod answer;
+pub mod bodies;
 pub mod body;
+mod conduct;
 mod connection;
+mod door;
 pub mod headers;
+mod host;
+mod lobby;
 pub mod proxy;
 mod service;
+mod slots;
 pub mod tls;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
-    task::JoinSet,
-    time::sleep,
-};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio::task::JoinSet;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::service::{Answer, Gauges, Limits, Peer, Service};
-use crate::network::Network;
-
-/// How long to wait after a failed accept: out of file descriptors must not become a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Where connections come from.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpListener),
-    /// TCP, where each connection begins with a PROXY protocol header.
-    Proxied {
-        /// Where proxies connect to.
-        listener: TcpListener,
-        /// The proxies; connections from elsewhere are closed.
-        from: Arc<[Network]>,
-    },
-    /// A Unix socket.
-    Unix(UnixListener),
-}
+pub use self::{
+    conduct::Proof,
+    door::{AllowFn, Door, Unproven},
+    lobby::Socket,
+    service::{Answer, Gauges, Limits, Peer, Service, TurnedAway},
+};
 
 /// A service on its sockets.
 #[derive(Debug)]
@@ -62,12 +48,13 @@ pub struct Server<S> {
 impl<S: Service> Server<S> {
     /// Serves until `stop`; then accepts no more, lets requests in flight finish, and returns.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let lobby = Arc::new(lobby::Lobby::new(&self.limits, &self.gauges));
         let shared = Arc::new(connection::Shared {
-            slots: Arc::new(Semaphore::new(self.limits.max_connections.get())),
-            tls: self.tls.map(TlsAcceptor::from),
+            tls: self.tls,
             limits: self.limits,
             service: self.service,
             gauges: self.gauges,
+            lobby,
             stop,
         });
         let connections = TaskTracker::new();
@@ -90,60 +77,9 @@ async fn accept_all<S: Service>(
     shared: Arc<connection::Shared<S>>,
     connections: TaskTracker,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            accepted = socket.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if !is_the_peers(&error) {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-                continue;
-            }
-        };
-        let slot = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            slot = Arc::clone(&shared.slots).acquire_owned() => slot,
-        };
-        // The semaphore is never closed, so this is always a slot.
-        let Ok(slot) = slot else { return };
-        connections.spawn(connection::serve(stream, peer, Arc::clone(&shared), slot));
-    }
-}
-
-/// The peer went away before it was accepted: its fault, and no reason to pause.
-fn is_the_peers(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
-}
-
-impl Socket {
-    async fn accept(&self) -> io::Result<(connection::Stream, Peer)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((connection::Stream::Tcp(stream), Peer { address: Some(address) }))
-            }
-            Self::Proxied { listener, from } => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                let stream = connection::Stream::Proxied(stream, Arc::clone(from));
-                Ok((stream, Peer { address: Some(address) }))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((connection::Stream::Unix(stream), Peer { address: None }))
-            }
-        }
+    let stop = shared.stop.clone();
+    while let Some(accepted) = stop.run_until_cancelled(shared.lobby.next(&socket)).await {
+        connections.spawn(connection::serve(accepted, Arc::clone(&shared)));
     }
 }
 

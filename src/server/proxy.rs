@@ -16,6 +16,13 @@ pub const FIXED: usize = 16;
 /// Addresses and extensions (TLVs) of a header; a longer one is no honest proxy's.
 pub const MAX_REST: usize = 4096;
 
+/// A text header, which is not read.
+const VERSION_1: &str = "version 1 of the PROXY protocol";
+/// Neither version.
+const NO_SIGNATURE: &str = "no signature of version 2";
+/// From someone who may not say who is behind it.
+pub(super) const NO_PROXY: &str = "it is from no trusted proxy";
+
 /// Why a connection is closed before its first request.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -25,6 +32,26 @@ pub enum ProxyError {
     /// Not a header of version 2.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+}
+
+/// What to do about connections that are closed for this.
+pub(super) fn cure(error: &ProxyError) -> &'static str {
+    match error {
+        ProxyError::Malformed(VERSION_1) => {
+            "only version 2 is read: HAProxy has send-proxy-v2 for it; a proxy that has version 1 \
+             alone, such as nginx, has to end TLS and pass X-Forwarded-For on instead \
+             (server.proxy_protocol = false)"
+        }
+        ProxyError::Malformed(NO_PROXY) => {
+            "if it is a proxy, add its address to server.trusted_proxies; if not, connections must \
+             come through the proxy"
+        }
+        ProxyError::Broken(_) | ProxyError::Malformed(_) => {
+            "have the proxy begin each connection with one (HAProxy: send-proxy-v2; AWS NLB: \
+             proxy_protocol_v2.enabled), health checks included, or set \
+             server.proxy_protocol = false"
+        }
+    }
 }
 
 /// What the fixed part says.
@@ -52,7 +79,8 @@ pub fn head(fixed: &[u8; FIXED]) -> Result<Head, ProxyError> {
     let malformed = |what| Err(ProxyError::Malformed(what));
     let [signature @ .., version, family, high, low] = fixed;
     if *signature != SIGNATURE {
-        return malformed("no signature of version 2");
+        let text = signature.starts_with(b"PROXY ");
+        return malformed(if text { VERSION_1 } else { NO_SIGNATURE });
     }
     let kind = match (version, family) {
         (0x20, _) => Kind::Local,
@@ -155,7 +183,7 @@ mod tests {
         broken[0] = b'G';
         for (bytes, words) in [
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "no signature"),
-            (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 8443\r\n".to_vec(), "no signature"),
+            (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 8443\r\n".to_vec(), "version 1"),
             (broken, "no signature"),
             (header(0x11, 0x11, &four()), "unknown version"),
             (header(0x22, 0x11, &four()), "unknown version"),

@@ -10,7 +10,8 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 /// What a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at the same time; further ones wait in the kernel's backlog.
+    /// Connections at the same time. A further one takes the slot of one that has proved nothing,
+    /// or is idle; if all are in use by requests it waits in the kernel's backlog.
     pub max_connections: NonZeroUsize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
@@ -46,4 +47,25 @@ pub struct Gauges {
     pub open: Gauge,
     /// Connections that ended before a request.
     pub failed: Counter,
+    /// Connections that were closed for what they are or take.
+    pub turned_away: TurnedAway,
+}
+
+/// Connections that were closed for what they are or take, by the reason.
+#[derive(Debug, Clone, Default)]
+pub struct TurnedAway {
+    /// For another one, since all slots were taken.
+    pub full: Counter,
+    /// For another one of the same peer, or because its share is in use by requests.
+    pub share: Counter,
+    /// From outside the list of who may connect.
+    pub not_allowed: Counter,
+    /// Without a PROXY header where one is needed.
+    pub no_proxy_header: Counter,
+    /// Too old without a proof.
+    pub age: Counter,
+    /// Too many requests without a proof.
+    pub requests: Counter,
+    /// Too many refusals without a proof.
+    pub refusals: Counter,
 }

@@ -1,4 +1,5 @@
 mod proxied;
+mod strangers;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -6,7 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
 };

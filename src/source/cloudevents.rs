@@ -100,6 +100,10 @@ impl Source for CloudEvents {
         }
     }
 
+    fn proves_by_head(&self) -> bool {
+        !matches!(self.auth, Auth::StandardWebhooks { .. })
+    }
+
     fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal> {
         if let Auth::StandardWebhooks { keys, .. } = &self.auth {
             let signed = signature::read(&head.headers).ok_or(Refusal::Unauthenticated)?;

@@ -53,6 +53,12 @@ pub trait Source: Send + Sync {
     /// Whether the request may go on to its body: secret, then media type.
     fn check(&self, head: &Parts) -> Result<(), Refusal>;
 
+    /// Whether a request that passed [`Source::check`] has proved its sender; a signature over the
+    /// body has not yet.
+    fn proves_by_head(&self) -> bool {
+        true
+    }
+
     /// What a request that passed [`Source::check`] means.
     fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal>;
 

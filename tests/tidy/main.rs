@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "error_chain",
         "files",
+        "log_lines",
         "name",
         "network",
         "reaper",

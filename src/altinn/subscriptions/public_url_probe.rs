@@ -57,6 +57,11 @@ impl Challenge {
         asked.as_ref().filter(|asked| asked.question == question).map(|asked| asked.answer.clone())
     }
 
+    /// Whether there is a question that somebody is on the way to ask.
+    pub fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn set(&self, asked: Option<Asked>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = asked;
     }

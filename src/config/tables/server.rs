@@ -20,6 +20,7 @@ use crate::{
     },
     network::{InvalidNetwork, Network},
     secret::SecretFile,
+    server::bodies::STRANGERS,
 };
 
 /// `[server]`.
@@ -39,8 +40,12 @@ pub struct Server {
     pub allow_from: Option<AllowFrom>,
     /// Connections at the same time.
     pub max_connections: NonZeroUsize,
+    /// Of these, connections of one IPv4 address or one IPv6 /64; a quarter, if left out.
+    pub max_connections_per_address: NonZeroUsize,
     /// Bytes of a request's body; at most 1 MiB.
     pub max_body: usize,
+    /// Bytes of all bodies at the same time; a quarter of them for senders that have proved nothing.
+    pub max_body_total: usize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a request's head, its body, its answer; and for idle connections.
@@ -76,6 +81,9 @@ pub struct Admin {
     pub token_file: Option<SecretFile>,
 }
 
+const MOST_CONNECTIONS: usize = 100_000;
+/// A larger one is a mistake.
+const LARGEST_TOTAL: usize = 64 * 1024 * 1024 * 1024;
 /// What is sure to fit into the store, however it is encoded.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// `sun_path` has 108 bytes, the last of them NUL.
@@ -102,8 +110,11 @@ pub(in crate::config) fn server(mut section: Section<'_>) -> Result<Server, Repo
         section.fault("proxy_protocol", message);
     }
     let allow_from = allow_from(&mut section);
-    let max_connections = section.need_as("max_connections", within(100_000));
+    let max_connections = section.need_as("max_connections", within(MOST_CONNECTIONS));
+    let max_connections_per_address =
+        per_address(&mut section, max_connections.as_ref().ok().copied());
     let max_body = section.need_as("max_body", max_body);
+    let max_body_total = body_total(&mut section, max_body.as_ref().ok().copied());
     let handshake_timeout = section.need_as("handshake_timeout", above_zero(LONGEST_REQUEST));
     let request_timeout = section.need_as("request_timeout", above_zero(LONGEST_REQUEST));
     section.finish();
@@ -115,7 +126,9 @@ pub(in crate::config) fn server(mut section: Section<'_>) -> Result<Server, Repo
         proxy_protocol: proxy_protocol?,
         allow_from: allow_from?,
         max_connections: max_connections?,
+        max_connections_per_address: max_connections_per_address?,
         max_body: max_body?,
+        max_body_total: max_body_total?,
         handshake_timeout: handshake_timeout?,
         request_timeout: request_timeout?,
     })
@@ -193,6 +206,32 @@ fn networks(items: Vec<String>) -> Result<Vec<Network>, String> {
         }
     }
     Ok(networks)
+}
+
+/// A quarter of all, but not so few that one sender has to wait for itself.
+fn per_address(
+    section: &mut Section<'_>,
+    all: Option<NonZeroUsize>,
+) -> Result<NonZeroUsize, Reported> {
+    const FEW: usize = 16;
+    let most = all.map_or(MOST_CONNECTIONS, NonZeroUsize::get);
+    let check = |number| {
+        let fault = "must be from 1 to max_connections".to_owned();
+        within(most)(number).map_err(|_| fault)
+    };
+    let given = section.optional_as("max_connections_per_address", check)?;
+    let quarter = NonZeroUsize::new((most / 4).max(FEW).min(most));
+    Ok(given.or(quarter).unwrap_or(NonZeroUsize::MIN))
+}
+
+/// Room for some bodies of the largest size, also in the part for strangers.
+fn body_total(section: &mut Section<'_>, max_body: Option<usize>) -> Result<usize, Reported> {
+    let least = max_body.map_or(1, |max_body| max_body * STRANGERS);
+    section.need_as("max_body_total", |Size(bytes): Size| {
+        let bytes = usize::try_from(bytes).ok();
+        let bytes = bytes.filter(|bytes| (least..=LARGEST_TOTAL).contains(bytes));
+        bytes.ok_or_else(|| format!("must be from {STRANGERS} times max_body to 64GiB"))
+    })
 }
 
 /// From 1 to `most`.

@@ -41,6 +41,7 @@ fn the_environment_goes_before_the_file_for_every_type() {
     let server = &config.server;
     assert_eq!(server.listen, ["[::1]:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]);
     assert_eq!((server.max_connections.get(), server.max_body), (7, 1000));
+    assert_eq!(server.max_connections_per_address.get(), 7, "few are not taken apart");
     assert!(server.tls.is_none() && server.trusted_proxies.len() == 1);
     assert_eq!(config.queue.dedup_max, 5000);
     assert!(config.subscriptions.values().all(|subscription| subscription.include_subunits));

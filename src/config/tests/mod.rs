@@ -145,6 +145,8 @@ fn the_least_configuration_has_every_default() {
     let server = &config.server;
     assert_eq!(server.listen, ["[::]:8443".parse().unwrap()]);
     assert_eq!((server.max_connections.get(), server.max_body), (1024, 65_536));
+    assert_eq!(server.max_connections_per_address.get(), 256);
+    assert_eq!(server.max_body_total, 64 * 1024 * 1024);
     assert_eq!((server.handshake_timeout, server.request_timeout), (seconds(10), seconds(20)));
     assert!(server.trusted_proxies.is_empty());
     assert_eq!(config.admin.socket, Path::new("/run/brevdue/admin.sock"));

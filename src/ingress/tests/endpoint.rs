@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     name::HookName,
     secret::SecretFile,
-    server::{Gauges, Limits, Server, Socket},
+    server::{Gauges, Limits, Server, Socket, bodies::Bodies},
     source::{
         Source,
         altinn::Altinn,
@@ -95,6 +95,8 @@ pub(super) async fn start_with(change: impl FnOnce(&mut Hooks<Log>)) -> Endpoint
         sources,
         queue: log.clone(),
         max_body: MAX_BODY,
+        bodies: Bodies::new(1024 * 1024),
+        refusals: Arc::default(),
         body_timeout: Duration::from_millis(300),
         trusted_proxies: vec![],
         allow_from: None,

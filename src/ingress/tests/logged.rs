@@ -64,11 +64,12 @@ async fn every_outcome_is_logged_and_nothing_secret_or_personal_is() {
         ("WARN brevdue::ingress::receive: kept a push", 2),
         ("the queue is full: max_bytes", 1),
         (
-            "WARN brevdue::ingress: refused a request hook=innboks status=401 peer=Some(127.0.0.1)",
+            "WARN brevdue::ingress::refusals: refused a request hook=innboks status=401 \
+             why=\"wrong or missing secret\" peer=127.0.0.1 count=1",
             1,
         ),
-        ("WARN brevdue::ingress: refused a request hook=innboks status=503", 1),
-        ("DEBUG brevdue::ingress: no such hook", 1),
+        ("WARN brevdue::ingress::refusals: refused a request hook=innboks status=503", 1),
+        ("DEBUG brevdue::ingress::refusals: refused a request status=404", 1),
     ] {
         assert_eq!(
             ours.iter().filter(|line| line.contains(words)).count(),

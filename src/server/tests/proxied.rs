@@ -19,10 +19,17 @@ struct Proxied {
 
 async fn start(from: &str, handshake_timeout: Duration) -> Proxied {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = Door {
+        share: NonZeroUsize::new(4).unwrap(),
+        unproven: Unproven::within(PATIENCE),
+        proxies: vec![from.parse().unwrap()],
+        proxy_protocol: true,
+        allows: None,
+    };
     let address = listener.local_addr().unwrap();
     let gauges = Gauges::default();
     let server = Server {
-        sockets: vec![Socket::Proxied { listener, from: Arc::new([from.parse().unwrap()]) }],
+        sockets: vec![Socket::Public { listener, door: Arc::new(door) }],
         tls: None,
         limits: Limits {
             max_connections: NonZeroUsize::new(16).unwrap(),
@@ -112,4 +119,30 @@ async fn a_proxy_that_stops_in_its_header_is_let_go() {
         assert_eq!(running.raw(&[begun]).await, "");
     }
     assert_eq!(running.gauges.failed.get(), 3);
+}
+
+#[tokio::test]
+async fn whom_a_proxy_names_has_a_share_and_displaces_nobody_else() {
+    let running = start("127.0.0.0/8", PATIENCE).await;
+    let connect = async |last: u8| {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let mut named = four();
+        named[19] = last;
+        stream.write_all(&named).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut [0; 1024]).await.unwrap();
+        assert!(read > 0, "it is served");
+        stream
+    };
+    let mut other = connect(8).await;
+    let mut first = connect(7).await;
+    let mut rest = Vec::new();
+    for _ in 0..4 {
+        rest.push(connect(7).await);
+    }
+    let ended = timeout(PATIENCE, first.read(&mut [0; 64])).await.expect("it is let go");
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    assert_eq!(running.gauges.turned_away.share.get(), 1);
+    other.write_all(REQUEST).await.unwrap();
+    assert!(other.read(&mut [0; 1024]).await.unwrap() > 0, "the other one is still there");
 }

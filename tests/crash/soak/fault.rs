@@ -89,6 +89,7 @@ impl Fault {
             Self::Behind => subject.shim.jump(-3_600_000),
             Self::Reload => subject.signal(Signal::HUP).await,
             Self::BadReload => {
+                subject.may_refuse = true;
                 fs::write(subject.certificate(), "no certificate").unwrap();
                 subject.signal(Signal::HUP).await;
             }

@@ -64,6 +64,8 @@ pub(super) struct Subject {
     pub(super) shim: Shim,
     pub(super) good_certificate: String,
     pub(super) kills: usize,
+    /// Since it was started its certificate was none at some time.
+    pub(super) may_refuse: bool,
     pub(super) second: Receiver,
     child: Child,
     is_read: Arc<AtomicBool>,
@@ -91,8 +93,17 @@ impl Subject {
         let good_certificate = fs::read_to_string(root.join("tls/fullchain.pem")).unwrap();
         let is_read = Arc::new(AtomicBool::new(true));
         let child = spawn(&world, &shim, &is_read);
-        let subject =
-            Self { world, shim, good_certificate, kills: 0, second, child, is_read, admin };
+        let subject = Self {
+            world,
+            shim,
+            good_certificate,
+            kills: 0,
+            may_refuse: false,
+            second,
+            child,
+            is_read,
+            admin,
+        };
         eventually("readiness", || async { subject.is_idle().await.ok() }).await;
         subject.world.validated(1).await;
         subject
@@ -149,6 +160,12 @@ impl Subject {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.kills += 1;
+        self.spawn_again();
+    }
+
+    fn spawn_again(&mut self) {
+        let certificate = fs::read_to_string(self.certificate()).unwrap();
+        self.may_refuse = certificate != self.good_certificate;
         self.child = spawn(&self.world, &self.shim, &self.is_read);
     }
 
@@ -158,12 +175,11 @@ impl Subject {
         while Instant::now() < end {
             sleep(Duration::from_millis(50).min(end - Instant::now())).await;
             let Some(status) = self.child.try_wait().unwrap() else { continue };
-            let is_configured =
-                fs::read_to_string(self.certificate()).unwrap() == self.good_certificate;
-            let may_end = status.code() == Some(1) || (status.code() == Some(78) && !is_configured);
+            let may_end =
+                status.code() == Some(1) || (status.code() == Some(78) && self.may_refuse);
             assert!(may_end, "ended with {status}\n{}", self.last_words());
             sleep(Duration::from_millis(100)).await;
-            self.child = spawn(&self.world, &self.shim, &self.is_read);
+            self.spawn_again();
         }
     }
 

@@ -53,7 +53,7 @@ async fn a_caller_that_is_not_on_the_list_is_told_403_or_only_reported() {
 }
 
 /// The answer to a push over a connection that begins with these bytes, under TLS.
-async fn push_behind(world: &World, header: &[u8]) -> String {
+pub(crate) async fn push_behind(world: &World, header: &[u8]) -> String {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(world.folder.path().join("ca.pem")).unwrap();
     roots.add(ca).unwrap();
@@ -77,7 +77,7 @@ async fn push_behind(world: &World, header: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-fn proxy_header(source: [u8; 4]) -> Vec<u8> {
+pub(crate) fn proxy_header(source: [u8; 4]) -> Vec<u8> {
     let head = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x21, 0x11, 0, 12]].concat();
     [&head[..], &source, &[127, 0, 0, 1, 0x12, 0x67, 0x20, 0xfb]].concat()
 }

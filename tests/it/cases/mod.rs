@@ -1,6 +1,6 @@
 //! What is tested, by subject.
 
-mod callers;
+pub(crate) mod callers;
 mod configuration;
 mod delivery;
 mod doctor;
@@ -13,5 +13,6 @@ mod replace;
 mod replay;
 mod rotate;
 mod store;
+mod strangers;
 mod subscriptions;
 mod trace;

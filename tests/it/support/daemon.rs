@@ -73,6 +73,11 @@ impl Daemon {
         Self { child, config: config.to_owned(), log, client }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `/readyz` says 200.
     pub(crate) async fn ready(&self) {
         eventually("readiness", || async {

@@ -1,0 +1,98 @@
+//! The memory for bodies whose senders have proved nothing.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::StatusCode;
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    attack::{answer_to, raise_limit},
+    many::{now, resident, sender, slow_body, tls, world_with_signed_hook},
+};
+use crate::support::{
+    PATIENCE, eventually, timed,
+    world::{World, event},
+};
+
+/// The key of the signed hook.
+const KEY: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A genuine request to the signed hook, as large as a body may be.
+async fn signed(world: &World, id: &str) -> (StatusCode, Duration) {
+    let padding = " ".repeat(60_000);
+    let body = format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\"}}{padding}"
+    );
+    let at = now();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).unwrap());
+    let tag = hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes());
+    let request = sender(world)
+        .post(world.url("/hooks/signed"))
+        .header("content-type", "application/cloudevents+json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", at)
+        .header("webhook-signature", format!("v1,{}", BASE64_STANDARD.encode(tag)));
+    let (answer, took) = timed(request.body(body).send()).await;
+    (answer.unwrap().status(), took)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_share_one_budget_and_the_slow_make_room() {
+    let world = world_with_signed_hook().await;
+    let limits = "[server]\nmax_body_total = \"256KiB\"\nrequest_timeout = \"3s\"";
+    world.edit("[server]", limits);
+    let daemon = world.daemon().await;
+    // Room for one of these at a time.
+    let mut slow = JoinSet::new();
+    for _ in 0..20 {
+        slow.spawn(answer_to(([127, 0, 0, 2], world.listen), slow_body(), tls(&world)));
+    }
+    eventually("the slow ones", || async {
+        daemon.metrics().await.contains("brevdue_connections 2").then_some(())
+    })
+    .await;
+    let push = world.push("innboks", event("known by its head"));
+    let (answer, took) = timed(push.send()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    assert!(took < Duration::from_secs(1), "{took:?}: strangers have no room of its");
+    for number in 0..3 {
+        let (status, took) = signed(&world, &format!("signed-{number}")).await;
+        assert_eq!(status, 200, "a stranger that holds nothing gets room");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    let answers = timeout(PATIENCE, slow.join_all()).await.expect("all are answered");
+    let busy = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 503 ")).count();
+    assert!(busy > 0, "{answers:?}");
+    assert!(!answers.iter().any(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+    let log = daemon.log();
+    assert!(log.contains("there is no room for its body"), "{log}");
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_small_whatever_strangers_announce() {
+    raise_limit();
+    let world = world_with_signed_hook().await;
+    world.edit("[server]", "[server]\nmax_body = \"1MiB\"");
+    let daemon = world.daemon().await;
+    let before = resident(&daemon);
+    // Each sends all of its MiB but the last byte, so that what is read stays in memory.
+    let head = slow_body().replace("content-length: 60000", "content-length: 1048576");
+    let most = head.clone() + &" ".repeat(1_048_576 - 100);
+    let mut large = JoinSet::new();
+    for number in 0..200 {
+        let from = [127, 0, 0, 2 + u8::try_from(number % 50).unwrap()];
+        large.spawn(answer_to((from, world.listen), most.clone(), tls(&world)));
+    }
+    for number in 0..3 {
+        let (status, took) = signed(&world, &format!("signed-{number}")).await;
+        assert_eq!(status, 200);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    let after = resident(&daemon);
+    assert!(after < before + 120, "{before} MiB before, {after} MiB with 200 MiB announced");
+    drop(large);
+    assert!(daemon.stop().await.success());
+}

@@ -1,0 +1,7 @@
+//! What strangers send, and what is left for those who are waited for.
+
+mod attack;
+mod bodies;
+mod listening;
+mod many;
+mod refusing;
