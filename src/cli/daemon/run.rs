@@ -8,7 +8,11 @@ use tokio::{
 };
 
 use crate::{
-    app::{App, files, reload::Reload},
+    app::{
+        App,
+        files::{self, Findings},
+        reload::Reload,
+    },
     clock::Clock,
     config::Config,
     systemd, telemetry,
@@ -16,22 +20,22 @@ use crate::{
 
 /// Runs until SIGTERM or SIGINT. Everything that is wrong with the configuration is told before anything begins.
 pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
-    let (config, findings) = files::configuration(path, true, &Clock::System)?;
-    telemetry::start(&config.log)?;
-    for warning in &findings.warnings {
-        tracing::warn!(setting = %warning.key, "{}", warning.message);
-    }
     // The runtime panics when it gets fewer files than these: an error instead.
     drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(daemon(config));
-    // A read of the store can hang with the disk; the process ends all the same.
+    let result = runtime.block_on(daemon(path));
+    // A read of a file can hang with the disk; the process ends all the same.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn daemon(config: Config) -> anyhow::Result<()> {
+async fn daemon(path: &Path) -> anyhow::Result<()> {
     let mut end = End::caught()?;
+    let Some((config, findings)) = configured(path, &mut end).await? else { return Ok(()) };
+    telemetry::start(&config.log)?;
+    for warning in &findings.warnings {
+        tracing::warn!(setting = %warning.key, "{}", warning.message);
+    }
     let Some(app) = start(config, &mut end).await? else { return Ok(()) };
     for address in &app.addresses {
         tracing::info!(listening = %address, "hooks are answered");
@@ -47,6 +51,17 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the configuration and all that it names; nothing if it is to end before that.
+async fn configured(path: &Path, end: &mut End) -> anyhow::Result<Option<(Config, Findings)>> {
+    let path = path.to_owned();
+    let mut reading = JoinSet::new();
+    reading.spawn_blocking(move || files::configuration(&path, true, &Clock::System));
+    tokio::select! {
+        _ = end.came() => Ok(None),
+        Some(read) = reading.join_next() => Ok(Some(read??)),
+    }
 }
 
 /// Starts everything; nothing if it is to end before that.
