@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
+    fs::{CWD, FileType, Mode, OFlags, mknodat},
     process::Signal,
 };
 use serde_json::Value;
@@ -198,13 +198,29 @@ async fn a_start_that_waits_for_the_store_asks_systemd_for_time_and_ends_with_0_
 #[tokio::test]
 async fn a_file_that_cannot_be_read_to_its_end_does_not_keep_a_start_from_ending_at_a_signal() {
     let world = World::new().await;
-    let secrets = world.folder.path().join("data/secrets");
-    std::fs::create_dir_all(&secrets).unwrap();
-    fifo(&secrets.join("innboks"));
+    let data = world.folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    fifo(&data.join("altinn-state.json"));
     let daemon = Daemon::spawn(&world.config, world.folder.path());
     let socket = world.folder.path().join("admin.sock");
-    // Bound before the secrets are read.
+    // Bound before that file is read.
     eventually("a start", || async { socket.exists().then_some(()) }).await;
+    daemon.signal(Signal::TERM);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_read_to_its_end_does_not_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("brevdue.toml");
+    fifo(&path);
+    let daemon = Daemon::spawn(&path, folder.path());
+    // It can be opened for writing, without waiting, as soon as somebody reads.
+    let _writing = eventually("a reader", || async {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        rustix::fs::open(&path, flags, Mode::empty()).ok()
+    })
+    .await;
     daemon.signal(Signal::TERM);
     assert!(daemon.ended().await.success());
 }
