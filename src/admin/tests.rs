@@ -36,6 +36,7 @@ fn admin(subscription: schema::Subscription) -> Admin<ModelQueue> {
         clock,
         outside: Arc::new(outside),
         access: Access::Socket,
+        bulk: Bulk::default(),
     }
 }
 

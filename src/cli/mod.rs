@@ -20,6 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::{
     daemon::{check, doctor, run, verify},
     operator::{dead_letters, events, handlers, status, subscriptions},
+    output::printable_lines,
     trial::{demo, simulator},
 };
 use crate::{
@@ -96,7 +97,11 @@ pub fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if standard error is closed.
-            drop(writeln!(io::stderr(), "brevdue: {}", in_one_line(error.as_ref())));
+            drop(writeln!(
+                io::stderr(),
+                "brevdue: {}",
+                printable_lines(&in_one_line(error.as_ref()))
+            ));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
