@@ -13,3 +13,4 @@ mod rotate;
 mod store;
 mod subscriptions;
 mod trace;
+mod upkeep;
