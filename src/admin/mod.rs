@@ -4,10 +4,12 @@
 //! Owns the paths and who may use them. What is answered is in `schema`; it reads the queue, and
 //! what only the composition root knows comes through [`Outside`].
 
+pub mod bulk;
 mod retry;
 pub mod schema;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
@@ -15,6 +17,7 @@ use std::{
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
+use self::bulk::{Action, Bulk, StepError};
 use crate::{
     clock::Clock,
     event::Arrival,
@@ -97,12 +100,17 @@ pub struct Admin<Q> {
     pub outside: Arc<Outside>,
     /// Who may use it.
     pub access: Access,
+    /// What is done to many dead letters at once.
+    pub bulk: Bulk,
 }
 
 impl<Q: Queue> Service for Admin<Q> {
     async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
         let path = request.uri().path().to_owned();
-        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        // Taken apart first: an encoded slash is a part of its segment.
+        let decoded = path.trim_start_matches('/').split('/').map(decoded).collect();
+        let Some(decoded): Option<Vec<_>> = decoded else { return failed(Fault::NotFound) };
+        let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         match segments.as_slice() {
             ["livez" | "readyz" | "metrics"] => match *request.method() {
                 Method::GET | Method::HEAD => self.page(&segments).await,
@@ -133,6 +141,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Why a request to the API gets no answer of its own.
 enum Fault {
     NotFound,
+    /// What is missing, in words.
+    Missing(String),
     Method,
     Bad(String),
     Queue(QueueError),
@@ -298,7 +308,12 @@ impl<Q: Queue> Admin<Q> {
             }
             (_, ["handlers", name, rest @ ..]) => {
                 let name = name.parse().map_err(|_| Fault::NotFound)?;
-                self.handler(&name, rest, asked).await
+                let done = self.handler(&name, rest, asked).await;
+                if matches!(done, Err(Fault::NotFound)) && is_action(rest) {
+                    let what = "is not configured, and has no place in the log";
+                    return Err(Fault::Missing(format!("handlers.{name} {what}")));
+                }
+                done
             }
             (_, ["status" | "subscriptions" | "events" | "dead-letters" | "handlers", ..]) => {
                 Err(Fault::Method)
@@ -329,18 +344,30 @@ impl<Q: Queue> Admin<Q> {
                 self.queue.forget(name).await?;
                 self.metrics.forget(&HandlerLabels::new(name));
             }
-            (_, [] | ["pause" | "resume" | "replay"]) => return Err(Fault::Method),
+            ("POST", ["dead-letters", action @ ("retry" | "discard")]) => {
+                let action = if *action == "retry" { Action::Retry } else { Action::Discard };
+                let number = asked.get("snapshot").map(str::parse).transpose();
+                let number = number.map_err(|_| Fault::Bad("snapshot is a number".into()))?;
+                let step = self.bulk.step(&self.queue, (name, action), number).await;
+                return step.map(|step| ok(&step)).map_err(|error| match error {
+                    StepError::Unknown => Fault::Missing(error.to_string()),
+                    StepError::Queue(error) => error.into(),
+                });
+            }
+            (_, path) if is_action(path) => return Err(Fault::Method),
             _ => return Err(Fault::NotFound),
         }
         Ok(answer::empty(StatusCode::NO_CONTENT))
     }
 
     async fn rotate(&self, name: &str) -> Result<Answer, Fault> {
-        let name: HookName = name.parse().map_err(|_| Fault::NotFound)?;
+        let missing = || Fault::Missing(format!("subscriptions.{name} is not configured"));
+        let name: HookName = name.parse().map_err(|_| missing())?;
         let rotate = Arc::clone(&self.outside.rotate);
         let rotated = tokio::task::spawn_blocking(move || rotate(&name)).await;
         match rotated {
             Ok(Ok(())) => Ok(answer::empty(StatusCode::NO_CONTENT)),
+            Ok(Err(RotateError::Unknown)) => Err(missing()),
             Ok(Err(error)) => Err(Fault::Rotate(error)),
             Err(error) => Err(Fault::Rotate(RotateError::Failed(error.to_string()))),
         }
@@ -358,12 +385,21 @@ impl<Q: Queue> Admin<Q> {
     }
 }
 
+/// Whether something can be done to a handler under this path.
+fn is_action(path: &[&str]) -> bool {
+    matches!(path, [] | ["pause" | "resume" | "replay"] | ["dead-letters", "retry" | "discard"])
+}
+
 fn ok(value: &impl serde::Serialize) -> Answer {
     answer::json(StatusCode::OK, value)
 }
 
+/// A segment of a path, as who asked wrote it before encoding.
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(segment).decode_utf8().ok()
+}
+
 fn letter(id: &str) -> Result<DeadLetterId, Fault> {
-    let id = percent_encoding::percent_decode_str(id).decode_utf8().map_err(|_| Fault::NotFound)?;
     id.parse().map_err(|error: crate::queue::InvalidDeadLetterId| Fault::Bad(error.to_string()))
 }
 
@@ -378,6 +414,7 @@ fn readable(status: StatusCode) -> Answer {
 fn failed(fault: Fault) -> Answer {
     let (status, message) = match fault {
         Fault::NotFound => (StatusCode::NOT_FOUND, "there is no such thing".to_owned()),
+        Fault::Missing(what) => (StatusCode::NOT_FOUND, what),
         Fault::Method => (StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned()),
         Fault::Bad(message) => (StatusCode::BAD_REQUEST, message),
         Fault::Queue(

@@ -128,6 +128,25 @@ pub struct Handler {
     pub oldest: Option<Timestamp>,
 }
 
+/// `/v1/handlers/NAME/dead-letters/retry` and `…/discard`: one step. The next one is asked for with
+/// `?snapshot=`, until nothing is left.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Bulk {
+    /// Which letters are meant: those that were there at the first step.
+    pub snapshot: String,
+    /// Letters in the snapshot.
+    pub total: usize,
+    /// Letters to which it was done in this step.
+    pub done: usize,
+    /// Letters that were gone already.
+    pub gone: usize,
+    /// Letters that the next step is for.
+    pub left: usize,
+    /// Why the step ended early, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// `/v1/handlers/NAME/replay`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Replay {

@@ -38,6 +38,7 @@ fn admin(subscription: schema::Subscription) -> Admin<ModelQueue> {
         clock,
         outside: Arc::new(outside),
         access: Access::Socket,
+        bulk: Bulk::default(),
     }
 }
 

@@ -1,18 +1,24 @@
 //! Altinn Events behind its sign-in: a call with a token, and what its answer means.
 //!
-//! Owns the second try with a new token, and the kinds of refusal. What is asked is the
+//! Owns the second try with a new token, the kinds of refusal, and that everyone stays away from a
+//! call for as long as Altinn asked one caller to. What is asked is the
 //! subscription API's and the feed's.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use http::StatusCode;
 use reqwest::RequestBuilder;
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use super::{
     auth::{
         cache::TokenCache,
-        token::{TokenError, TokenSource},
+        token::{AccessToken, TokenError, TokenSource},
     },
     http::{
         client::{Answer, LARGE, Platform},
@@ -129,17 +135,27 @@ impl ApiError {
 pub struct EventsApi<T> {
     tokens: Arc<TokenCache<T>>,
     platform: Arc<Platform>,
+    away: Arc<Mutex<BTreeMap<&'static str, Away>>>,
+}
+
+/// A call that Altinn does not want to see before `until`.
+#[derive(Debug, Clone)]
+struct Away {
+    status: StatusCode,
+    words: ErrorText,
+    until: Instant,
 }
 
 impl<T> Clone for EventsApi<T> {
     fn clone(&self) -> Self {
-        Self { tokens: Arc::clone(&self.tokens), platform: Arc::clone(&self.platform) }
+        let (tokens, platform) = (Arc::clone(&self.tokens), Arc::clone(&self.platform));
+        Self { tokens, platform, away: Arc::clone(&self.away) }
     }
 }
 
 impl<T: TokenSource> EventsApi<T> {
     pub(crate) fn new(tokens: Arc<TokenCache<T>>, platform: Arc<Platform>) -> Self {
-        Self { tokens, platform }
+        Self { tokens, platform, away: Arc::default() }
     }
 
     /// The tokens that calls carry.
@@ -179,18 +195,56 @@ impl<T: TokenSource> EventsApi<T> {
         name: &'static str,
         request: impl Fn(&SecretString) -> RequestBuilder + Send + Sync,
     ) -> Result<Answer, ApiError> {
+        self.stay_away(name)?;
+        let answer = self.signed_in(name, request).await?;
+        let good = good(answer);
+        if let Err(ApiError::Busy { status, words, retry_after: Some(wait) }) = &good {
+            let away =
+                Away { status: *status, words: words.clone(), until: Instant::now() + *wait };
+            self.away().insert(name, away);
+        }
+        good
+    }
+
+    async fn signed_in(
+        &self,
+        name: &'static str,
+        request: impl Fn(&SecretString) -> RequestBuilder + Send + Sync,
+    ) -> Result<Answer, ApiError> {
         let token = self.tokens.token().await?;
         let answer = self.send(name, request(token.secret())).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
-            return good(answer);
+        if !self.is_refused(&answer, &token).await {
+            return Ok(answer);
         }
-        self.tokens.invalidate(&token).await;
         let token = self.tokens.token().await?;
         let answer = self.send(name, request(token.secret())).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            self.tokens.invalidate(&token).await;
+        self.is_refused(&answer, &token).await;
+        Ok(answer)
+    }
+
+    /// Tells the cache what became of its token.
+    async fn is_refused(&self, answer: &Answer, token: &AccessToken) -> bool {
+        let refused = answer.status == StatusCode::UNAUTHORIZED;
+        if refused {
+            self.tokens.invalidate(token).await;
+        } else if answer.status.is_success() {
+            self.tokens.accepted();
         }
-        good(answer)
+        refused
+    }
+
+    fn stay_away(&self, name: &'static str) -> Result<(), ApiError> {
+        let asked = self.away().get(name).cloned();
+        let Some(Away { status, words, until }) = asked else { return Ok(()) };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        Err(ApiError::Busy { status, words, retry_after: Some(left) })
+    }
+
+    fn away(&self) -> MutexGuard<'_, BTreeMap<&'static str, Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, name: &'static str, request: RequestBuilder) -> Result<Answer, ApiError> {

@@ -6,6 +6,7 @@
 //! `Maskinporten`; the `Reconciler` drives it and publishes a `Status`.
 
 pub mod auth;
+mod budget;
 pub mod events_api;
 pub mod feed;
 #[doc(hidden)]

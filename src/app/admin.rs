@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{core::Core, hooks, sockets};
 use crate::{
-    admin::{Access, Admin, Outside, RotateFn, schema},
+    admin::{Access, Admin, Outside, RotateFn, bulk::Bulk, schema},
     altinn::{feed::push_gap::PushGap, health, subscriptions::status::Status},
     clock::Timestamp,
     config::Config,
@@ -58,6 +58,7 @@ fn service(core: &Core, outside: &Arc<Outside>, access: Access) -> Admin<SledQue
         clock: core.clock.clone(),
         outside: Arc::clone(outside),
         access,
+        bulk: Bulk::default(),
     }
 }
 

@@ -21,8 +21,8 @@ pub fn write_new_secret(config: &Config, name: &HookName) -> Result<(), RotateEr
     let subscription = config.subscriptions.get(name).ok_or(RotateError::Unknown)?;
     if let Some(file) = &subscription.secret_file {
         return Err(RotateError::Operator(format!(
-            "the secret of {name} is yours, not brevdue's: put a new line before the others in \
-             {}, and send the daemon a SIGHUP. Take the old line away 48 hours after its \
+            "the secret is yours, not brevdue's: put a new line before the others in the file of \
+             subscriptions.{name}.secret_file, {}, and send the daemon a SIGHUP. Take the old line away 48 hours after its \
              subscription is gone (brevdue subscriptions list)",
             file.path().display()
         )));

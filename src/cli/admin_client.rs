@@ -1,8 +1,12 @@
 //! Talking to a running daemon over its admin socket.
+//!
+//! Owns the paths of its API: what a person or a listing names becomes one encoded segment, and
+//! cannot name another place.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 
@@ -12,6 +16,33 @@ use crate::{admin::schema, http_client};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer: a thousand events with their bodies.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// A path of the API. What is fixed in it is a literal; all else goes through [`ApiPath::and`].
+#[derive(Debug, Clone)]
+pub(super) struct ApiPath(String);
+
+impl From<&'static str> for ApiPath {
+    fn from(fixed: &'static str) -> Self {
+        Self(fixed.to_owned())
+    }
+}
+
+impl ApiPath {
+    /// With one more segment, whatever is in it. What a path cannot have as a segment is refused.
+    pub(super) fn and(self, segment: &str) -> anyhow::Result<Self> {
+        // A URL takes these for steps, encoded or not.
+        if matches!(segment, "" | "." | "..") {
+            bail!("`{segment}` names nothing");
+        }
+        let segment = utf8_percent_encode(segment, NON_ALPHANUMERIC);
+        Ok(Self(format!("{}/{segment}", self.0)))
+    }
+
+    /// With a fixed end.
+    pub(super) fn then(self, fixed: &'static str) -> Self {
+        Self(self.0 + fixed)
+    }
+}
 
 /// A client of one daemon.
 #[derive(Debug)]
@@ -30,32 +61,32 @@ impl AdminClient {
     /// GET, and its answer.
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
-        path: &str,
+        path: impl Into<ApiPath>,
         query: &[(&str, String)],
     ) -> anyhow::Result<T> {
-        let body = self.ask(Method::GET, path, query).await?;
+        let body = self.ask(Method::GET, path.into(), query).await?;
         serde_json::from_slice(&body).context("the daemon's answer is not what was expected")
     }
 
     /// POST, and its answer.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
-        path: &str,
+        path: impl Into<ApiPath>,
         query: &[(&str, String)],
     ) -> anyhow::Result<T> {
-        let body = self.ask(Method::POST, path, query).await?;
+        let body = self.ask(Method::POST, path.into(), query).await?;
         serde_json::from_slice(&body).context("the daemon's answer is not what was expected")
     }
 
     /// A request without an answer.
-    pub(super) async fn tell(&self, method: Method, path: &str) -> anyhow::Result<()> {
+    pub(super) async fn tell(&self, method: Method, path: ApiPath) -> anyhow::Result<()> {
         self.ask(method, path, &[]).await.map(drop)
     }
 
     async fn ask(
         &self,
         method: Method,
-        path: &str,
+        ApiPath(path): ApiPath,
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
         let request = self.client.request(method, format!("http://localhost{path}")).query(query);
@@ -75,6 +106,42 @@ impl AdminClient {
         match serde_json::from_slice::<schema::Error>(&body) {
             Ok(told) => bail!("{}", told.error),
             Err(_) => bail!("the daemon answered {status}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use url::Url;
+
+    use super::*;
+
+    fn url(path: &ApiPath) -> Url {
+        Url::parse(&format!("http://localhost{}", path.0)).unwrap()
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        for bad in ["", ".", ".."] {
+            assert!(ApiPath::from("/v1/x").and(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_named_stays_one_segment(name in prop_oneof![
+            any::<String>(), "[./?#%;:\\\\a2eEfF]{1,12}",
+        ]) {
+            prop_assume!(!matches!(name.as_str(), "" | "." | ".."));
+            let path = ApiPath::from("/v1/dead-letters").and(&name).unwrap().then("/retry");
+            let url = url(&path);
+            prop_assert_eq!((url.query(), url.fragment()), (None, None));
+            let segments: Vec<_> = url.path_segments().unwrap().collect();
+            prop_assert_eq!(segments.len(), 4, "{}", url);
+            prop_assert_eq!((segments[1], segments[3]), ("dead-letters", "retry"));
+            let told = percent_encoding::percent_decode_str(segments[2]).decode_utf8().unwrap();
+            prop_assert_eq!(told, name);
         }
     }
 }

@@ -21,6 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::{
     daemon::{check, doctor, run, verify},
     operator::{dead_letters, events, handlers, status, subscriptions},
+    output::printable_lines,
     trial::{demo, simulator},
 };
 use crate::{
@@ -101,7 +102,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if has_reader && broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::last_words(format!("brevdue: {}\n", in_one_line(error.as_ref())));
+            let why = in_one_line(error.as_ref());
+            output::last_words(format!("brevdue: {}\n", printable_lines(&why)));
             let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }

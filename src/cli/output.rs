@@ -62,11 +62,40 @@ pub(super) fn last_words(text: String) {
     }
 }
 
-/// Text from outside, safe on a terminal.
+/// Text from outside as one line, safe on a terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    shown(text, |c| c.escape_default().to_string())
+}
+
+/// The same for a text of several lines.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for JSON, which stays the same JSON: what a terminal could obey stands in its texts,
+/// where an escape means the same. White space is white space.
+pub(super) fn printable_json(json: &str) -> String {
+    shown(json, |c| match c {
+        '\n' => "\n".to_owned(),
+        '\t' | '\r' => " ".to_owned(),
+        _ => format!("\\u{:04x}", u32::from(c)),
+    })
+}
+
+fn shown(text: &str, escape: impl Fn(char) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_obeyed(c) { out.push_str(&escape(c)) } else { out.push(c) }
+    }
+    out
+}
+
+/// Whether a terminal may do something with it instead of showing it: controls, C1 and DEL among
+/// them, and what breaks lines or turns the direction of writing.
+fn is_obeyed(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A value, or a dash.
@@ -85,5 +114,18 @@ mod tests {
         let mut out = Vec::new();
         table.write(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a     b\nlong  x\\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left_and_json_means_the_same() {
+        let odd = "a\u{9b}2J\u{7f}\u{202e}\u{2028}å \u{61c}";
+        assert_eq!(printable(odd), r"a\u{9b}2J\u{7f}\u{202e}\u{2028}å \u{61c}");
+        assert_eq!(printable("a\nb"), r"a\nb");
+        assert_eq!(printable_lines("a\u{1b}\nb"), "a\\u{1b}\nb");
+        let json = format!("{{\r\n\t\"{odd}\":\t\"{odd}\"}}");
+        let shown = printable_json(&json);
+        assert!(shown.chars().all(|c| c == '\n' || !is_obeyed(c)), "{shown}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&shown), read(&json));
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn refused(check: &'static str, error: &TokenError) -> Finding {
             | TokenError::Key { .. }
             | TokenError::Refused(_)
             | TokenError::Malformed { .. }
+            | TokenError::NotAccepted
             | TokenError::Earlier(_) => {
                 "look again later; if it stays, ask with the trace id".to_owned()
             }

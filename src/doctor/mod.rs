@@ -7,9 +7,11 @@
 pub mod context;
 mod failures;
 pub mod machine;
+mod owners;
 mod public_url;
 pub mod report;
 mod rights;
+pub mod service_user;
 mod sign_in;
 mod subscriptions;
 mod vendor;
@@ -61,6 +63,7 @@ async fn with_altinn(context: &Context<'_>, report: &mut Report<'_>) {
     };
     rights::read_access(context, &signed_in, report).await;
     rights::scopes(context, &signed_in, report);
+    owners::check(context, &signed_in, report).await;
     subscriptions::check(context, &signed_in, report).await;
     vendor::check(context, &signed_in, report).await;
 }

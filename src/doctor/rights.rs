@@ -12,9 +12,9 @@ use crate::altinn::http::{client::Answer, error_text::ErrorText};
 
 pub(crate) const READ: &str = "altinn:correspondence.read";
 const WRITE: &str = "altinn:correspondence.write";
-const PREFIX: &str = "urn:altinn:resource:";
+pub(super) const PREFIX: &str = "urn:altinn:resource:";
 const CORRESPONDENCE: &str = "CorrespondenceService";
-const REGISTRY: &str = "/resourceregistry/api/v1/resource/";
+pub(super) const REGISTRY: &str = "/resourceregistry/api/v1/resource/";
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 /// Correspondence's own code for "not by the policy", told as 401.
 const NO_ACCESS: u64 = 4001;

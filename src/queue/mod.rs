@@ -297,6 +297,12 @@ pub trait Queue: Clone + Send + Sync + 'static {
         page: Page,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, QueueError>> + Send;
 
+    /// The ids of all dead letters of a handler, oldest first.
+    fn dead_letter_ids(
+        &self,
+        handler: &HandlerName,
+    ) -> impl Future<Output = Result<Vec<DeadLetterId>, QueueError>> + Send;
+
     /// One dead letter.
     fn dead_letter(
         &self,

@@ -1,10 +1,11 @@
 //! The shapes of Altinn's answers: empty, a bare JSON string, an RFC 7807 object, JSON.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::state::{Call, State};
 use crate::server::{Answer, answer};
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -46,6 +47,20 @@ pub(super) fn invalid(field: &str, error: &str) -> Answer {
         "traceId": trace_id(),
     });
     json(StatusCode::BAD_REQUEST, &body)
+}
+
+/// The answer of a call that is to fail by itself.
+pub(super) fn failing(state: &State, call: Call) -> Option<Answer> {
+    let (status, retry_after) = {
+        let faults = &state.tables().faults;
+        (faults.status.get(&call).copied()?, faults.retry_after)
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = answer::empty(status);
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Some(answer)
 }
 
 fn trace_id() -> String {

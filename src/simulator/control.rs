@@ -11,6 +11,7 @@ use super::{
     answers,
     events::{cloud_event::CloudEvent, jobs, matching, subscriptions},
     state::{Faults, State, Subscription},
+    times,
 };
 use crate::server::{Answer, answer};
 
@@ -205,7 +206,7 @@ fn dialogporten(state: &State, resource: &str, subject: Option<&str>) -> CloudEv
     let mut attributes = vec![
         ("specversion", "1.0".to_owned()),
         ("id", Uuid::new_v4().to_string()),
-        ("time", state.now().to_string()),
+        ("time", times::of_event(state.now())),
         ("type", "dialogporten.dialog.updated.v1".to_owned()),
         ("source", source),
     ];
@@ -222,16 +223,11 @@ fn correspondence(
     ty: Option<&str>,
     subject: Option<&str>,
 ) -> CloudEvent {
-    // .NET writes seven digits; ours has three.
-    let time = state.now().to_string();
-    let seconds = time.split(['.', 'Z']).next().unwrap_or_default();
-    let time =
-        format!("{seconds}.{:03}{:04}Z", state.now().as_millis() % 1000, fastrand::u32(1..10_000));
     let mut attributes = vec![
         ("specversion", "1.0".to_owned()),
         ("id", Uuid::new_v4().to_string()),
         ("type", ty.unwrap_or(PUBLISHED).to_owned()),
-        ("time", time),
+        ("time", times::of_event(state.now())),
         ("resource", resource.to_owned()),
         ("resourceinstance", Uuid::new_v4().to_string()),
     ];

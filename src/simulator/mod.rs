@@ -13,6 +13,7 @@ pub mod options;
 mod routes;
 mod services;
 mod state;
+mod times;
 pub mod workspace;
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};

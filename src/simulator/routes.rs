@@ -17,7 +17,7 @@ use super::{
     control,
     events::{cloud_event::CloudEvent, feed, jobs, subscriptions},
     services::{correspondence, registry, vendor},
-    state::{Counts, EventsFault, Hang, State},
+    state::{Call, Counts, EventsFault, Hang, State},
 };
 use crate::server::{Answer, Peer, Service, answer, body};
 
@@ -65,7 +65,8 @@ async fn platform(state: &Arc<State>, parts: &Parts, path: &[&str], body: &Bytes
     }
     match (parts.method.as_str(), path) {
         ("GET", ["authentication", "api", "v1", "exchange", provider]) => {
-            exchange::exchange(state, provider, &parts.headers)
+            let failing = answers::failing(state, Call::Exchange);
+            failing.unwrap_or_else(|| exchange::exchange(state, provider, &parts.headers))
         }
         (
             "GET",
@@ -128,6 +129,9 @@ async fn events(state: &Arc<State>, parts: &Parts, path: &[&str], body: &Bytes) 
         *counter += 1;
     }
     if let Some(answer) = fault(state).await {
+        return answer;
+    }
+    if let Some(answer) = call(&parts.method, path).and_then(|call| answers::failing(state, call)) {
         return answer;
     }
     let Some(caller) = Caller::of(state, &parts.headers) else {
@@ -199,6 +203,18 @@ fn counter<'c>(counts: &'c mut Counts, method: &Method, path: &[&str]) -> Option
     }
 }
 
+/// The call that a fault can name.
+fn call(method: &Method, path: &[&str]) -> Option<Call> {
+    match (method.as_str(), path) {
+        ("GET", ["subscriptions"]) => Some(Call::List),
+        ("POST", ["subscriptions"]) => Some(Call::Post),
+        ("GET", ["subscriptions", _]) => Some(Call::Get),
+        ("DELETE", ["subscriptions", _]) => Some(Call::Delete),
+        ("GET", ["events"]) => Some(Call::Feed),
+        _ => None,
+    }
+}
+
 async fn fault(state: &State) -> Option<Answer> {
     let fault = state.tables().faults.events?;
     match fault {
@@ -216,7 +232,9 @@ async fn fault(state: &State) -> Option<Answer> {
             sleep(SLOW).await;
             None
         }
-        EventsFault::ErrorAfterInsert | EventsFault::ValidateFirst => None,
+        EventsFault::ErrorAfterInsert | EventsFault::ValidateFirst | EventsFault::NeverValidate => {
+            None
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
         push::{Break, Pusher},
     },
     options::{Decision, Engine, Options},
+    times,
 };
 use crate::clock::Timestamp;
 
@@ -174,6 +175,7 @@ pub(super) struct Subscription {
     pub(super) type_filter: Option<String>,
     pub(super) consumer: String,
     pub(super) created_by: String,
+    #[serde(serialize_with = "times::in_microseconds")]
     pub(super) created: Timestamp,
     pub(super) validated: bool,
     pub(super) include_subunits: bool,
@@ -249,11 +251,27 @@ pub(super) struct Faults {
     pub(super) search: Option<SearchFault>,
     pub(super) vendor: Option<VendorFault>,
     pub(super) hang: Option<Hang>,
+    /// Calls that are answered with this status, and with `retry_after` if that is set.
+    pub(super) status: BTreeMap<Call, u16>,
+    pub(super) retry_after: Option<u64>,
     /// Decisions that come before those of the options.
     pub(super) decisions: Vec<Decision>,
     /// All Altinn tokens issued so far stop holding, once.
     #[serde(skip_serializing)]
     pub(super) expire_tokens: bool,
+}
+
+/// A call that can be made to fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Call {
+    Token,
+    Exchange,
+    List,
+    Post,
+    Get,
+    Delete,
+    Feed,
 }
 
 /// At the token endpoint.
@@ -298,6 +316,9 @@ pub(super) enum EventsFault {
     /// The first validation attempt comes before the 201 is written.
     #[serde(rename = "validate-first")]
     ValidateFirst,
+    /// All looks well, and no validation is ever sent.
+    #[serde(rename = "never-validate")]
+    NeverValidate,
 }
 
 /// Of Maskinporten's metadata.
@@ -371,6 +392,8 @@ pub(super) enum PushFault {
     Disconnect,
     /// At the first attempt the answer is not read in time.
     ReadTimeout,
+    /// Whatever connection is at hand is used, also one that its peer is closing.
+    Stale,
 }
 
 impl PushFault {
@@ -380,7 +403,7 @@ impl PushFault {
             Self::HalfBody => Some(Break::InBody),
             Self::Disconnect => Some(Break::AfterBody),
             Self::ReadTimeout => Some(Break::Unread),
-            Self::Drop | Self::Duplicate | Self::Shuffle => None,
+            Self::Drop | Self::Duplicate | Self::Shuffle | Self::Stale => None,
         }
     }
 }

@@ -90,8 +90,11 @@ impl<T: TokenSource> TokenSource for Exchange<T> {
     }
 }
 
+/// A 401 that names no time to stay away.
 fn is_unauthorized(error: &TokenError) -> bool {
-    error.refused().is_some_and(|refused| refused.status == StatusCode::UNAUTHORIZED)
+    error.refused().is_some_and(|refused| {
+        refused.status == StatusCode::UNAUTHORIZED && refused.retry_after.is_none()
+    })
 }
 
 fn pause(attempt: u32) -> Duration {

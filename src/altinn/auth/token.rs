@@ -73,6 +73,9 @@ pub enum TokenError {
         /// What is wrong; never the content.
         fault: &'static str,
     },
+    /// The tokens that are given are not accepted.
+    #[error("Altinn refuses the tokens that its own exchange gives")]
+    NotAccepted,
     /// Nobody was asked: it failed a moment ago, and it is too early to ask again.
     #[error(transparent)]
     Earlier(Arc<TokenError>),
@@ -139,7 +142,7 @@ impl TokenError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Secret(_) | Self::Key { .. } => Kind::Configuration,
-            Self::Unreachable { .. } | Self::Malformed { .. } => Kind::Passing,
+            Self::Unreachable { .. } | Self::Malformed { .. } | Self::NotAccepted => Kind::Passing,
             Self::Refused(refused) => {
                 refused.advice.map_or(advice::of_status(refused.status), |advice| advice.kind)
             }
@@ -155,7 +158,8 @@ impl TokenError {
             Self::Secret(_)
             | Self::Key { .. }
             | Self::Unreachable { .. }
-            | Self::Malformed { .. } => None,
+            | Self::Malformed { .. }
+            | Self::NotAccepted => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! which looks the same. It begins anew at the oldest event, without a word, when it does not know
 //! the cursor. Order is the order of storing, never of `time`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, marker::PhantomData, time::Duration};
 
 use super::cursor::Cursor;
 use crate::{clock::Timestamp, queue::StartAt};
@@ -76,42 +76,76 @@ pub struct Pager<T> {
     cursor: Cursor,
     /// Whether events from before a lost cursor are wanted.
     start: StartAt,
-    doing: Doing<T>,
+    doing: Doing,
     size: usize,
+    /// As many as are asked for where there are items.
+    usual: usize,
+    /// As many as Altinn gives.
     largest: usize,
     too_large: Option<usize>,
-    /// The first id of this reading: a page that begins with it again is a circle.
-    first: Option<String>,
+    circle: Circle,
     restarted: bool,
+    content: PhantomData<fn() -> T>,
 }
 
 #[derive(Debug)]
-enum Doing<T> {
+enum Doing {
     /// To the end, without taking anything in.
     Discarding,
     Reading,
-    /// The held page may be the feed's oldest. The feed's beginning tells.
-    Checking(Vec<Item<T>>),
+    /// A page with these ids may be the feed's oldest. The feed's beginning tells; the page itself
+    /// is not kept meanwhile.
+    Checking(BTreeSet<String>),
+    /// The page that was checked is asked for once more.
+    Checked,
+}
+
+/// Finds out whether pages come again (Brent's way): of the pages one is remembered, and after
+/// twice as many another one.
+#[derive(Debug, Default)]
+struct Circle {
+    /// The first id of a page.
+    remembered: Option<String>,
+    pages: u64,
+    next: u64,
+}
+
+impl Circle {
+    fn closes_with(&mut self, id: &str) -> bool {
+        if self.remembered.as_deref() == Some(id) {
+            return true;
+        }
+        self.pages += 1;
+        if self.pages >= self.next {
+            self.next = self.pages * 2;
+            self.remembered = Some(id.to_owned());
+        }
+        false
+    }
 }
 
 impl<T> Pager<T> {
-    /// Reads on after `cursor`, `largest` items at a time.
-    pub fn resume(cursor: Cursor, start: StartAt, largest: usize) -> Self {
+    /// Reads on after `cursor`, `usual` items at a time; only where there seem to be none, up to
+    /// [`SIZE`].
+    pub fn resume(cursor: Cursor, start: StartAt, usual: usize) -> Self {
+        let usual = usual.clamp(1, SIZE);
         Self {
             cursor,
             start,
             doing: Doing::Reading,
-            size: largest,
-            largest,
+            size: usual,
+            usual,
+            largest: SIZE,
             too_large: None,
-            first: None,
+            circle: Circle::default(),
             restarted: false,
+            content: PhantomData,
         }
     }
 
     /// Looks for the end, to begin there.
-    pub fn discard(now: Timestamp, largest: usize) -> Self {
-        let reading = Self::resume(Cursor::oldest(now), StartAt::Now, largest);
+    pub fn discard(now: Timestamp) -> Self {
+        let reading = Self::resume(Cursor::oldest(now), StartAt::Now, SIZE);
         Self { doing: Doing::Discarding, ..reading }
     }
 
@@ -119,7 +153,7 @@ impl<T> Pager<T> {
     pub fn ask(&self) -> Ask<'_> {
         let after = match &self.doing {
             Doing::Checking(_) => "0",
-            Doing::Discarding | Doing::Reading => self.cursor.after(),
+            Doing::Discarding | Doing::Reading | Doing::Checked => self.cursor.after(),
         };
         Ask { after, size: self.size }
     }
@@ -131,22 +165,24 @@ impl<T> Pager<T> {
 
     /// What the answer to [`Pager::ask`] means.
     pub fn answered(&mut self, page: Page<T>, now: Timestamp) -> Outcome<T> {
-        match page {
-            Page::TooLarge => self.shrink(),
-            Page::Items(items) => match std::mem::replace(&mut self.doing, Doing::Reading) {
-                Doing::Checking(held) => self.checked(held, &items, now),
-                Doing::Discarding if items.is_empty() => {
-                    self.doing = Doing::Discarding;
-                    self.empty(now)
-                }
-                Doing::Discarding => self.discarded(&items, now),
-                Doing::Reading if items.is_empty() => self.empty(now),
-                Doing::Reading if self.is_suspicious(&items) => {
-                    self.doing = Doing::Checking(items);
-                    Outcome::Again
-                }
-                Doing::Reading => self.take(items, now),
-            },
+        let items = match page {
+            Page::TooLarge => return self.shrink(),
+            Page::Items(items) => items,
+        };
+        match std::mem::replace(&mut self.doing, Doing::Reading) {
+            Doing::Checking(held) => self.checked(&held, &items),
+            Doing::Discarding if items.is_empty() => {
+                self.doing = Doing::Discarding;
+                self.empty(now)
+            }
+            Doing::Discarding => self.discarded(&items, now),
+            Doing::Reading | Doing::Checked if items.is_empty() => self.empty(now),
+            Doing::Reading if self.is_suspicious(&items) => {
+                let ids = items.into_iter().filter_map(|item| item.id);
+                self.doing = Doing::Checking(ids.collect());
+                Outcome::Again
+            }
+            Doing::Reading | Doing::Checked => self.take(items, now),
         }
     }
 
@@ -159,22 +195,32 @@ impl<T> Pager<T> {
         Outcome::Again
     }
 
-    /// Larger again, as far as it goes; false if it does not go.
-    fn grow(&mut self) -> bool {
+    /// Larger again, as far as it goes up to `most`; false if it does not go.
+    fn grow(&mut self, most: usize) -> bool {
         let too_large = self.too_large.unwrap_or(self.largest + 1);
-        let doubled = (self.size * 2).min(self.largest);
-        let between = self.size + (too_large - self.size) / 2;
+        let doubled = (self.size * 2).min(most);
+        let between = self.size + too_large.saturating_sub(self.size) / 2;
         let size = if doubled < too_large { doubled } else { between };
         let goes = size > self.size;
         self.size = size;
         goes
     }
 
-    /// The end, as far as can be seen. Of a smaller page it is not believed: the fewer items are
-    /// asked for, the sooner all of them are some that we may not see.
+    /// The size after a page with items.
+    fn settle(&mut self) {
+        self.too_large = None;
+        if self.size < self.usual {
+            self.grow(self.usual);
+        } else {
+            self.size = self.usual;
+        }
+    }
+
+    /// The end, as far as can be seen. Of a smaller page it is not believed, whyever it is small:
+    /// the fewer items are asked for, the sooner all of them are some that we may not see.
     fn empty(&mut self, now: Timestamp) -> Outcome<T> {
         if self.size < self.largest {
-            return if self.grow() {
+            return if self.grow(self.largest) {
                 Outcome::Again
             } else {
                 Outcome::Stuck("a small page is empty and a large one is too large")
@@ -196,8 +242,7 @@ impl<T> Pager<T> {
                 self.cursor = self.cursor.at(id, item.time, now);
             }
         }
-        self.too_large = None;
-        self.grow();
+        self.settle();
         Outcome::Again
     }
 
@@ -209,20 +254,20 @@ impl<T> Pager<T> {
             && items.iter().any(|item| item.time.is_some_and(|time| time < line))
     }
 
-    /// `oldest` is the feed's beginning. If the held page is that too, and the cursor is not in
-    /// it, then Altinn does not know the cursor.
-    fn checked(&mut self, held: Vec<Item<T>>, oldest: &[Item<T>], now: Timestamp) -> Outcome<T> {
+    /// `oldest` is the feed's beginning. If the page with the ids that are `held` is that too, and
+    /// the cursor is not in it, then Altinn does not know the cursor.
+    fn checked(&mut self, held: &BTreeSet<String>, oldest: &[Item<T>]) -> Outcome<T> {
+        self.doing = Doing::Checked;
         let known = oldest.iter().any(|item| item.id == self.cursor.id);
         let beginning = oldest.first().and_then(|item| item.id.as_ref());
-        let same = beginning.is_some_and(|id| held.iter().any(|item| item.id.as_ref() == Some(id)));
-        if same && !known {
+        if beginning.is_some_and(|id| held.contains(id)) && !known {
             self.restarted = true;
             self.cursor.floor = match self.start {
                 StartAt::Now => Some(self.cursor.time.before(DISORDER)),
                 StartAt::Oldest => None,
             };
         }
-        self.take(held, now)
+        Outcome::Again
     }
 
     fn take(&mut self, mut items: Vec<Item<T>>, now: Timestamp) -> Outcome<T> {
@@ -251,8 +296,7 @@ impl<T> Pager<T> {
         if !chunk.items.is_empty() || chunk.old > 0 {
             chunks.push(chunk);
         }
-        self.too_large = None;
-        self.grow();
+        self.settle();
         Outcome::Take(chunks)
     }
 
@@ -261,11 +305,7 @@ impl<T> Pager<T> {
         let Some(id) = items.iter().find_map(|item| item.id.as_ref()) else {
             return Some(Outcome::Stuck("no item of a page has an id"));
         };
-        if self.first.as_ref() == Some(id) {
-            return Some(Outcome::Stuck("the feed comes in a circle"));
-        }
-        self.first.get_or_insert_with(|| id.clone());
-        None
+        self.circle.closes_with(id).then_some(Outcome::Stuck("the feed comes in a circle"))
     }
 }
 

@@ -20,7 +20,10 @@ use super::{
     push_gap::PushGap,
 };
 use crate::{
-    altinn::{events_api::ApiError, http::error_text::ErrorText, subscriptions::status::Status},
+    altinn::{
+        budget::Budget, events_api::ApiError, http::error_text::ErrorText,
+        subscriptions::status::Status,
+    },
     backoff::spread,
     clock::{Clock, Timestamp},
     event::{Arrival, Event},
@@ -31,6 +34,9 @@ use crate::{
 
 /// After so many failures in a row pages are half as large.
 const PATIENCE: u32 = 3;
+/// Pages that may follow each other as quickly as Altinn gives them; then one in so long.
+const PAGES_AT_WILL: u32 = 200;
+const PAGE_PACE: Duration = Duration::from_millis(100);
 /// Clocks may differ by so much, where an event's time must do.
 const SKEW: Duration = Duration::from_secs(300);
 
@@ -148,11 +154,12 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     async fn read_for_ever(&mut self) {
         let Some(mut cursor) = self.begin().await else { return };
         let mut failures = 0;
+        let mut budget = Budget::new(PAGES_AT_WILL, PAGE_PACE);
         loop {
             let began = Instant::now();
             // A page of a thousand may be more than Altinn can check in time.
             let size = (SIZE >> (failures / PATIENCE).min(5)).max(1);
-            let read = self.read(&mut cursor, size).await;
+            let read = self.read(&mut cursor, size, &mut budget).await;
             let wait = match &read {
                 Ok(()) => {
                     failures = 0;
@@ -165,7 +172,11 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                 }
             };
             self.common.watch.read(&self.name, read.err().map(|trouble| trouble.text()));
-            self.rest(began, wait).await;
+            match wait {
+                // Altinn may have taken long to say no, and is left alone from then on.
+                Some(wait) => sleep(wait).await,
+                None => self.rest(began).await,
+            }
         }
     }
 
@@ -177,9 +188,9 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     /// Until the next reading is due; a subscription that has changed makes it due earlier.
-    async fn rest(&mut self, began: Instant, wait: Option<Duration>) {
+    async fn rest(&mut self, began: Instant) {
         loop {
-            let pace = wait.unwrap_or_else(|| spread(self.pace()));
+            let pace = spread(self.pace());
             let mut state = self.common.state.clone();
             tokio::select! {
                 () = sleep_until(began + pace) => return,
@@ -251,8 +262,13 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn end_of_feed(&self, begun: Timestamp) -> Result<Cursor, Trouble> {
-        let mut paging = Pager::discard(begun, SIZE);
+        let mut paging = Pager::discard(begun);
+        let mut budget = Budget::new(PAGES_AT_WILL, PAGE_PACE);
+        let slots = Arc::clone(&self.common.pages_at_once);
         loop {
+            sleep_until(budget.take()).await;
+            // Never closed. Held until of the page there is only its last id.
+            let _slot = slots.acquire().await;
             let page = self.page(&paging).await?;
             match paging.answered(page, self.common.clock.now()) {
                 Outcome::Again | Outcome::Take(_) => {}
@@ -273,10 +289,16 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     /// From the cursor to the end, `size` items at a time.
-    async fn read(&mut self, cursor: &mut Cursor, size: usize) -> Result<(), Trouble> {
+    async fn read(
+        &mut self,
+        cursor: &mut Cursor,
+        size: usize,
+        budget: &mut Budget,
+    ) -> Result<(), Trouble> {
         let mut paging = Pager::resume(cursor.clone(), self.start, size);
         let slots = Arc::clone(&self.common.pages_at_once);
         loop {
+            sleep_until(budget.take()).await;
             // Never closed. Held until what the page brought is stored.
             let _slot = slots.acquire().await;
             let known = !paging.restarted();

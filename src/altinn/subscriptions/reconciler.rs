@@ -23,14 +23,18 @@ use self::{
 };
 use super::{local::Local, status::Status};
 use crate::{
-    altinn::{auth::token::TokenSource, events_api::EventsApi},
+    altinn::{auth::token::TokenSource, budget::Budget, events_api::EventsApi},
     backoff::spread,
 };
+
+/// Looks that may follow each other as quickly as they are wanted.
+const BURST: u32 = 20;
 
 /// Looks after the subscriptions. To be started when the hook endpoint listens.
 #[derive(Debug)]
 pub struct Reconciler<T> {
     upkeep: Upkeep<T>,
+    budget: Budget,
     wake: Arc<Notify>,
 }
 
@@ -54,7 +58,7 @@ impl<T: TokenSource> Reconciler<T> {
     pub fn new(events: EventsApi<T>, local: Local, timing: Timing) -> Self {
         let (status, attempts) = (watch::Sender::default(), Attempts::default());
         let upkeep = Upkeep { events, local, timing, status, attempts };
-        Self { upkeep, wake: Arc::new(Notify::new()) }
+        Self { upkeep, budget: Budget::new(BURST, timing.floor), wake: Arc::new(Notify::new()) }
     }
 
     /// To be notified when a validation event was answered, or a secret has changed: then there is
@@ -80,8 +84,7 @@ impl<T: TokenSource> Reconciler<T> {
     async fn pass_for_ever(&mut self) -> Infallible {
         let mut streak = Streak::default();
         loop {
-            let passed = self.upkeep.pass().await;
-            let next = self.next(passed.as_ref(), &mut streak);
+            let next = self.pass(&mut streak).await;
             tokio::select! {
                 () = sleep_until(next.due) => {}
                 () = self.wake.notified() => {
@@ -90,6 +93,13 @@ impl<T: TokenSource> Reconciler<T> {
                 }
             }
         }
+    }
+
+    async fn pass(&mut self, streak: &mut Streak) -> Next {
+        let passed = self.upkeep.pass().await;
+        let Next { due, earliest } = self.next(passed.as_ref(), streak);
+        let floor = self.budget.take();
+        Next { due: due.max(floor), earliest: earliest.max(floor) }
     }
 
     fn next(&self, passed: Result<&Outlook, &PassError>, streak: &mut Streak) -> Next {

@@ -1,8 +1,11 @@
 //! `brevdue doctor`: every step between this machine and an event, and what to do where one fails.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    process::Command,
+};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
         self,
         context::Daemon,
         report::{Finding, Outcome, Report},
+        service_user::ServiceUser,
     },
 };
 
@@ -35,6 +39,16 @@ struct Whole {
 }
 
 pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+    if let Some(user) = ServiceUser::of(config) {
+        match user.same_command() {
+            Ok(command) => return as_service_user(command),
+            Err(error) => writeln!(
+                io::stderr(),
+                "brevdue: asks as root, who may read more than {user}: that user cannot run this \
+                 program ({error})"
+            )?,
+        }
+    }
     let json = arguments.json;
     let mut written = Ok(());
     let mut tell = |finding: &Finding| {
@@ -57,6 +71,16 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
         0 => Ok(()),
         1 => bail!("one check is bad"),
         _ => bail!("{bad} checks are bad"),
+    }
+}
+
+/// Its exit code is ours; why it is bad has been said.
+fn as_service_user(mut command: Command) -> anyhow::Result<()> {
+    let status = command.status().context("cannot ask as the service's user")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => std::process::exit(code),
+        None => bail!("the examination was ended ({status})"),
     }
 }
 

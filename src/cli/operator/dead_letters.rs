@@ -9,16 +9,13 @@ use super::events;
 use crate::{
     admin::schema,
     cli::{
-        admin_client::AdminClient,
+        admin_client::{AdminClient, ApiPath},
         output::{Table, or_dash, print_json, printable},
         runtime::block_on,
     },
     config::Config,
     error_chain::in_one_line,
 };
-
-/// So many are asked for at a time when all are meant.
-const BATCH: usize = 1000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum Command {
@@ -53,7 +50,7 @@ pub(in crate::cli) enum Command {
 pub(in crate::cli) struct Which {
     /// Their ids, as `list` shows them.
     ids: Vec<String>,
-    /// All of this handler.
+    /// All that this handler has when the command begins.
     #[arg(long)]
     handler: Option<String>,
 }
@@ -67,12 +64,12 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
                 if *json { print_json(&letters) } else { list(&letters) }
             }
             Command::Show { id, json } => {
-                let path = format!("/v1/dead-letters/{id}");
-                let letter: schema::DeadLetter = client.get(&path, &[]).await?;
+                let path = ApiPath::from("/v1/dead-letters").and(id)?;
+                let letter: schema::DeadLetter = client.get(path, &[]).await?;
                 if *json { print_json(&letter) } else { show(&letter) }
             }
-            Command::Retry(which) => each(&client, which, Method::POST, "/retry", "retried").await,
-            Command::Discard(which) => each(&client, which, Method::DELETE, "", "discarded").await,
+            Command::Retry(which) => RETRY.take(&client, which).await,
+            Command::Discard(which) => DISCARD.take(&client, which).await,
         }
     })
 }
@@ -87,44 +84,77 @@ async fn fetch(
     client.get("/v1/dead-letters", &query).await
 }
 
-/// Does the same to each; goes on after one that fails, and fails at the end.
-async fn each(
-    client: &AdminClient,
-    which: &Which,
+/// What is done to letters, and the words for it.
+struct Step {
     method: Method,
-    action: &str,
-    done: &str,
-) -> anyhow::Result<()> {
-    let (mut good, mut failed) = (0_usize, 0_usize);
-    loop {
-        let ids = match &which.handler {
-            None => which.ids.clone(),
-            Some(name) => {
-                let letters = fetch(client, Some(name), BATCH).await?;
-                letters.into_iter().map(|letter| letter.id).collect()
-            }
-        };
-        let all = which.handler.is_none() || ids.len() < BATCH;
+    /// After a letter's path.
+    one: &'static str,
+    /// After a handler's.
+    all: &'static str,
+    done: &'static str,
+}
+
+const RETRY: Step =
+    Step { method: Method::POST, one: "/retry", all: "/dead-letters/retry", done: "retried" };
+const DISCARD: Step =
+    Step { method: Method::DELETE, one: "", all: "/dead-letters/discard", done: "discarded" };
+
+impl Step {
+    async fn take(&self, client: &AdminClient, which: &Which) -> anyhow::Result<()> {
+        match &which.handler {
+            Some(handler) => self.all(client, handler).await,
+            None => self.each(client, &which.ids).await,
+        }
+    }
+
+    /// Goes on after one that fails, and fails at the end.
+    async fn each(&self, client: &AdminClient, ids: &[String]) -> anyhow::Result<()> {
+        let (mut good, mut failed) = (0_usize, 0_usize);
         for id in ids {
-            let path = format!("/v1/dead-letters/{id}{action}");
-            match client.tell(method.clone(), &path).await {
+            match self.one(client, id).await {
                 Ok(()) => good += 1,
                 Err(error) => {
                     failed += 1;
+                    let why = in_one_line(error.as_ref());
                     // Nobody may be there to read it; the count at the end says it, too.
-                    drop(writeln!(io::stderr(), "{id}: {}", in_one_line(error.as_ref())));
+                    drop(writeln!(io::stderr(), "{}: {}", printable(id), printable(&why)));
                 }
             }
         }
-        if all || failed > 0 {
-            break;
+        writeln!(io::stdout(), "{good} {}", self.done)?;
+        if failed > 0 {
+            bail!("{failed} not {}", self.done);
+        }
+        Ok(())
+    }
+
+    async fn one(&self, client: &AdminClient, id: &str) -> anyhow::Result<()> {
+        let path = ApiPath::from("/v1/dead-letters").and(id)?.then(self.one);
+        client.tell(self.method.clone(), path).await
+    }
+
+    /// All that there are now: the daemon takes a snapshot, and works it off step by step.
+    async fn all(&self, client: &AdminClient, handler: &str) -> anyhow::Result<()> {
+        let path = ApiPath::from("/v1/handlers").and(handler)?.then(self.all);
+        let mut query = Vec::new();
+        let mut good = 0;
+        loop {
+            let step: schema::Bulk = client.post(path.clone(), &query).await?;
+            good += step.done;
+            if step.left > 0 {
+                let worked_off = step.total - step.left.min(step.total);
+                writeln!(io::stderr(), "{worked_off} of {} …", step.total)?;
+            }
+            if step.error.is_some() || step.left == 0 {
+                writeln!(io::stdout(), "{good} {}", self.done)?;
+                return match step.error {
+                    None => Ok(()),
+                    Some(why) => bail!("{} not {}: {why}", step.left, self.done),
+                };
+            }
+            query = vec![("snapshot", step.snapshot)];
         }
     }
-    writeln!(io::stdout(), "{good} {done}")?;
-    if failed > 0 {
-        bail!("{failed} not {done}");
-    }
-    Ok(())
 }
 
 fn list(letters: &[schema::DeadLetter]) -> anyhow::Result<()> {
@@ -143,7 +173,7 @@ fn list(letters: &[schema::DeadLetter]) -> anyhow::Result<()> {
 
 fn show(letter: &schema::DeadLetter) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "id:       {}", letter.id)?;
+    writeln!(out, "id:       {}", printable(&letter.id))?;
     writeln!(out, "buried:   {}", letter.buried)?;
     writeln!(out, "attempts: {}", letter.attempts)?;
     writeln!(out, "reason:   {}", printable(&letter.reason))?;
@@ -151,7 +181,7 @@ fn show(letter: &schema::DeadLetter) -> anyhow::Result<()> {
         writeln!(out, "answer:   {}", printable(answer))?;
     }
     if let Some(raw) = &letter.raw {
-        writeln!(out, "hook:     {}", raw.hook)?;
+        writeln!(out, "hook:     {}", printable(&raw.hook))?;
         writeln!(out, "media:    {}", printable(&raw.media_type))?;
         writeln!(out, "{}", printable(raw.body.as_deref().unwrap_or_default()))?;
     }

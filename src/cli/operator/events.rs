@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use crate::{
     admin::schema,
     cli::{
-        admin_client::AdminClient,
-        output::{Table, print_json},
+        admin_client::{AdminClient, ApiPath},
+        output::{Table, print_json, printable_json},
         runtime::block_on,
     },
     config::Config,
@@ -69,12 +69,13 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
                 if *json { print_json(&events) } else { list(&events) }
             }
             Command::Show { seq, json } => {
-                let event: schema::Event = client.get(&format!("/v1/events/{seq}"), &[]).await?;
+                let event: schema::Event =
+                    client.get(ApiPath::from("/v1/events").and(&seq.to_string())?, &[]).await?;
                 if *json { print_json(&event) } else { show(&event) }
             }
             Command::Replay { handler, from, json } => {
-                let path = format!("/v1/handlers/{handler}/replay");
-                let replay: schema::Replay = client.post(&path, &[("from", from.clone())]).await?;
+                let path = ApiPath::from("/v1/handlers").and(handler.as_str())?.then("/replay");
+                let replay: schema::Replay = client.post(path, &[("from", from.clone())]).await?;
                 if *json {
                     return print_json(&replay);
                 }
@@ -103,7 +104,7 @@ fn list(events: &[schema::Event]) -> anyhow::Result<()> {
 pub(in crate::cli) fn show(event: &schema::Event) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if let Some(json) = &event.event {
-        writeln!(out, "{json}")?;
+        writeln!(out, "{}", printable_json(json.get()))?;
     }
     Ok(())
 }

@@ -7,7 +7,11 @@ use reqwest::Method;
 use super::status;
 use crate::{
     admin::schema,
-    cli::{admin_client::AdminClient, output::print_json, runtime::block_on},
+    cli::{
+        admin_client::{AdminClient, ApiPath},
+        output::print_json,
+        runtime::block_on,
+    },
     config::Config,
     name::HandlerName,
 };
@@ -58,10 +62,10 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
 async fn tell(
     client: &AdminClient,
     name: &HandlerName,
-    action: &str,
+    action: &'static str,
     done: &str,
 ) -> anyhow::Result<()> {
     let method = if action.is_empty() { Method::DELETE } else { Method::POST };
-    client.tell(method, &format!("/v1/handlers/{name}{action}")).await?;
+    client.tell(method, ApiPath::from("/v1/handlers").and(name.as_str())?.then(action)).await?;
     Ok(writeln!(io::stdout(), "{name} {done}")?)
 }

@@ -13,10 +13,13 @@ use crate::{
         runtime::block_on,
     },
     config::Config,
+    error_chain::in_one_line,
 };
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// An empty screen, with the cursor at its top.
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
@@ -34,29 +37,46 @@ pub(in crate::cli) struct Arguments {
 pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let client = AdminClient::new(&config.admin.socket)?;
     block_on(async {
+        let status = ask(&client).await?;
+        if arguments.ready {
+            anyhow::ensure!(status.ready, "not ready: {}", or_dash(status.not_ready));
+            return Ok(());
+        }
+        show(arguments, &status)?;
+        if !arguments.watch {
+            return Ok(());
+        }
         loop {
-            let status: schema::Status = client.get("/v1/status", &[]).await?;
-            if arguments.ready {
-                anyhow::ensure!(status.ready, "not ready: {}", or_dash(status.not_ready));
-                return Ok(());
-            }
-            if arguments.json {
-                print_json(&status)?;
-            } else {
-                write(&status, arguments.watch)?;
-            }
-            if !arguments.watch {
-                return Ok(());
-            }
             tokio::time::sleep(INTERVAL).await;
+            match ask(&client).await {
+                Ok(status) => show(arguments, &status)?,
+                // It is being started anew, perhaps; whoever watches wants to see that, too.
+                Err(error) => absent(arguments, &error)?,
+            }
         }
     })
+}
+
+async fn ask(client: &AdminClient) -> anyhow::Result<schema::Status> {
+    client.get("/v1/status", &[]).await
+}
+
+fn show(arguments: &Arguments, status: &schema::Status) -> anyhow::Result<()> {
+    if arguments.json { print_json(status) } else { write(status, arguments.watch) }
+}
+
+fn absent(arguments: &Arguments, error: &anyhow::Error) -> anyhow::Result<()> {
+    let why = printable(&in_one_line(error.as_ref()));
+    if arguments.json {
+        return Ok(writeln!(io::stderr(), "{why}")?);
+    }
+    Ok(writeln!(io::stdout(), "{CLEAR}{why}")?)
 }
 
 fn write(status: &schema::Status, clear: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if clear {
-        write!(out, "\x1b[2J\x1b[H")?;
+        write!(out, "{CLEAR}")?;
     }
     let ready = match &status.not_ready {
         None => "ready".to_owned(),

@@ -16,7 +16,7 @@ use crate::{
     },
     app::{altinn, rotate},
     cli::{
-        admin_client::AdminClient,
+        admin_client::{AdminClient, ApiPath},
         output::{Table, or_dash, print_json},
         runtime::block_on,
     },
@@ -97,8 +97,8 @@ fn rotate(config: &Config, name: &HookName) -> anyhow::Result<()> {
         rotate::write_new_secret(config, name)?;
         format!("No daemon answers on {}: at its next start it", socket.display())
     } else {
-        let path = format!("/v1/subscriptions/{name}/rotate");
-        block_on(async { AdminClient::new(socket)?.tell(Method::POST, &path).await })?;
+        let path = ApiPath::from("/v1/subscriptions").and(name.as_str())?.then("/rotate");
+        block_on(async { AdminClient::new(socket)?.tell(Method::POST, path).await })?;
         "The daemon".to_owned()
     };
     writeln!(

@@ -12,7 +12,7 @@ use crate::{
     config::{Log, LogFormat},
     simulator::{
         Simulator,
-        workspace::{self, Credentials, Daemon},
+        workspace::{self, Credentials, Daemon, Found},
     },
     telemetry,
 };
@@ -43,13 +43,25 @@ pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (runtime, mut signals) = signals::runtime()?;
     let _log = telemetry::start(&Log { format: LogFormat::Text, level: "info".to_owned() })?;
     runtime.block_on(async {
+        let found = workspace::found(&arguments.dir)?;
         let credentials = Credentials::new()?;
         let mut options = credentials.options()?;
         options.listen = arguments.listen;
+        let names = workspace::names(arguments.listen.ip());
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        options.tls = Some(credentials.ca.server_config(&names)?);
         options.time_scale = arguments.time_scale;
         let running = Simulator::start(options).await?;
         let daemon = Daemon { listen: arguments.daemon, handlers: HANDLERS, settings: "" };
         let config = workspace::write_workspace(&arguments.dir, &running, &credentials, daemon)?;
+        if found == Found::Changed {
+            let (path, base) = (config.display(), &running.base_url);
+            writeln!(
+                io::stderr(),
+                "{path} was changed, and stays as it is. It should name {base} as \
+                 altinn.platform_url, and {base}/maskinporten/ as altinn.maskinporten_issuer."
+            )?;
+        }
         explain(&running.base_url, arguments, &config.display().to_string())?;
         let signal = signals.any().await;
         tracing::info!("{signal}: stopping");

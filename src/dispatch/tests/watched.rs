@@ -106,6 +106,13 @@ impl Queue for Watched {
         self.model.dead_letters(handler, page).await
     }
 
+    async fn dead_letter_ids(
+        &self,
+        handler: &HandlerName,
+    ) -> Result<Vec<DeadLetterId>, QueueError> {
+        self.model.dead_letter_ids(handler).await
+    }
+
     async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
         self.model.dead_letter(id).await
     }

@@ -118,6 +118,10 @@ impl Queue for Log {
         Err(QueueError::Closed)
     }
 
+    async fn dead_letter_ids(&self, _: &HandlerName) -> Result<Vec<DeadLetterId>, QueueError> {
+        Err(QueueError::Closed)
+    }
+
     async fn dead_letter(&self, _: &DeadLetterId) -> Result<DeadLetter, QueueError> {
         Err(QueueError::NotFound)
     }

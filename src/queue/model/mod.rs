@@ -226,6 +226,14 @@ impl Queue for ModelQueue {
         Ok(page(self.open()?.dead_letters(handler)?, wanted))
     }
 
+    async fn dead_letter_ids(
+        &self,
+        handler: &HandlerName,
+    ) -> Result<Vec<DeadLetterId>, QueueError> {
+        let letters = self.open()?.dead_letters(Some(handler))?;
+        Ok(letters.into_iter().map(|letter| letter.id).collect())
+    }
+
     async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
         self.open()?.dead_letter(id).cloned()
     }

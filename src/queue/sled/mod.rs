@@ -223,6 +223,14 @@ impl Queue for SledQueue {
         self.shared.read(move |view| listing::dead_letters(view, ids)).await
     }
 
+    async fn dead_letter_ids(
+        &self,
+        handler: &HandlerName,
+    ) -> Result<Vec<DeadLetterId>, QueueError> {
+        let all = Page { limit: usize::MAX, newest: false };
+        listing::dead_ids(&self.shared.state(), Some(handler), all)
+    }
+
     async fn dead_letter(&self, id: &DeadLetterId) -> Result<DeadLetter, QueueError> {
         let id = id.clone();
         let letter = self.shared.read(move |view| listing::dead_letter(view, id)).await?;

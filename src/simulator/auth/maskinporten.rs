@@ -21,7 +21,7 @@ use crate::{
     simulator::{
         answers,
         options::Client,
-        state::{MetadataFault, State, TokenFault},
+        state::{Call, MetadataFault, State, TokenFault},
     },
 };
 
@@ -98,6 +98,9 @@ pub(in crate::simulator) async fn token(state: &State, headers: &HeaderMap, form
         }
         Some(TokenFault::Tiny) | None => {}
     }
+    if let Some(failing) = answers::failing(state, Call::Token) {
+        return dated(state, failing);
+    }
     let told = match grant(state, headers, form, fault == Some(TokenFault::Tiny)) {
         Ok(granted) => {
             state.tables().counts.tokens_issued += 1;
@@ -155,8 +158,11 @@ fn authenticate<'s>(state: &'s State, jwt: &Jwt<'_>) -> Result<&'s Client, Refus
     let id = jwt.claim("iss").ok_or_else(Refusal::malformed)?;
     let client = state.options.clients.iter().find(|client| client.id == id);
     let client = client.ok_or_else(|| Refusal::authentication(Some("MP-100"), ""))?;
-    if jwt.header.contains_key("x5c") && !jwt.header.contains_key("kid") {
-        return by_certificate(state, client, jwt);
+    match (jwt.header.contains_key("x5c"), jwt.header.contains_key("kid")) {
+        // Exactly one of them says which key it is.
+        (true, true) => return Err(Refusal::malformed()),
+        (true, false) => return by_certificate(state, client, jwt),
+        (false, _) => {}
     }
     let no_key = "The client requires pre-registered jwk and no key identifier (kid) provided";
     let kid = jwt.header("kid").filter(|_| jwt.header("alg").is_some_and(tokens::accepted));

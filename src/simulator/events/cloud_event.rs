@@ -9,6 +9,8 @@ use serde::{
 };
 use serde_json::Value;
 
+use crate::simulator::times;
+
 /// An event that was published.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::simulator) struct CloudEvent {
@@ -150,7 +152,7 @@ impl CloudEvent {
             if name == "time"
                 && let Ok(time) = value.parse::<jiff::Timestamp>()
             {
-                *value = time.to_string();
+                *value = times::in_utc(time);
             }
         }
         self.write(attributes.iter())

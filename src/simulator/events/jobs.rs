@@ -72,7 +72,8 @@ pub(in crate::simulator) fn publish(state: &Arc<State>, event: CloudEvent) -> Op
             PushFault::Shuffle
             | PushFault::HalfBody
             | PushFault::Disconnect
-            | PushFault::ReadTimeout,
+            | PushFault::ReadTimeout
+            | PushFault::Stale,
         )
         | None => 1,
     };
@@ -148,10 +149,12 @@ async fn try_once(state: &State, job: &Job, attempt: usize) -> bool {
         None => Arc::new(validation_event(state, job.subscription_id)),
     };
     let body = payload(&job.end_point, &event.push_body());
-    let broken = state.tables().faults.push.and_then(PushFault::breaks);
+    let fault = state.tables().faults.push;
+    let broken = fault.and_then(PushFault::breaks);
+    let unseen = fault == Some(PushFault::Stale);
     let result = match broken.filter(|_| attempt == 1 && job.event.is_some()) {
         Some(broken) => state.pusher.break_off(&job.end_point, &body, broken).await,
-        None => state.pusher.post(&job.end_point, &body).await,
+        None => state.pusher.post(&job.end_point, &body, unseen).await,
     };
     drop(slot);
     let delivered = matches!(result, Ok(200..=299));

@@ -1,5 +1,7 @@
 //! One push over the wire, as .NET's `HttpClient` makes it: HTTP/1.1, three headers, strict TLS,
-//! redirects followed.
+//! redirects followed, connections kept.
+
+mod connections;
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,28 +9,23 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http::{
     Method, Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION},
+    header::{CONTENT_TYPE, HOST, HeaderValue},
 };
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    client::conn::http1,
-    rt::{Read, Write},
-};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use tokio::{
     io::AsyncWriteExt as _,
-    net::TcpStream,
     time::{sleep, timeout},
 };
 use tokio_rustls::{
     TlsConnector,
     rustls::{
         self, ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, pem::PemObject},
     },
 };
 use url::Url;
 
+use self::connections::{Connections, connect, host};
 use crate::simulator::options::{Engine, Options};
 
 /// Never less than this, however fast the time runs: the receiver's disk does not scale.
@@ -41,6 +38,7 @@ const REDIRECTS: usize = 50;
 /// Pushes.
 pub(in crate::simulator) struct Pusher {
     tls: TlsConnector,
+    connections: Connections,
     limit: Duration,
 }
 
@@ -80,28 +78,32 @@ impl Pusher {
             Engine::B => Duration::from_secs(45),
         };
         let limit = options.scaled(limit).max(SHORTEST);
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), limit })
+        let tls = TlsConnector::from(Arc::new(config));
+        Ok(Self { connections: Connections::new(tls.clone()), tls, limit })
     }
 
-    /// Posts `body`; the final status, or what went wrong.
+    /// Posts `body`; the final status, or what went wrong. `stale` does not look whether a kept
+    /// connection still stands.
     pub(in crate::simulator) async fn post(
         &self,
         endpoint: &str,
         body: &str,
+        stale: bool,
     ) -> Result<u16, String> {
-        match timeout(self.limit, self.follow(endpoint, body)).await {
+        match timeout(self.limit, self.follow(endpoint, body, stale)).await {
             Ok(Ok(status)) => Ok(status.as_u16()),
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(_) => Err("timeout".to_owned()),
         }
     }
 
-    async fn follow(&self, endpoint: &str, body: &str) -> anyhow::Result<StatusCode> {
+    async fn follow(&self, endpoint: &str, body: &str, stale: bool) -> anyhow::Result<StatusCode> {
         let mut url = Url::parse(endpoint).context("not a URL")?;
         let mut method = Method::POST;
         for _ in 0..=REDIRECTS {
             let body = if method == Method::POST { body.to_owned() } else { String::new() };
-            let (status, location) = self.send(&method, &url, Bytes::from(body)).await?;
+            let request = request(&method, &url, Bytes::from(body))?;
+            let (status, location) = self.connections.send(&url, request, stale).await?;
             match step(status, location.as_deref(), &method, &url) {
                 Step::Done(status) => return Ok(status),
                 Step::Follow(next_method, next_url) => (method, url) = (next_method, next_url),
@@ -146,22 +148,6 @@ impl Pusher {
         }
         Ok(())
     }
-
-    async fn send(
-        &self,
-        method: &Method,
-        url: &Url,
-        body: Bytes,
-    ) -> anyhow::Result<(StatusCode, Option<String>)> {
-        let (name, stream) = connect(url).await?;
-        let request = request(method, url, body)?;
-        if url.scheme() == "https" {
-            let stream = self.tls.connect(name, stream).await.context("TLS")?;
-            exchange(TokioIo::new(stream), request).await
-        } else {
-            exchange(TokioIo::new(stream), request).await
-        }
-    }
 }
 
 /// .NET's rules: 300 to 303 turn a POST into a GET without a body, 307 and 308 keep it, and https
@@ -174,24 +160,6 @@ fn step(status: StatusCode, location: Option<&str>, method: &Method, url: &Url) 
         (307 | 308, Some(next)) => Step::Follow(method.clone(), next),
         _ => Step::Done(status),
     }
-}
-
-/// A connection, and the name that its certificate must have.
-async fn connect(url: &Url) -> anyhow::Result<(ServerName<'static>, TcpStream)> {
-    let host = url.host_str().context("no host")?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_or_known_default().context("no port")?;
-    let stream = TcpStream::connect((bare, port)).await.context("connect")?;
-    stream.set_nodelay(true)?;
-    Ok((ServerName::try_from(bare.to_owned())?, stream))
-}
-
-fn host(url: &Url) -> anyhow::Result<String> {
-    let host = url.host_str().context("no host")?;
-    Ok(match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    })
 }
 
 fn target(url: &Url) -> String {
@@ -208,32 +176,6 @@ fn request(method: &Method, url: &Url, body: Bytes) -> anyhow::Result<Request<Fu
         request = request.header(CONTENT_TYPE, json);
     }
     Ok(request.body(Full::new(body))?)
-}
-
-/// Headers and body of the answer must come; what the body says does not matter.
-async fn exchange<I: Read + Write + Unpin>(
-    io: I,
-    request: Request<Full<Bytes>>,
-) -> anyhow::Result<(StatusCode, Option<String>)> {
-    let (mut sender, connection) =
-        http1::Builder::new().title_case_headers(true).handshake(io).await?;
-    let exchange = async move {
-        let mut answer = sender.send_request(request).await?;
-        while let Some(frame) = answer.body_mut().frame().await {
-            frame?;
-        }
-        let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        Ok((answer.status(), location.map(str::to_owned)))
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        biased;
-        done = &mut exchange => return done,
-        // It ends first when the peer closes; then the answer is already here, or an error is.
-        _ = &mut connection => {}
-    }
-    exchange.await
 }
 
 #[cfg(test)]

@@ -110,7 +110,8 @@ async fn a_discarded_dead_letter_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_and_due_times_survive_a_restart() {
-    let slow = r#"retry = { initial = "3s", max = "1h", factor = 2.0 }"#;
+    // It is due four seconds later at the earliest, and a start takes less.
+    let slow = r#"retry = { initial = "8s", max = "1h", factor = 2.0 }"#;
     let world = World::with(|_| {}, slow, "").await;
     let daemon = world.daemon().await;
     world.receiver.behave_at_first("patient", Behaviour::Answer(500));
@@ -126,6 +127,8 @@ async fn attempts_and_due_times_survive_a_restart() {
     let attempts = world.receiver.wait_for(2).await;
     assert_eq!(attempts[1].header("brevdue-attempt"), "2");
     assert_eq!(attempts[0].header("idempotency-key"), attempts[1].header("idempotency-key"));
+    let pause = attempts[1].at - attempts[0].at;
+    assert!(pause >= std::time::Duration::from_secs(4), "after {pause:?}: not at its time");
     assert!(daemon.stop().await.success());
 }
 

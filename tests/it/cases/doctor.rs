@@ -96,7 +96,7 @@ async fn bad(world: &World) -> (Vec<String>, String) {
     (bad.collect(), text)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_world_is_all_good_and_nothing_is_changed_or_told() {
     let world = world(|_| {}).await;
     let daemon = world.daemon().await;
@@ -151,7 +151,7 @@ async fn a_healthy_world_is_all_good_and_nothing_is_changed_or_told() {
 
 /// Faults that the stand-in makes while all runs, and the check that must name each; others may be
 /// bad because of it, but none before it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_fault_of_the_other_side_is_named_by_its_check() {
     let world = world(|_| {}).await;
     let daemon = world.daemon().await;
@@ -250,7 +250,7 @@ const HERE: [Row; 9] = [
 ];
 
 /// Faults of what was registered, or of what is here; no daemon runs.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn each_fault_of_the_client_and_of_this_machine_is_named_by_its_check() {
     for (named, options, here, words) in HERE {
         let world = world(options).await;
@@ -264,7 +264,7 @@ async fn each_fault_of_the_client_and_of_this_machine_is_named_by_its_check() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_daemon_what_it_would_do_is_skipped() {
     let world = world(|_| {}).await;
     let (good, found, text) = found(&world).await;
@@ -275,7 +275,7 @@ async fn without_a_daemon_what_it_would_do_is_skipped() {
     assert_eq!(names, expected, "{text}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_is_not_validated_or_not_there_is_named() {
     let world = world(|_| {}).await;
     let daemon = world.daemon().await;
@@ -300,7 +300,7 @@ async fn a_subscription_that_is_not_validated_or_not_there_is_named() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_others_cannot_reach_is_named() {
     let world = world(|_| {}).await;
     let daemon = world.daemon().await;
@@ -320,7 +320,7 @@ async fn an_endpoint_that_others_cannot_reach_is_named() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_others_do_not_trust_is_named() {
     let world = world(|_| {}).await;
     let other = brevdue::simulator::ca::Ca::new().unwrap();

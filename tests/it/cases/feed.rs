@@ -47,13 +47,7 @@ fn is_silent(subscription: &Value) -> bool {
 
 /// Waits until all of these were delivered; then each was, exactly once.
 async fn delivered_once(world: &World, ids: &[String]) {
-    eventually("every event", || async {
-        ids.iter().all(|id| !world.receiver.of(id).is_empty()).then_some(())
-    })
-    .await;
-    for id in ids {
-        assert_eq!(world.receiver.of(id).len(), 1, "{id}");
-    }
+    world.once_each(ids).await;
 }
 
 async fn drop_pushes(world: &World, drop: bool) {
@@ -70,7 +64,7 @@ fn changed(id: &str, members: &Value) -> Value {
     event
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_longer_than_altinns_retries_every_event_is_there() {
     let world = world(VERY_FAST, "").await;
     let daemon = world.daemon().await;
@@ -108,7 +102,7 @@ async fn subscription_read(daemon: &Daemon) -> bool {
     subscription(daemon).await["last_feed_read"].is_string()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_subscription_misses_nothing_while_altinn_pushes_by_an_old_list() {
     let world = world(FAST, "").await;
     // Nobody subscribes yet, and that is remembered for an hour.
@@ -127,7 +121,7 @@ async fn a_new_subscription_misses_nothing_while_altinn_pushes_by_an_old_list() 
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_that_altinn_does_not_push_come_by_the_feed_and_the_silence_is_told() {
     let world = world(UNHURRIED, "overlap = \"1s\"").await;
     let daemon = world.daemon().await;
@@ -172,7 +166,7 @@ async fn events_that_altinn_does_not_push_come_by_the_feed_and_the_silence_is_to
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn when_altinn_forgets_the_cursor_nothing_is_lost_and_nothing_old_comes() {
     let world = world(VERY_FAST, "").await;
     drop_pushes(&world, true).await;
@@ -198,7 +192,7 @@ async fn when_altinn_forgets_the_cursor_nothing_is_lost_and_nothing_old_comes() 
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn events_between_many_that_may_not_be_seen_are_found_from_the_oldest_on() {
     let hidden = "urn:altinn:organization:identifier-no:999888777";
     let decide = |subject: Option<&str>, permit| Decision {
@@ -231,7 +225,7 @@ async fn events_between_many_that_may_not_be_seen_are_found_from_the_oldest_on()
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_item_that_is_no_cloud_event_is_a_dead_letter_and_the_feed_goes_on() {
     let world = world(VERY_FAST, "").await;
     let daemon = world.daemon().await;
@@ -253,7 +247,7 @@ async fn an_item_that_is_no_cloud_event_is_a_dead_letter_and_the_feed_goes_on() 
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_feed_that_cannot_be_read_is_told_and_read_when_it_works_again() {
     for fault in ["429", "500"] {
         let world = world(VERY_FAST, "").await;
@@ -275,7 +269,7 @@ async fn a_feed_that_cannot_be_read_is_told_and_read_when_it_works_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_the_feed_is_read_loses_nothing_and_repeats_nothing() {
     let world = world(VERY_FAST, "").await;
     let daemon = world.daemon().await;

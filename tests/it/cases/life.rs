@@ -22,7 +22,7 @@ use crate::support::{
     world::{QUICK_RETRY, World, event},
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_and_sigint_let_what_is_in_flight_finish_and_end_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = World::with(|_| {}, "timeout = \"2s\"\nconcurrency = 1", "").await;
@@ -43,7 +43,7 @@ async fn sigterm_and_sigint_let_what_is_in_flight_finish_and_end_with_0() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_ends_with_78_and_says_everything_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("brevdue.toml");
@@ -60,7 +60,7 @@ async fn a_bad_configuration_ends_with_78_and_says_everything_that_is_wrong() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_key_a_taken_port_and_a_locked_store_end_the_start_with_a_reason() {
     let world = World::new().await;
     let taken = TcpListener::bind(world.listen).unwrap();
@@ -90,7 +90,7 @@ async fn a_missing_key_a_taken_port_and_a_locked_store_end_the_start_with_a_reas
     assert!(told.contains("maskinporten.pem"), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_brevdue_makes_is_for_its_user_only() {
     let world = World::new().await;
     let daemon = world.daemon().await;
@@ -105,7 +105,7 @@ async fn what_brevdue_makes_is_for_its_user_only() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sighup_takes_in_a_new_certificate_and_new_secrets() {
     let world = World::new().await;
     let daemon = world.daemon().await;
@@ -149,7 +149,7 @@ fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, mode, 0).expect("a named pipe");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn systemd_is_told_of_readiness_the_watchdog_and_the_end_in_this_order() {
     let world = World::new().await;
     let notify = world.folder.path().join("notify.sock");
@@ -171,7 +171,7 @@ async fn systemd_is_told_of_readiness_the_watchdog_and_the_end_in_this_order() {
     assert!(daemon.ended().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_waits_for_the_store_asks_systemd_for_time_and_ends_with_0_at_a_signal() {
     let world = World::new().await;
     let queue = world.folder.path().join("data/queue");
@@ -195,7 +195,7 @@ async fn a_start_that_waits_for_the_store_asks_systemd_for_time_and_ends_with_0_
     assert!(world.daemon().await.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_read_to_its_end_does_not_keep_a_start_from_ending_at_a_signal() {
     let world = World::new().await;
     let data = world.folder.path().join("data");
@@ -209,7 +209,7 @@ async fn a_file_that_cannot_be_read_to_its_end_does_not_keep_a_start_from_ending
     assert!(daemon.ended().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_cannot_be_read_to_its_end_does_not_either() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("brevdue.toml");
@@ -225,7 +225,7 @@ async fn a_configuration_that_cannot_be_read_to_its_end_does_not_either() {
     assert!(daemon.ended().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_systemd_opened_is_served() {
     let world = World::new().await;
     let mut command = Command::new("systemd-socket-activate");
@@ -248,7 +248,7 @@ async fn a_socket_that_systemd_opened_is_served() {
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_left_the_configuration_holds_nothing_and_keeps_its_place() {
     let world = World::with(|_| {}, QUICK_RETRY, "").await;
     let daemon = world.daemon().await;
@@ -269,7 +269,7 @@ async fn a_handler_that_left_the_configuration_holds_nothing_and_keeps_its_place
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn start_up_to_ready_takes_less_than_its_bound() {
     let world = World::new().await;
     let began = tokio::time::Instant::now();

@@ -16,3 +16,4 @@ mod store;
 mod strangers;
 mod subscriptions;
 mod trace;
+mod upkeep;

@@ -34,7 +34,7 @@ async fn killed_at_every_step_of_a_replacement_nothing_is_lost_or_doubled_and_on
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn duplicates_of_a_race_become_one_and_what_is_not_ours_to_remove_stays() {
     let world = World::with(steps::fast, QUICK_RETRY, "").await;
     world.altinn_settings(QUICK);
@@ -92,8 +92,7 @@ async fn a_name_that_leaves_the_configuration_is_removed_and_its_hook_answers_on
         let answer = push.body(crate::support::world::event("late")).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), status);
     }
-    world.receiver.wait_for(1).await;
-    assert_eq!(world.receiver.of("late").len(), 1);
+    world.once_each(&["late"]).await;
     assert!(daemon.stop().await.success());
     // Also after another start.
     let daemon = world.daemon().await;
@@ -103,7 +102,7 @@ async fn a_name_that_leaves_the_configuration_is_removed_and_its_hook_answers_on
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_asked_of_altinn_before_our_public_url_leads_to_us() {
     let world = World::with(steps::fast, QUICK_RETRY, "").await;
     world.altinn_settings(QUICK);

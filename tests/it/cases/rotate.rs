@@ -67,9 +67,7 @@ async fn a_running_daemon_rotates_under_load_without_loss() {
     steps::one_is_left(&world, &old).await;
     ids.extend(world.publish(20).await);
     world.receiver.wait_for(ids.len()).await;
-    for id in &ids {
-        assert_eq!(world.receiver.of(id).len(), 1, "{id}");
-    }
+    world.once_each(&ids).await;
     let log = daemon.log();
     assert!(!log.contains(&before) && !log.contains(&world.current_secret("innboks")));
     assert!(daemon.stop().await.success());
@@ -147,10 +145,7 @@ async fn a_push_whose_answer_is_lost_comes_again_and_is_delivered_once() {
             ids.iter().all(done).then_some(())
         })
         .await;
-        for id in &ids {
-            eventually("the delivery", || async { world.receiver.of(id).pop() }).await;
-            assert_eq!(world.receiver.of(id).len(), 1, "{fault}");
-        }
+        world.once_each(&ids).await;
     }
     assert!(daemon.stop().await.success());
 }

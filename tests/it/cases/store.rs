@@ -173,7 +173,7 @@ fn a_repair_leaves_the_store_to_the_owner_of_its_directory() {
     assert_eq!(store.mode() & 0o777, 0o700, "it is for its owner only");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn verify_leaves_a_running_daemon_alone() {
     let bench = Bench::golden();
     let daemon = bench.daemon().await;
@@ -184,7 +184,7 @@ async fn verify_leaves_a_running_daemon_alone() {
     assert!(bench.verify(&[]).status.success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_does_not_start_on_a_damaged_store_and_says_what_to_do() {
     let bench = Bench::golden();
     let file =
@@ -228,7 +228,7 @@ fn without_open_files_a_start_ends_or_succeeds_and_never_hangs() {
     assert!(bench.verify(&[]).status.success(), "the store is as it was");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_a_mebibyte_is_stored_and_delivered_and_a_larger_one_refused() {
     let bench = Bench::new();
     let daemon = bench.daemon().await;

@@ -15,7 +15,7 @@ fn plain(world: &World) {
     std::fs::write(&world.config, text.replace(tls, off)).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn between_the_request_and_its_200_the_stores_file_is_synced() {
     let world = World::new().await;
     plain(&world);

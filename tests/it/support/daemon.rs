@@ -11,6 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::eventually;
 
@@ -24,8 +25,11 @@ pub(crate) struct Daemon {
     client: reqwest::Client,
 }
 
-/// A brevdue command.
+/// A brevdue command; this thread waits for it, so the stand-in and the receiver must run on others.
 pub(crate) fn command(config: &Path, arguments: &[&str]) -> Output {
+    if let Ok(runtime) = Handle::try_current() {
+        assert_ne!(runtime.runtime_flavor(), RuntimeFlavor::CurrentThread, "it would stand still");
+    }
     let mut command = Command::new(BINARY);
     command.arg("--config").arg(config).args(arguments).output().expect("it runs")
 }

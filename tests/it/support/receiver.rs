@@ -10,7 +10,7 @@ use std::{
 use brevdue::server::{Answer, Gauges, Limits, Peer, Server, Service, Socket, answer, body};
 use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::eventually;
@@ -18,6 +18,7 @@ use super::eventually;
 /// One request that came.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
+    pub(crate) at: Instant,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -142,7 +143,7 @@ impl Service for Target {
         let patience = Duration::from_secs(10);
         let body = body::read(incoming, 1 << 20, patience).await.expect("a whole body");
         let body = String::from_utf8(body.to_vec()).expect("UTF-8");
-        let received = Received { headers: head.headers, body };
+        let received = Received { at: Instant::now(), headers: head.headers, body };
         let first = self.0.first.lock().unwrap().remove(&received.id());
         self.0.received.lock().unwrap().push(received);
         let behaviour = first.unwrap_or(*self.0.behaviour.borrow());

@@ -1,14 +1,11 @@
 //! A stand-in, a receiver and a configuration that connects them, in a folder of their own.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::Output,
-    sync::{
-        Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::Mutex,
 };
 
 use brevdue::simulator::{
@@ -50,6 +47,7 @@ pub(crate) struct World {
     pub(crate) config: PathBuf,
     pub(crate) client: reqwest::Client,
     pub(crate) listen: SocketAddr,
+    _port: File,
     published: Mutex<Vec<String>>,
 }
 
@@ -72,7 +70,7 @@ impl World {
         let mut chosen = credentials.options().expect("options");
         options(&mut chosen);
         let simulator = Simulator::start(chosen).await.expect("a stand-in");
-        let listen = free_port();
+        let (listen, port) = free_port();
         let handlers = format!(
             "[handlers.arkiv]\nkind = \"http\"\nurl = \"{}\"\n{handler}\n{more}\n\
              [log]\nformat = \"json\"\nlevel = \"brevdue=debug,info\"\n",
@@ -86,7 +84,7 @@ impl World {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
         let client = client.redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         let published = Mutex::default();
-        Self { folder, simulator, receiver, config, client, listen, published }
+        Self { folder, simulator, receiver, config, client, listen, _port: port, published }
     }
 
     /// A client that has no connection yet.
@@ -181,6 +179,35 @@ impl World {
         self.published.lock().unwrap().clone()
     }
 
+    /// Waits until no handler has anything left to do: what is to come twice has come by then.
+    pub(crate) async fn settled(&self) {
+        let socket = self.folder.path().join("admin.sock");
+        let client = reqwest::Client::builder().unix_socket(socket.as_path()).no_proxy();
+        let client = client.build().expect("a client");
+        eventually("everything settled", || async {
+            let answer = client.get("http://localhost/v1/status").send().await.ok()?;
+            let status: Value = answer.json().await.ok()?;
+            let handlers = status["handlers"].as_array()?;
+            let rests = |handler: &Value| {
+                ["pending", "in_flight", "retrying"].iter().all(|what| handler[what] == 0)
+            };
+            handlers.iter().all(rests).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until all of these were delivered and nothing is left to do; then each was, once.
+    pub(crate) async fn once_each(&self, ids: &[impl AsRef<str>]) {
+        eventually("every event", || async {
+            ids.iter().all(|id| !self.receiver.of(id.as_ref()).is_empty()).then_some(())
+        })
+        .await;
+        self.settled().await;
+        for id in ids {
+            assert_eq!(self.receiver.of(id.as_ref()).len(), 1, "{}", id.as_ref());
+        }
+    }
+
     /// Waits until all of Altinn's rows with our endpoint are validated, and there are so many.
     pub(crate) async fn validated(&self, count: usize) -> Vec<Value> {
         eventually("validated subscriptions", || async {
@@ -197,15 +224,20 @@ impl World {
     }
 }
 
-/// A port that is free now, and stays so until the daemon binds it: Altinn must know it before,
-/// so it is taken from below those that the system gives out by itself.
-fn free_port() -> SocketAddr {
-    const PORTS: u16 = 100;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = u16::try_from(std::process::id() % 120).expect("small");
-    let free = (0..10 * PORTS).find_map(|_| {
-        let port = 20_000 + process * PORTS + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+/// A port that is free and stays so until the daemon binds it, since Altinn must know it before: it
+/// is taken from below those that the system gives out by itself, and as long as this world has the
+/// lock on its file no other test takes it, in whichever process.
+pub(crate) fn free_port() -> (SocketAddr, File) {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let folder = std::env::temp_dir().join("brevdue-test-ports");
+    fs::create_dir_all(&folder).expect("a folder for locks");
+    let first = fastrand::u16(PORTS);
+    let ports = (first..PORTS.end).chain(PORTS.start..first);
+    let free = ports.filter_map(|port| {
+        let lock = File::create(folder.join(port.to_string())).ok()?;
+        lock.try_lock().ok()?;
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some((bound.local_addr().ok()?, lock))
     });
-    free.expect("a free port").local_addr().expect("an address")
+    free.into_iter().next().expect("a free port")
 }

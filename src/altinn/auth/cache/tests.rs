@@ -8,7 +8,10 @@ use secrecy::SecretString;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::altinn::http::advice::Kind;
+use crate::altinn::{
+    auth::token::Refused,
+    http::{advice::Kind, error_text::ErrorText},
+};
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -20,6 +23,7 @@ struct Scripted {
     made: Arc<AtomicU64>,
     asked: Arc<AtomicU64>,
     failing: Arc<SyncMutex<bool>>,
+    retry_after: Arc<SyncMutex<Option<Duration>>>,
 }
 
 impl Scripted {
@@ -27,7 +31,8 @@ impl Scripted {
         let clock = Clock::manual(START);
         let made = Arc::default();
         let (asked, failing) = (Arc::default(), Arc::default());
-        let source = Self { clock: clock.clone(), life, made, asked, failing };
+        let retry_after = Arc::default();
+        let source = Self { clock: clock.clone(), life, made, asked, failing, retry_after };
         (TokenCache::new(source.clone(), clock.clone()), source, clock)
     }
 }
@@ -37,12 +42,29 @@ impl TokenSource for Scripted {
         yield_now().await;
         self.asked.fetch_add(1, Ordering::SeqCst);
         if *self.failing.lock().unwrap() {
+            if let Some(wait) = *self.retry_after.lock().unwrap() {
+                return Err(busy(wait));
+            }
             return Err(TokenError::Malformed { who: "the test", fault: "it is failing" });
         }
         let n = self.made.fetch_add(1, Ordering::SeqCst) + 1;
         let secret = SecretString::from(format!("t{n}"));
         Ok(AccessToken::new(secret, self.clock.now().after(self.life)))
     }
+}
+
+fn busy(wait: Duration) -> TokenError {
+    TokenError::Refused(Box::new(Refused {
+        who: "the test",
+        status: http::StatusCode::TOO_MANY_REQUESTS,
+        error: None,
+        code: None,
+        uri: None,
+        words: ErrorText::default(),
+        hint: None,
+        advice: None,
+        retry_after: Some(wait),
+    }))
 }
 
 async fn text(cached: &TokenCache<Scripted>) -> String {
@@ -156,4 +178,49 @@ async fn a_caller_that_gives_up_does_not_block_the_next() {
 fn debug_does_not_show_the_token() {
     let token = AccessToken::new(SecretString::from("very-secret"), START);
     assert!(!format!("{token:?}").contains("very-secret"));
+}
+
+#[tokio::test]
+async fn a_failing_renewal_stays_away_for_as_long_as_it_is_asked_to() {
+    tokio::time::pause();
+    let (cached, source, clock) = Scripted::cached(Duration::from_secs(1800));
+    text(&cached).await;
+    *source.failing.lock().unwrap() = true;
+    *source.retry_after.lock().unwrap() = Some(Duration::from_secs(600));
+    let go_on = async |seconds| {
+        clock.advance(Duration::from_secs(seconds));
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    };
+    go_on(1440).await;
+    for _ in 0..59 {
+        assert_eq!(text(&cached).await, "t1");
+        go_on(6).await;
+    }
+    assert_eq!(source.asked.load(Ordering::SeqCst), 2);
+    // Also when the token has ended meanwhile.
+    go_on(10).await;
+    assert!(cached.token().await.is_err());
+    assert_eq!(source.asked.load(Ordering::SeqCst), 2);
+    *source.failing.lock().unwrap() = false;
+    go_on(240).await;
+    assert_eq!(text(&cached).await, "t2");
+}
+
+#[tokio::test]
+async fn tokens_that_are_refused_again_and_again_are_asked_for_ever_less_often() {
+    tokio::time::pause();
+    let (cached, source, _) = Scripted::cached(Duration::from_secs(1800));
+    for _ in 0..36_000 {
+        if let Ok(token) = cached.token().await {
+            cached.invalidate(&token).await;
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    let asked = source.asked.load(Ordering::SeqCst);
+    assert!((60..140).contains(&asked), "{asked} in an hour");
+    tokio::time::advance(LAST_PAUSE).await;
+    let token = cached.token().await.unwrap();
+    cached.accepted();
+    cached.invalidate(&token).await;
+    assert!(cached.token().await.is_ok(), "one that was good has ended early");
 }

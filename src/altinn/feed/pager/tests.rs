@@ -58,13 +58,13 @@ fn a_page_is_stored_in_chunks_each_with_its_cursor() {
 
 #[test]
 fn starting_now_discards_to_the_end_and_keeps_the_last_id() {
-    let mut paging: Pager<usize> = Pager::discard(at(START), SIZE);
+    let mut paging: Pager<usize> = Pager::discard(at(START));
     assert_eq!(paging.answered(items([1, 2]), at(START)), Outcome::Again);
     assert_eq!(paging.answered(items([3]), at(START)), Outcome::Again);
     let Outcome::End(Some(cursor)) = paging.answered(items([]), at(START)) else { panic!() };
     assert_eq!((cursor.after(), cursor.floor), ("3", None));
     // An empty feed has a cursor, too: what comes later is new.
-    let mut paging: Pager<usize> = Pager::discard(at(START), SIZE);
+    let mut paging: Pager<usize> = Pager::discard(at(START));
     let Outcome::End(Some(cursor)) = paging.answered(items([]), at(START)) else { panic!() };
     assert_eq!(cursor.after(), "0");
 }
@@ -100,11 +100,34 @@ fn a_page_that_is_too_large_is_asked_for_in_smaller_parts() {
 }
 
 #[test]
-fn a_feed_that_goes_in_a_circle_is_left() {
-    let mut paging = resume(after(0));
-    assert_eq!(taken(paging.answered(items([1, 2]), at(START))), [1, 2]);
-    let stuck = paging.answered(items([1, 2]), at(START));
-    assert!(matches!(stuck, Outcome::Stuck(_)), "{stuck:?}");
+fn a_feed_that_goes_in_a_circle_is_left_wherever_the_circle_begins() {
+    for (before, circle) in [(0, 1), (0, 7), (1, 1), (5, 3), (100, 64)] {
+        let mut paging = resume(after(0));
+        let pages = (1..=before).chain((before + 1..=before + circle).cycle());
+        let asked = pages.take_while(|number| {
+            !matches!(paging.answered(items([*number]), at(START)), Outcome::Stuck(_))
+        });
+        let asked = asked.take(10_000).count();
+        assert!(asked <= 4 * (before + circle), "{before} {circle}: {asked}");
+    }
+}
+
+#[test]
+fn a_small_empty_page_is_never_the_end_and_large_ones_are_asked_for_only_there() {
+    let mut paging = Pager::resume(after(0), StartAt::Now, 125);
+    assert_eq!(paging.ask().size, 125);
+    assert_eq!(taken(paging.answered(items([1]), at(START))), [1]);
+    assert_eq!(paging.ask().size, 125);
+    for size in [250, 500, 1000] {
+        assert_eq!(paging.answered(items([]), at(START)), Outcome::Again);
+        assert_eq!(paging.ask(), Ask { after: "1", size });
+    }
+    assert_eq!(taken(paging.answered(items([2]), at(START))), [2]);
+    assert_eq!(paging.ask(), Ask { after: "2", size: 125 });
+    for _ in 0..3 {
+        assert_eq!(paging.answered(items([]), at(START)), Outcome::Again);
+    }
+    assert_eq!(paging.answered(items([]), at(START)), Outcome::End(None));
 }
 
 #[test]
@@ -130,7 +153,10 @@ fn old_items_after_a_cursor_are_checked_against_the_feeds_beginning() {
         let mut paging = Pager::resume(after(10), start, SIZE);
         assert_eq!(paging.answered(page(&answer), at(START)), Outcome::Again);
         assert_eq!(paging.ask(), Ask { after: "0", size: 1000 });
-        let outcome = paging.answered(page(beginning), at(START));
+        assert_eq!(paging.answered(page(beginning), at(START)), Outcome::Again);
+        // No page is kept while another one is here.
+        assert_eq!(paging.ask(), Ask { after: "10", size: 1000 });
+        let outcome = paging.answered(page(&answer), at(START));
         assert_eq!(taken(outcome), expected, "{beginning:?}");
         assert_eq!(paging.restarted(), lost, "{beginning:?}");
         let floored = matches!(paging.answered(page(&[]), at(START)), Outcome::End(Some(cursor)) if cursor.floor.is_none());
@@ -143,6 +169,7 @@ fn what_was_lost_is_known_after_a_restart_too() {
     let old = START - 3 * DAY;
     let mut paging = resume(after(10));
     let page = || Page::Items((101..=250).map(|number| item(number, old)).collect());
+    assert_eq!(paging.answered(page(), at(START)), Outcome::Again);
     assert_eq!(paging.answered(page(), at(START)), Outcome::Again);
     let Outcome::Take(chunks) = paging.answered(page(), at(START)) else { panic!() };
     assert_eq!((chunks[0].items.len(), chunks[0].old), (0, 100));
@@ -227,14 +254,15 @@ struct Store {
 
 impl Store {
     /// Reads to the end, or until it is killed after `steps` steps.
-    fn read(&mut self, feed: &Feed, size: usize, mut steps: usize) -> bool {
+    fn read(&mut self, feed: &Feed, (usual, largest): (usize, usize), mut steps: usize) -> bool {
         let mut step = || {
             let alive = steps > 0;
             steps = steps.saturating_sub(1);
             alive
         };
         let now = at(START + 10_000 * HOUR);
-        let mut paging = Pager::resume(self.cursor.clone(), StartAt::Now, size);
+        let mut paging = Pager::resume(self.cursor.clone(), StartAt::Now, usual.min(largest));
+        paging.largest = largest;
         loop {
             if !step() {
                 return false;
@@ -262,7 +290,8 @@ impl Store {
 }
 
 fn end_of(feed: &Feed, size: usize) -> Cursor {
-    let mut paging = Pager::discard(at(START), size);
+    let mut paging = Pager::discard(at(START));
+    (paging.size, paging.usual, paging.largest) = (size, size, size);
     loop {
         let page = feed.page(paging.ask());
         let outcome = paging.answered(page, at(START + 10_000 * HOUR));
@@ -304,6 +333,7 @@ proptest! {
         from_now in any::<bool>(),
         steps in vec(step(), 0..12),
         size in 1usize..40,
+        usual in 1usize..40,
         limit in 1usize..40,
     ) {
         let mut feed = Feed { rows: Vec::new(), limit };
@@ -328,11 +358,11 @@ proptest! {
                 }
                 Step::Push(_) => {}
                 Step::Read(steps) => {
-                    store.read(&feed, size, steps);
+                    store.read(&feed, (usual, size), steps);
                 }
             }
         }
-        prop_assert!(store.read(&feed, size, usize::MAX));
+        prop_assert!(store.read(&feed, (usual, size), usize::MAX));
         let expected: BTreeSet<_> =
             feed.reachable(first, size).union(&pushed).copied().collect();
         prop_assert_eq!(store.events, expected);
@@ -365,9 +395,9 @@ proptest! {
         }
         let mut store = Store { cursor, events: BTreeSet::new() };
         for steps in killed {
-            store.read(&feed, size, steps);
+            store.read(&feed, (size, size), steps);
         }
-        prop_assert!(store.read(&feed, size, usize::MAX));
+        prop_assert!(store.read(&feed, (size, size), usize::MAX));
         let wanted = feed.reachable(first, size);
         prop_assert!(store.events.is_superset(&wanted), "{:?} {:?}", store.events, wanted);
         let old: Vec<_> =

@@ -1,4 +1,10 @@
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use serde_json::json;
 use tokio::time::timeout;
@@ -26,6 +32,8 @@ struct Rows {
     failures: VecDeque<ApiError>,
     /// Larger pages fail.
     largest: Option<usize>,
+    /// Of the first items the caller may see none.
+    hidden: usize,
     asked: Vec<String>,
 }
 
@@ -60,7 +68,9 @@ impl Pages for Fake {
         }
         let known = rows.items.iter().position(|item| item.id.as_deref() == Some(ask.after));
         let first = known.map_or(0, |at| at + 1);
-        Ok(Page::Items(rows.items.iter().skip(first).take(ask.size).cloned().collect()))
+        let page = rows.items.iter().enumerate().skip(first).take(ask.size);
+        let seen = page.filter(|(at, _)| *at >= rows.hidden).map(|(_, item)| item.clone());
+        Ok(Page::Items(seen.collect()))
     }
 }
 
@@ -232,6 +242,84 @@ async fn pages_that_fail_again_and_again_are_asked_for_in_smaller_parts() {
     }
     rig.run(StartAt::Now, HOUR).await;
     assert_eq!(rig.ids().await, ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_behind_what_may_not_be_seen_is_not_told_as_closed_while_pages_are_small() {
+    let rig = Rig::new();
+    rig.run(StartAt::Now, SECOND).await;
+    (1..=900).for_each(|number| rig.feed.publish(&number.to_string(), "t_1"));
+    {
+        let mut rows = rig.feed.0.lock().unwrap();
+        (rows.hidden, rows.largest) = (899, Some(200));
+    }
+    let read = || rig.watch.ways(&"a".parse().unwrap()).last_read;
+    let before = read();
+    rig.clock.advance(SECOND);
+    rig.run(StartAt::Now, HOUR).await;
+    assert_eq!((rig.ids().await, read()), (vec![], before));
+    assert!(rig.trouble().unwrap().contains("timed out"));
+    rig.feed.0.lock().unwrap().largest = None;
+    rig.run(StartAt::Now, SECOND).await;
+    assert_eq!((rig.ids().await, rig.trouble()), (vec!["900".to_owned()], None));
+    assert!(read() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_for_the_end_takes_a_slot_for_each_page_as_reading_does() {
+    let rig = Rig::new();
+    rig.feed.publish("1", "t_1");
+    let (ready, _begun) = mpsc::channel(1);
+    let reader = rig.reader(StartAt::Now, ready);
+    let slots = Arc::clone(&reader.common.pages_at_once);
+    let taken = slots.acquire_owned().await.unwrap();
+    let mut running = Box::pin(reader.run(CancellationToken::new()));
+    assert!(timeout(HOUR, &mut running).await.is_err());
+    assert_eq!(rig.feed.asked(), [""; 0]);
+    drop(taken);
+    assert!(timeout(SECOND, &mut running).await.is_err());
+    assert_eq!(rig.feed.asked(), ["0", "1", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_never_ends_is_asked_at_a_bounded_pace() {
+    let rig = Rig::new();
+    rig.run(StartAt::Now, SECOND).await;
+    let endless = Endless(Arc::default());
+    let (ready, _begun) = mpsc::channel(1);
+    let Reader { name, filters, start, bookmark, common, .. } = rig.reader(StartAt::Now, ready);
+    let Common {
+        queue, subscriptions, state, watch, on_stored, pages_at_once, timing, clock, ..
+    } = common;
+    let pages = endless.clone();
+    let common = Common {
+        queue,
+        pages,
+        subscriptions,
+        state,
+        watch,
+        on_stored,
+        pages_at_once,
+        timing,
+        clock,
+    };
+    let reader = Reader { name, filters, start, bookmark, ready: None, common };
+    assert!(timeout(HOUR / 60, reader.run(CancellationToken::new())).await.is_err());
+    let asked = endless.0.load(Ordering::SeqCst);
+    assert!((700..=900).contains(&asked), "{asked} pages in a minute");
+}
+
+/// Always one more page of what is not wanted.
+#[derive(Clone)]
+struct Endless(Arc<AtomicUsize>);
+
+impl Pages for Endless {
+    async fn page(&self, _: &Filters, _: Ask<'_>) -> Result<Page<Content>, ApiError> {
+        let id = self.0.fetch_add(1, Ordering::SeqCst).to_string();
+        let json = json!({ "specversion": "1.0", "id": id, "source": "/s", "type": "another" });
+        let content = Content::Event(Event::from_json(json.to_string().into()).unwrap());
+        Ok(Page::Items(vec![Item { id: Some(id), time: None, content }]))
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,3 +213,19 @@ async fn debug_shows_no_secret_and_no_subject() {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn everyone_stays_away_from_a_call_for_as_long_as_altinn_asked_one_to() {
+    let rig = rig(|seen| match seen.call.as_str() {
+        LIST => Reply::new(429, "").header("retry-after", 900),
+        _ => Reply::new(201, json!({ "id": 1 })),
+    });
+    let rig = rig.await;
+    let error = rig.events.list().await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(900)));
+    let error = rig.events.clone().list().await.unwrap_err();
+    assert!(error.retry_after().unwrap() > Duration::from_secs(800), "{error}");
+    assert_eq!(rig.server.count(LIST), 1);
+    // Another call was not meant.
+    rig.events.create(&spec()).await.unwrap();
+}

@@ -1,9 +1,9 @@
 //! What this process has tried, and when it may try again.
 //!
-//! Owns the pauses after a post and after a refused removal. What has to outlive the process is the
+//! Owns the pauses after a post and after a removal. What has to outlive the process is the
 //! history's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -21,32 +21,56 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     pub(super) posted: BTreeMap<HookName, Posted>,
-    pub(super) pauses: BTreeMap<HookName, Pause>,
-    /// How often a removal was refused, and when it may be tried again.
-    pub(super) removals: BTreeMap<SubscriptionId, (u32, Instant)>,
+    pub(super) pauses: BTreeMap<HookName, (Spec, Pause)>,
+    pub(super) removals: BTreeMap<SubscriptionId, Pause>,
     /// When the next replaced one may go.
     pub(super) over: Option<Instant>,
 }
 
-/// A name is not posted again before `until`, unless something else is wanted under it.
-#[derive(Debug)]
+/// A step is not tried again before `until`.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
-    spec: Spec,
     times: u32,
     until: Instant,
+    /// Whether the end of the pause is a reason to look.
+    awaited: bool,
+}
+
+impl Pause {
+    /// After the first attempt, or one more.
+    fn after(last: Option<Self>, retry: Backoff) -> Self {
+        let times = last.map_or(0, |last| last.times).saturating_add(1);
+        Self { times, until: Instant::now() + retry.random_delay(times), awaited: true }
+    }
+
+    fn holds(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    /// Whether it is long over. A pause outlives the wish for its step, because Altinn's lists may
+    /// say one thing and then another: only time makes the next attempt a first one.
+    fn is_history(&self, longest: Duration) -> bool {
+        Instant::now() >= self.until + longest
+    }
 }
 
 impl Attempts {
-    /// Drops what was kept about names that are not wanted or not missing any more, and notes when
-    /// the next replaced one may go.
-    pub(super) fn follow(&mut self, plan: &Plan, now: Timestamp) {
+    /// Follows what is wanted now: drops what nobody asks about any more, and notes which pauses
+    /// something waits for, and when the next replaced one may go.
+    pub(super) fn follow(&mut self, plan: &Plan, now: Timestamp, retry: Backoff) {
         let find = |name: &HookName| plan.changes.iter().find(|change| change.name == *name);
+        let longest = retry.max();
         self.posted.retain(|name, _| find(name).is_some());
-        self.pauses.retain(|name, pause| {
-            find(name).is_some_and(|change| change.action.is_post() && change.spec == pause.spec)
+        self.pauses.retain(|name, (spec, pause)| {
+            let wanted = find(name).filter(|change| change.spec == *spec);
+            pause.awaited = wanted.is_some_and(|change| change.action.is_post());
+            wanted.is_some() && (pause.awaited || !pause.is_history(longest))
         });
-        let stale = |id: SubscriptionId| plan.stale.iter().any(|stale| stale.id == id);
-        self.removals.retain(|id, _| stale(*id));
+        self.removals.retain(|id, pause| {
+            let stale = plan.stale.iter().find(|stale| stale.id == *id);
+            pause.awaited = stale.is_some_and(|stale| stale.fate == Fate::Remove);
+            pause.awaited || !pause.is_history(longest)
+        });
         let later = plan.stale.iter().filter_map(|stale| match stale.fate {
             Fate::Keep { until } => until,
             Fate::Remove | Fate::Report => None,
@@ -56,39 +80,46 @@ impl Attempts {
 
     /// Whether it is too early to post it again.
     pub(super) fn is_paused(&self, change: &Change) -> bool {
-        self.pauses.get(&change.name).is_some_and(|pause| Instant::now() < pause.until)
+        self.paused(change).is_some_and(|pause| pause.holds())
+    }
+
+    fn paused(&self, change: &Change) -> Option<Pause> {
+        let (spec, pause) = self.pauses.get(&change.name)?;
+        (*spec == change.spec).then_some(*pause)
     }
 
     /// Begins the pause after a post. Success begins it, too: should Altinn's list never show what
     /// it took, it is asked ever less often.
     pub(super) fn pause(&mut self, change: &Change, retry: Backoff) {
-        let times = self.pauses.get(&change.name).map_or(0, |pause| pause.times).saturating_add(1);
-        let until = Instant::now() + retry.random_delay(times);
-        let pause = Pause { spec: change.spec.clone(), times, until };
-        self.pauses.insert(change.name.clone(), pause);
+        let pause = Pause::after(self.paused(change), retry);
+        self.pauses.insert(change.name.clone(), (change.spec.clone(), pause));
     }
 
     /// Whether a removal may be tried now; if so, the pause after it begins.
     pub(super) fn try_removal(&mut self, stale: &Stale, retry: Backoff) -> bool {
-        let (times, until) = self.removals.get(&stale.id).copied().unwrap_or((0, Instant::now()));
-        if Instant::now() < until {
+        let last = self.removals.get(&stale.id).copied();
+        if last.is_some_and(|pause| pause.holds()) {
             return false;
         }
-        let times = times.saturating_add(1);
-        let until = Instant::now() + retry.random_delay(times);
-        self.removals.insert(stale.id, (times, until));
+        self.removals.insert(stale.id, Pause::after(last, retry));
         true
+    }
+
+    /// It is gone, as Altinn says. Should its list still show it, the pause goes on.
+    pub(super) fn removed(&mut self, stale: &Stale) {
+        if let Some(pause) = self.removals.get_mut(&stale.id) {
+            pause.awaited = false;
+        }
     }
 
     /// Whether this removal has been tried once only.
     pub(super) fn is_first_removal(&self, stale: &Stale) -> bool {
-        self.removals.get(&stale.id).is_some_and(|(times, _)| *times == 1)
+        self.removals.get(&stale.id).is_some_and(|pause| pause.times == 1)
     }
 
-    /// When something may be tried again, or the next replaced one may go.
+    /// When something that is still wanted may be tried again, or the next replaced one may go.
     pub(super) fn due(&self) -> impl Iterator<Item = Instant> {
-        let pauses = self.pauses.values().map(|pause| pause.until);
-        let removals = self.removals.values().map(|(_, until)| *until);
-        pauses.chain(removals).chain(self.over)
+        let pauses = self.pauses.values().map(|(_, pause)| pause).chain(self.removals.values());
+        pauses.filter(|pause| pause.awaited).map(|pause| pause.until).chain(self.over)
     }
 }

@@ -121,7 +121,7 @@ impl<T: TokenSource> Upkeep<T> {
         };
         let plan = plan(&desired, &observed, &context);
         self.status.send_modify(|status| status.observe(&plan, now, self.events.metrics()));
-        self.attempts.follow(&plan, now);
+        self.attempts.follow(&plan, now, self.timing.retry);
         self.prepare(&plan, &history).await?;
         let events = self.events.clone();
         let mut paced = self.paced(awaited(&plan));
@@ -205,7 +205,7 @@ impl Progress for Paced<'_> {
         match answer {
             Ok(()) => {
                 self.status.send_modify(|status| status.removed(stale));
-                self.attempts.removals.remove(&stale.id);
+                self.attempts.removed(stale);
             }
             Err(error) if error.concerns_one() && self.attempts.is_first_removal(stale) => {
                 tracing::warn!(id = %stale.id, hook = stale.name, "cannot remove a subscription: {error}");

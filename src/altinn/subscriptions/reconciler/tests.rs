@@ -1,3 +1,4 @@
+mod bounded;
 mod one_shot;
 mod outages;
 mod replacing;
@@ -193,7 +194,8 @@ fn slow() -> Timing {
     let hour = Duration::from_secs(3600);
     let backoff = Backoff::try_new(hour, hour, 1.0).unwrap();
     let patience = Duration::from_secs(600);
-    Timing { interval: hour, patience, watch: backoff, retry: backoff, gap: Duration::ZERO }
+    let (gap, floor) = (Duration::ZERO, Duration::ZERO);
+    Timing { interval: hour, patience, watch: backoff, retry: backoff, gap, floor }
 }
 
 fn soon() -> Backoff {

@@ -17,11 +17,14 @@ pub struct Timing {
     pub retry: Backoff,
     /// Between a look and the next one when someone wakes us, at the least.
     pub gap: Duration,
+    /// Some looks may follow each other quickly; then one in so long.
+    pub floor: Duration,
 }
 
 impl Timing {
     /// All of it from `[altinn] reconcile_interval`: with "10m" validations are watched every 1 to
-    /// 30 s and asked for again after 10 min, and failures retried after 1 s to 5 min.
+    /// 30 s and asked for again after 10 min, failures retried after 1 s to 5 min, and Altinn looked
+    /// at 260 times an hour at the very most.
     pub fn from_interval(interval: Duration) -> Result<Self, InvalidBackoff> {
         let part = |divisor: u32, at_most| (interval / divisor).min(Duration::from_secs(at_most));
         Ok(Self {
@@ -30,6 +33,7 @@ impl Timing {
             watch: Backoff::try_new(part(10, 1), part(2, 30), 2.0)?,
             retry: Backoff::try_new(part(10, 1), part(2, 300), 2.0)?,
             gap: part(100, 1).min(Duration::from_millis(100)),
+            floor: part(40, 15),
         })
     }
 }

@@ -1,0 +1,8 @@
+//! What an operator does to a running daemon, and what a daemon does to Altinn while it runs.
+
+mod calls;
+mod dead_letters;
+mod rights;
+mod simulator;
+mod strangers;
+mod terminal;

@@ -1,0 +1,124 @@
+//! What a person at a terminal sees.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    daemon::{BINARY, Daemon},
+    eventually,
+    world::{QUICK_RETRY, RESOURCE, World},
+};
+
+/// Clears the screen, turns text red, hides the direction of what follows, breaks a line.
+const ODD: &str = "\u{9b}2J\u{7f}\u{9b}31m\u{202e}gpj\u{2028}";
+
+fn is_obeyed(c: char) -> bool {
+    c != '\n' && (c.is_control() || ODD.contains(c) && !c.is_ascii())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
+    let world = World::with(|_| {}, QUICK_RETRY, "[queue]\nretain = \"1h\"\n").await;
+    let daemon = world.daemon().await;
+    let body = format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"odd\",\"source\":\"/a\",\"type\":\"t\",\
+         \"resource\":\"{RESOURCE}\",\r\n\t\"data\":\"{ODD}\"}}"
+    );
+    let push = |body: String| async {
+        assert_eq!(world.push("innboks", body).send().await.unwrap().status(), 200);
+    };
+    push(body.clone()).await;
+    push(format!("no json {ODD}\u{1b}[2J")).await;
+    world.receiver.wait_for(1).await;
+    let run = |arguments: &[&str]| {
+        let output = daemon.command(arguments);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let events: Value = serde_json::from_str(&run(&["events", "list", "--json"])).unwrap();
+    let seq = events[0]["seq"].as_str().unwrap();
+    let letters: Value = serde_json::from_str(&run(&["dead-letters", "list", "--json"])).unwrap();
+    let letter = letters[0]["id"].as_str().unwrap();
+    let id = format!("raw:{ODD}");
+    for arguments in [
+        &["events", "show", seq][..],
+        &["events", "list"],
+        &["dead-letters", "list"],
+        &["dead-letters", "show", letter],
+        &["dead-letters", "show", &id],
+        &["dead-letters", "retry", &id],
+        &["dead-letters", "list", "--handler", &id],
+        &["status"],
+        &["handlers", "list"],
+    ] {
+        let shown = run(arguments);
+        assert!(!shown.contains(is_obeyed), "{arguments:?}: {shown:?}");
+    }
+    let shown: Value = serde_json::from_str(&run(&["events", "show", seq])).unwrap();
+    assert_eq!(shown, serde_json::from_str::<Value>(&body).unwrap());
+    let exact = run(&["events", "show", seq, "--json"]);
+    assert!(exact.contains(ODD), "{exact:?}");
+    assert_eq!(serde_json::from_str::<Value>(&exact).unwrap()["event"], shown);
+    assert!(run(&["dead-letters", "show", letter, "--json"]).contains(ODD));
+    assert!(daemon.stop().await.success());
+}
+
+/// Ended when it is dropped.
+struct Watching(Child);
+
+impl Watching {
+    fn start(config: &Path, arguments: &[&str], out: &Path) -> Self {
+        let mut command = Command::new(BINARY);
+        command.arg("--config").arg(config).args(["status", "--watch"]).args(arguments);
+        let file = || File::options().create(true).append(true).open(out).unwrap();
+        command.stdin(Stdio::null()).stdout(file()).stderr(file());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_the_status_sees_a_restart_and_goes_on() {
+    let world = World::new().await;
+    let daemon = world.daemon().await;
+    let seen = world.folder.path().join("seen");
+    let seen_json = world.folder.path().join("seen.json");
+    let mut watching = Watching::start(&world.config, &[], &seen);
+    let mut in_json = Watching::start(&world.config, &["--json"], &seen_json);
+    let text = |file: &Path| fs::read_to_string(file).unwrap();
+    let shows = async |what: &str, from: usize| {
+        eventually(what, async || {
+            text(&seen).get(from..).is_some_and(|text| text.contains(what)).then_some(())
+        })
+        .await;
+    };
+    let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    shows(", ready", 0).await;
+    eventually("JSON", async || text(&seen_json).contains(&version).then_some(())).await;
+    daemon.kill();
+    shows("no daemon answers", 0).await;
+    eventually("no JSON", async || text(&seen_json).contains("no daemon answers").then_some(()))
+        .await;
+    let until_now = text(&seen).len();
+    let daemon = Daemon::start(&world.config, world.folder.path()).await;
+    shows(", ready", until_now).await;
+    eventually("JSON again", async || {
+        let told = text(&seen_json);
+        told.rsplit_once("no daemon answers")?.1.contains(&version).then_some(())
+    })
+    .await;
+    for one in [&mut watching, &mut in_json] {
+        assert!(one.0.try_wait().unwrap().is_none(), "it still watches");
+    }
+    assert!(daemon.stop().await.success());
+}
