@@ -60,7 +60,10 @@ async fn configured(path: &Path, end: &mut End) -> anyhow::Result<Option<(Config
     reading.spawn_blocking(move || files::configuration(&path, true, &Clock::System));
     tokio::select! {
         _ = end.came() => Ok(None),
-        Some(read) = reading.join_next() => Ok(Some(read??)),
+        Some(read) = reading.join_next() => {
+            let (config, findings) = read?;
+            Ok(Some((config?, findings)))
+        }
     }
 }
 
