@@ -36,36 +36,29 @@ pub struct Findings {
 }
 
 /// The configuration with all that it names, or everything that is wrong with either. What cannot be
-/// seen is a fault only to who needs it now.
+/// seen is a fault only to who needs it now. What was found beside is there in any case.
 pub fn configuration(
     path: &Path,
     is_needed: bool,
     clock: &Clock,
-) -> Result<(Config, Findings), ConfigError> {
-    match Config::load(path) {
-        Ok(config) => {
-            let mut found = Findings::default();
-            found.try_all(&config.files, clock);
-            let mut problems = std::mem::take(&mut found.faults);
-            if is_needed {
-                problems.append(&mut found.unseen);
-            }
-            if problems.is_empty() {
-                return Ok((config, found));
-            }
-            Err(ConfigError::Invalid { path: path.to_owned(), problems, files: Vec::new() })
-        }
-        Err(ConfigError::Invalid { path, mut problems, files }) => {
-            let mut found = Findings::default();
-            found.try_all(&files, clock);
-            problems.append(&mut found.faults);
-            if is_needed {
-                problems.append(&mut found.unseen);
-            }
-            Err(ConfigError::Invalid { path, problems, files: Vec::new() })
-        }
-        Err(fault @ (ConfigError::Read(_) | ConfigError::Syntax { .. })) => Err(fault),
+) -> (Result<Config, ConfigError>, Findings) {
+    let loaded = Config::load(path);
+    let mut found = Findings::default();
+    let (files, mut problems) = match &loaded {
+        Ok(config) => (config.files.as_slice(), Vec::new()),
+        Err(ConfigError::Invalid { files, problems, .. }) => (files.as_slice(), problems.clone()),
+        Err(ConfigError::Read(_) | ConfigError::Syntax { .. }) => return (loaded, found),
+    };
+    found.try_all(files, clock);
+    problems.append(&mut found.faults);
+    if is_needed {
+        problems.append(&mut found.unseen);
     }
+    if problems.is_empty() {
+        return (loaded, found);
+    }
+    let path = path.to_owned();
+    (Err(ConfigError::Invalid { path, problems, files: Vec::new() }), found)
 }
 
 /// Who is to trust our certificate: whoever trusts the system's authorities, and ours.

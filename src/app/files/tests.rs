@@ -77,7 +77,7 @@ fn files_are_tried_also_when_the_text_is_wrong() {
     let path = folder.path().join("brevdue.toml");
     fs::write(&path, text.replace("environment", "environnement")).unwrap();
     fs::write(folder.path().join("tls/privkey.pem"), "hunter2").unwrap();
-    let fault = configuration(&path, false, &Clock::System).unwrap_err().to_string();
+    let fault = configuration(&path, false, &Clock::System).0.unwrap_err().to_string();
     for key in ["altinn.environnement: ", "altinn.environment: ", "server.tls.key_file: "] {
         assert!(fault.contains(&format!("\n  {key}")), "{fault}");
     }

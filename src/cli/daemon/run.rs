@@ -5,7 +5,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{signal::unix::Signal, task::JoinSet};
 
 use crate::{
-    app::{App, files, reload::Reload},
+    app::{
+        App,
+        files::{self, Findings},
+        reload::Reload,
+    },
     cli::signals::{self, End, Signals},
     clock::Clock,
     config::Config,
@@ -16,19 +20,19 @@ use crate::{
 pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
     // Before all else: a signal during the start must not end the daemon halfway.
     let (runtime, signals) = signals::runtime()?;
-    let (config, findings) = files::configuration(path, true, &Clock::System)?;
-    let _log = telemetry::start(&config.log)?;
-    for warning in &findings.warnings {
-        tracing::warn!(setting = %warning.key, "{}", warning.message);
-    }
-    let result = runtime.block_on(daemon(config, signals));
-    // A read of the store can hang with the disk; the process ends all the same.
+    let result = runtime.block_on(daemon(path, signals));
+    // A read of a file can hang with the disk; the process ends all the same.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn daemon(config: Config, signals: Signals) -> anyhow::Result<()> {
+async fn daemon(path: &Path, signals: Signals) -> anyhow::Result<()> {
     let Signals { mut end, hangup } = signals;
+    let Some((config, findings)) = configured(path, &mut end).await? else { return Ok(()) };
+    let _log = telemetry::start(&config.log)?;
+    for warning in &findings.warnings {
+        tracing::warn!(setting = %warning.key, "{}", warning.message);
+    }
     let Some(app) = start(config, &mut end).await? else { return Ok(()) };
     for address in &app.addresses {
         tracing::info!(listening = %address, "hooks are answered");
@@ -44,6 +48,20 @@ async fn daemon(config: Config, signals: Signals) -> anyhow::Result<()> {
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the configuration and all that it names; nothing if it is to end before that.
+async fn configured(path: &Path, end: &mut End) -> anyhow::Result<Option<(Config, Findings)>> {
+    let path = path.to_owned();
+    let mut reading = JoinSet::new();
+    reading.spawn_blocking(move || files::configuration(&path, true, &Clock::System));
+    tokio::select! {
+        _ = end.came() => Ok(None),
+        Some(read) = reading.join_next() => {
+            let (config, findings) = read?;
+            Ok(Some((config?, findings)))
+        }
+    }
 }
 
 /// Starts everything; nothing if it is to end before that.
