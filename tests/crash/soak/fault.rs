@@ -73,7 +73,7 @@ const GROWING: &[Call] = &[Call::Write, Call::Create, Call::Allocate, Call::Mkdi
 impl Fault {
     pub(super) async fn begin(self, subject: &mut Subject, outside: &Outside) {
         match self {
-            Self::Kill => subject.kill_and_start().await,
+            Self::Kill => subject.kill_and_start(),
             Self::Syncs => subject.shim.set(&[Broken::of(&[Call::Sync], "", EIO)]),
             Self::Full => subject.shim.set(&[Broken::of(GROWING, "", NO_SPACE)]),
             Self::Dead => subject.world.receiver.behave(Behaviour::Answer(500)),

@@ -9,10 +9,7 @@ use std::{
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -58,6 +55,9 @@ impl fmt::Display for Footprint {
     }
 }
 
+/// On or off, and who waits for it.
+type Switch = (Mutex<bool>, Condvar);
+
 /// The program, in its world.
 pub(super) struct Subject {
     pub(super) world: World,
@@ -68,7 +68,7 @@ pub(super) struct Subject {
     pub(super) may_refuse: bool,
     pub(super) second: Receiver,
     child: Child,
-    is_read: Arc<AtomicBool>,
+    is_read: Arc<Switch>,
     admin: reqwest::Client,
 }
 
@@ -91,7 +91,7 @@ impl Subject {
         let admin = reqwest::Client::builder().unix_socket(root.join("admin.sock")).no_proxy();
         let admin = admin.timeout(Duration::from_secs(5)).build().unwrap();
         let good_certificate = fs::read_to_string(root.join("tls/fullchain.pem")).unwrap();
-        let is_read = Arc::new(AtomicBool::new(true));
+        let is_read = Arc::new((Mutex::new(true), Condvar::new()));
         let child = spawn(&world, &shim, &is_read);
         let subject = Self {
             world,
@@ -144,7 +144,8 @@ impl Subject {
             std::future::ready(is_up.then_some(()))
         })
         .await;
-        let _ = kill_process(self.pid(), signal);
+        // It may have ended since.
+        drop(kill_process(self.pid(), signal));
     }
 
     fn pid(&self) -> Pid {
@@ -153,10 +154,11 @@ impl Subject {
 
     /// Its log is read, or not.
     pub(super) fn read_log(&self, read: bool) {
-        self.is_read.store(read, Ordering::SeqCst);
+        *self.is_read.0.lock().unwrap() = read;
+        self.is_read.1.notify_all();
     }
 
-    pub(super) async fn kill_and_start(&mut self) {
+    pub(super) fn kill_and_start(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.kills += 1;
@@ -241,7 +243,7 @@ impl Drop for Subject {
 }
 
 /// Starts it on the shim, with its log in a pipe.
-fn spawn(world: &World, shim: &Shim, is_read: &Arc<AtomicBool>) -> Child {
+fn spawn(world: &World, shim: &Shim, is_read: &Arc<Switch>) -> Child {
     let mut command = Command::new(BINARY);
     shim.stand_between(&mut command);
     command.arg("--config").arg(&world.config).arg("run");
@@ -254,10 +256,7 @@ fn spawn(world: &World, shim: &Shim, is_read: &Arc<AtomicBool>) -> Child {
     std::thread::spawn(move || {
         let mut piece = [0; 4096];
         loop {
-            if !is_read.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(20));
-                continue;
-            }
+            drop(is_read.1.wait_while(is_read.0.lock().unwrap(), |is_read| !*is_read).unwrap());
             match pipe.read(&mut piece) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => log.write_all(&piece[..read]).unwrap(),
