@@ -11,6 +11,7 @@ mod limits;
 pub mod media_type;
 mod names;
 mod rules;
+mod strictness;
 mod structured;
 #[cfg(test)]
 mod tests;
@@ -22,17 +23,7 @@ pub use self::limits::{MAX_ATTRIBUTES, MAX_BATCH, MAX_DEPTH, MAX_IDENTITY};
 use super::Event;
 use error::DecodeError;
 use media_type::{MediaType, media_type_of};
-
-/// How much of `CloudEvents` 1.0 an event has to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rules {
-    /// All of it.
-    Strict,
-    /// As much as an event is routed and remembered by: `specversion`, `id`, `source` and `type` are
-    /// texts with something in them. What else is broken is the event's [`Event::oddity`]. For a
-    /// sender that passes on what others wrote.
-    Lenient,
-}
+pub use strictness::Rules;
 
 /// The events of a request: one, or those of a batch; every one good, or none.
 pub fn decode(head: &HeaderMap, body: Bytes, by: Rules) -> Result<Vec<Event>, DecodeError> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{Rules, error::DecodeError, limits::MAX_BATCH, structured};
+use super::{error::DecodeError, limits::MAX_BATCH, strictness::Rules, structured};
 use crate::event::Event;
 
 /// Every event of the batch with its exact bytes, or the first fault.

@@ -14,10 +14,11 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use super::{
-    Rules,
     error::DecodeError,
     limits::{MAX_ATTRIBUTES, MAX_DEPTH},
-    media_type, rules, structured,
+    media_type, rules,
+    strictness::Rules,
+    structured,
 };
 use crate::event::Event;
 

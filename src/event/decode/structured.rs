@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{
-    Rules,
     error::DecodeError,
     limits::{MAX_ATTRIBUTES, MAX_IDENTITY},
     names::REQUIRED,
     rules,
+    strictness::Rules,
 };
 use crate::event::{
     Event,

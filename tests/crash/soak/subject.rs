@@ -145,7 +145,7 @@ impl Subject {
         })
         .await;
         // It may have ended since.
-        drop(kill_process(self.pid(), signal));
+        kill_process(self.pid(), signal).ok();
     }
 
     fn pid(&self) -> Pid {

@@ -101,7 +101,7 @@ async fn why_a_command_cannot_be_run_is_told_in_the_systems_words() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("skript");
-        script(&path, text);
+        script(&path, "#!/bin/sh\nexit 0\n");
         let more = format!(
             "[handlers.skript]\nkind = \"exec\"\ncommand = [\"{}\"]\n\
              retry = {{ give_up_after = \"1s\", initial = \"1s\", max = \"1s\" }}\n",
@@ -109,6 +109,8 @@ async fn why_a_command_cannot_be_run_is_told_in_the_systems_words() {
         );
         let world = World::with(|_| {}, QUICK_RETRY, &more).await;
         let daemon = world.daemon().await;
+        // The start looks at it, too.
+        script(&path, text);
         push(&world, "1").await;
         let told = reason(&daemon).await;
         assert!(told.contains(expected), "{told}");
