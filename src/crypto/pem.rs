@@ -149,7 +149,9 @@ fn block<'t>(
 fn mark(text: &str, line: usize) -> Result<Line<'_>, PemFault> {
     let dashed = text.starts_with(is_dash) || text.ends_with(is_dash);
     let looks = dashed && (text.contains("BEGIN") || text.contains("END"));
-    let marks = text.matches(BEGIN).count() + text.matches(END).count();
+    // Without a label behind it, too: the space at its end is gone from a line that was trimmed.
+    let [begins, ends] = [BEGIN, END].map(|mark| text.matches(mark.trim_end()).count());
+    let marks = begins + ends;
     if marks > 0 && text.contains("\\n") {
         return Err(PemFault::EscapedBreaks { line });
     }
@@ -206,6 +208,7 @@ mod tests {
                 PemFault::Joined { line: 3 },
             ),
             ("-----BEGIN A----- AQID -----END A-----", PemFault::Joined { line: 1 }),
+            ("\u{0}-------END \n", PemFault::Joined { line: 1 }),
             ("-----BEGIN A-----AQID\n-----END A-----", PemFault::Joined { line: 1 }),
             ("-----BEGIN A-----\nAQID-----END A-----", PemFault::Joined { line: 2 }),
             ("-----BEGIN A-----\\nAQID\\n-----END A-----\\n", PemFault::EscapedBreaks { line: 1 }),

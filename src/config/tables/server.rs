@@ -151,6 +151,9 @@ pub(in crate::config) fn admin(mut section: Section<'_>) -> Result<Admin, Report
 
 /// The system gives port 0 anew each time; any other can be listened on once.
 fn listen(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    if addresses.is_empty() {
+        return Err("is empty: name an address, such as \"[::]:8443\"".to_owned());
+    }
     let twice = (1..addresses.len()).find(|at| {
         let (before, rest) = addresses.split_at(*at);
         rest.first().is_some_and(|one| one.port() != 0 && before.contains(one))

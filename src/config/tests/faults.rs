@@ -65,6 +65,7 @@ fn faults_of_the_server_are_told() {
 fn faults_of_the_servers_limits_are_told() {
     for (line, key, words) in [
         ("listen = \"[::]:8443\"", "server.listen", "must be a list"),
+        ("listen = []", "server.listen", "is empty: name an address"),
         (
             "listen = [\"[::]:8443\", \"8443\"]",
             "server.listen",
