@@ -50,7 +50,7 @@ impl<K: Eq + Hash + Clone, V> LogRate<K, V> {
         Self { every, windows: Mutex::default() }
     }
 
-    /// Notes an occurrence. `Some`: write a line now, for so many occurrences with this one.
+    /// Notes an occurrence. `Some(count)`: write a line now, for `count` occurrences, this one included.
     pub fn note(&self, key: K, value: V) -> Option<u64> {
         let now = Instant::now();
         let mut windows = self.windows();

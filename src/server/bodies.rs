@@ -24,7 +24,7 @@ use crate::network::Network;
 
 /// Bytes are counted in units of this many: the least that a body takes.
 const UNIT: usize = 4096;
-/// Of all bytes, one in so many is for senders that have proved nothing.
+/// The share of senders that have proved nothing: all bytes divided by this.
 pub const STRANGERS: usize = 4;
 /// A body that is there within this time is never asked to make room for another.
 const GRACE: Duration = Duration::from_millis(250);
@@ -80,7 +80,7 @@ struct Lent {
 }
 
 impl Bodies {
-    /// A budget of so many bytes. No single body is given more than strangers have together.
+    /// A budget of this many bytes. No single body is given more than strangers have together.
     pub fn new(total: usize) -> Arc<Self> {
         let units = (total / UNIT).clamp(STRANGERS, Semaphore::MAX_PERMITS);
         let strangers = units / STRANGERS;
@@ -155,7 +155,7 @@ impl Held {
         Part::Lent { id: self.ids, taken_back }
     }
 
-    /// Takes so many units from those who hold more than this holder, and have for some time: from
+    /// Takes this many units from those who hold more than this holder, and have for some time: from
     /// who holds most, what it has held for longest.
     fn take_back(&mut self, wanted: u32, holder: Option<Network>) -> Option<OwnedSemaphorePermit> {
         let wanted = usize::try_from(wanted).ok()?;

@@ -32,9 +32,9 @@ pub struct Door {
 pub struct Unproven {
     /// It is ended at this age.
     pub age: Duration,
-    /// It is ended after so many requests; on HTTP/2 after ten times as many.
+    /// It is ended after this many requests; on HTTP/2 after ten times as many.
     pub requests: u32,
-    /// It is ended after so many refusals; on HTTP/2 after ten times as many.
+    /// It is ended after this many refusals; on HTTP/2 after ten times as many.
     pub refusals: u32,
 }
 

@@ -83,7 +83,7 @@ impl Lines {
         }
     }
 
-    /// Waits until what is in the queue was written, at most so long.
+    /// Waits until the queue's lines are written, but not longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let (done, written) = sync_channel(1);
         // A full queue is one that nobody reads.

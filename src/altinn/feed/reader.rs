@@ -34,7 +34,7 @@ use crate::{
 
 /// After so many failures in a row pages are half as large.
 const PATIENCE: u32 = 3;
-/// Pages that may follow each other as quickly as Altinn gives them; then one in so long.
+/// Pages that may follow each other as quickly as Altinn gives them; then one in each pause.
 const PAGES_AT_WILL: u32 = 200;
 const PAGE_PACE: Duration = Duration::from_millis(100);
 /// Clocks may differ by so much, where an event's time must do.

@@ -204,7 +204,7 @@ impl Shim {
         self.put(EPOCH, &(self.get(EPOCH) + 1).to_ne_bytes());
     }
 
-    /// The process's wall clock is so many milliseconds ahead of the machine's.
+    /// Sets the process's wall clock this many milliseconds ahead of the machine's.
     pub(crate) fn jump(&self, ahead: i64) {
         self.put(u64::try_from(CLOCK).unwrap(), &ahead.to_ne_bytes());
     }

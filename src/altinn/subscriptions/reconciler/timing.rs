@@ -17,7 +17,7 @@ pub struct Timing {
     pub retry: Backoff,
     /// Between a look and the next one when someone wakes us, at the least.
     pub gap: Duration,
-    /// Some looks may follow each other quickly; then one in so long.
+    /// Some looks may follow each other quickly; then one in each pause.
     pub floor: Duration,
 }
 

@@ -22,7 +22,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use url::Url;
 
-/// .NET lets a connection lie idle for so long.
+/// .NET closes a connection that was idle for longer.
 const IDLE: Duration = Duration::from_secs(60);
 /// Idle ones to one endpoint: no more pushes run at once.
 const KEPT: usize = 24;

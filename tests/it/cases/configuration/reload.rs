@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::desk::block;
 use crate::support::{daemon::Daemon, eventually, world::World};
 
-/// Waits until the log has so many lines with these words.
+/// Waits until the log has this many lines with these words.
 async fn logged(daemon: &Daemon, words: &str, count: usize) -> String {
     eventually(words, || async {
         let log = daemon.log();

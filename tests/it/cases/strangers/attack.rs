@@ -64,7 +64,7 @@ pub(super) fn raise_limit() {
 }
 
 impl Attack {
-    /// `count` connections from so many addresses beginning with 127.0.0.`first`.
+    /// `count` connections, from this many `addresses` beginning with 127.0.0.`first`.
     pub(super) fn begin(
         to: SocketAddr,
         sort: &Sort,

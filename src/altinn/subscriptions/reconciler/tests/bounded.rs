@@ -17,7 +17,7 @@ enum Say {
     Rows(Vec<(u8, u8, bool)>),
     Status(u16, Option<u16>),
     Nonsense,
-    /// A token, or a row, that lives so long, or has this number.
+    /// The lifetime of a token or a row, or its number.
     Good(u16),
 }
 
