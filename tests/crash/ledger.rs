@@ -67,18 +67,25 @@ struct Fate {
     under_way: Option<(u64, State)>,
     /// What was refused may have happened all the same, until something else is durable.
     refused: BTreeSet<State>,
+    /// The opening of the store that it was last settled in.
+    opening: Opening,
 }
+
+/// One use of the store, from its opening on: the process, and the closes before it. What is only in
+/// memory ends with it, unless its close says that all was written down.
+type Opening = (u64, u64);
 
 impl Fate {
     /// What it builds on has happened, whether or not that was told yet; if that is something else
     /// than what was asked for last, then this was refused.
-    fn goes_on(&mut self, sure: State, under_way: (u64, State)) {
+    fn goes_on(&mut self, sure: State, under_way: (u64, State), opening: Opening) {
         match self.under_way {
             Some((_, after)) if after != sure => drop(self.refused.insert(after)),
             Some(_) => self.refused.clear(),
             None => {}
         }
         (self.sure, self.before, self.under_way) = (sure, None, Some(under_way));
+        self.opening = opening;
     }
 }
 
@@ -96,7 +103,9 @@ pub(crate) struct Expected {
     raw_appending: BTreeMap<u64, String>,
     fates: BTreeMap<(String, String), Fate>,
     numbers: BTreeMap<u64, (String, String)>,
-    closing: Option<u64>,
+    /// How often it was asked to close; the last of these calls, and of which opening.
+    closes: u64,
+    closing: Option<(u64, Opening)>,
 }
 
 impl Expected {
@@ -125,7 +134,10 @@ impl Expected {
                 self.raw_asked.insert((*name).to_owned());
                 self.raw_appending.insert(number, (*name).to_owned());
             }
-            ["close"] => self.closing = Some(number),
+            ["close"] => {
+                self.closing = Some((number, self.opening(number)));
+                self.closes += 1;
+            }
             [what, handler, id, attempt] => {
                 let key = ((*handler).to_owned(), (*id).to_owned());
                 let attempt: u32 = attempt.parse().unwrap();
@@ -137,9 +149,10 @@ impl Expected {
                     "discard" => (State::Dead(attempt), State::Gone),
                     other => panic!("a call {other}"),
                 };
-                let first = Fate { sure, before: None, under_way: None, refused: BTreeSet::new() };
+                let (opening, refused) = (self.opening(number), BTreeSet::new());
+                let first = Fate { sure, before: None, under_way: None, refused, opening };
                 let fate = self.fates.entry(key.clone()).or_insert(first);
-                fate.goes_on(sure, (number, after));
+                fate.goes_on(sure, (number, after), opening);
                 self.numbers.insert(number, key);
             }
             other => panic!("a call {other:?}"),
@@ -151,8 +164,9 @@ impl Expected {
             self.stored.extend(ids);
         } else if let Some(name) = self.raw_appending.remove(&number) {
             self.raw.insert(name);
-        } else if self.closing == Some(number) {
-            for fate in self.fates.values_mut() {
+        } else if let Some((_, opening)) = self.closing.filter(|(asked, _)| *asked == number) {
+            // What an earlier opening did not write down is not known to this one.
+            for fate in self.fates.values_mut().filter(|fate| fate.opening == opening) {
                 fate.before = None;
             }
         } else {
@@ -170,6 +184,10 @@ impl Expected {
         }
     }
 
+    fn opening(&self, number: u64) -> Opening {
+        (process(number), self.closes)
+    }
+
     /// Where this handler may be with this event that is stored.
     pub(crate) fn may_be(&self, handler: &str, id: &str) -> BTreeSet<State> {
         match self.fates.get(&(handler.to_owned(), id.to_owned())) {
@@ -180,6 +198,27 @@ impl Expected {
                 sure.chain(fate.refused.iter().copied()).collect()
             }
         }
+    }
+}
+
+/// The process that made the call with this number.
+fn process(number: u64) -> u64 {
+    number >> 32
+}
+
+#[test]
+fn a_close_vouches_for_what_was_done_since_the_store_was_opened() {
+    let may_be = |closes: &str| {
+        let text = format!("? 0 append x y\n! 0\n? 1 done a x 1\n! 1\n? 2 close\n{closes}");
+        let ledger = Expected::read(&text);
+        [ledger.may_be("a", "x"), ledger.may_be("a", "y")]
+    };
+    let (waiting, gone) = (State::Waiting(1), State::Gone);
+    let done = "? 3 done a y 1\n! 3\n? 4 close\n! 4\n";
+    let next_process = "? 4294967296 done a y 1\n! 4294967296\n? 4294967297 close\n! 4294967297\n";
+    assert_eq!(may_be(&format!("! 2\n{done}")), [[gone].into(), [gone].into()]);
+    for after in [done, next_process] {
+        assert_eq!(may_be(after), [[waiting, gone].into(), [gone].into()], "{after}");
     }
 }
 

@@ -173,7 +173,7 @@ fn without_the_durable_flush_what_the_log_gave_up_is_lost() {
     // Long enough that both segments are begun anew.
     const EVENTS: usize = 4000;
     let runs = rounds(1, 6);
-    let mut told = Vec::new();
+    let (mut images, mut told) = (0, Vec::new());
     for seed in 1..=u64::try_from(runs).unwrap() {
         for weak in [Some(Weak::Database), None] {
             let run = Run::new(seed, EVENTS, weak);
@@ -181,12 +181,15 @@ fn without_the_durable_flush_what_the_log_gave_up_is_lost() {
             let remains = Remains::of(&run, &cuts);
             assert!(!cuts.is_empty(), "no segment was begun");
             if weak.is_some() {
-                assert!(remains.whole < cuts.len(), "the model does not find what is lost then");
-                told.push((cuts.len(), remains));
+                images += cuts.len();
+                told.push(remains);
             } else {
                 assert_eq!(remains.whole, cuts.len(), "{remains:?}");
             }
         }
     }
-    report(&format!("power loss without the durable flush, images and what they are: {told:?}"));
+    report(&format!("power loss without the durable flush, {images} images are: {told:?}"));
+    // Of a few runs one may lose nothing: sled's own calls write, too, though they promise nothing.
+    let whole: usize = told.iter().map(|remains| remains.whole).sum();
+    assert!(whole < images, "the model does not find what is lost then");
 }
