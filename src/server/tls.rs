@@ -248,14 +248,13 @@ pub(super) fn fault_in_words(error: &io::Error) -> String {
 
 /// `NoCipherSuitesInCommon` as "no cipher suites in common".
 fn in_words(variant: &impl fmt::Debug) -> String {
-    let mut words = String::new();
+    let (mut words, mut before) = (String::new(), ' ');
     for c in format!("{variant:?}").chars() {
-        if c.is_uppercase()
-            && words.ends_with(|last: char| last.is_lowercase() || last.is_numeric())
-        {
+        if c.is_uppercase() && (before.is_lowercase() || before.is_numeric()) {
             words.push(' ');
         }
         words.extend(c.to_lowercase());
+        before = c;
     }
     words
 }
