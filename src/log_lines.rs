@@ -1,7 +1,9 @@
 //! What may stand in a log line, and how often the same line is written.
 //!
-//! Owns the rate of lines that a peer can cause, and the masking of numbers that may be a person's.
-//! Who writes a line, and its words, are elsewhere.
+//! Owns the rate of lines that a peer can cause, and the masking of numbers that may be a person's; `printable` owns which
+//! characters are shown as they are. Who writes a line, and its words, are elsewhere.
+
+pub mod printable;
 
 use std::{
     borrow::Cow,

@@ -26,7 +26,7 @@ use crate::{
     queue::{
         Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, RawPush, Seq,
     },
-    server::{Answer, Peer, Proof, Service, answer, headers::bearer},
+    server::{Answer, Peer, Proof, Service, answer, headers::bearer, host},
     source::secrets::HookSecrets,
     telemetry,
 };
@@ -83,8 +83,13 @@ impl fmt::Debug for Outside {
 pub enum Access {
     /// A Unix socket: its mode decides who gets here.
     Socket,
-    /// TCP: health and metrics for everyone, the rest with one of these bearer tokens, if there are any.
-    Tcp(Option<Arc<HookSecrets>>),
+    /// TCP: health and metrics for everyone, the rest with a token.
+    Tcp {
+        /// One of these, if there are any.
+        tokens: Option<Arc<HookSecrets>>,
+        /// Only this machine can connect: then a request for another's name is a browser's that was deceived.
+        only_local: bool,
+    },
 }
 
 /// The admin API on one kind of socket.
@@ -106,6 +111,11 @@ pub struct Admin<Q> {
 
 impl<Q: Queue> Service for Admin<Q> {
     async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+        if matches!(self.access, Access::Tcp { only_local: true, .. }) && !host::is_local(&request)
+        {
+            let told = "ask for localhost, or for an address\n";
+            return answer::text(StatusCode::MISDIRECTED_REQUEST, TEXT, told);
+        }
         let path = request.uri().path().to_owned();
         // Taken apart first: an encoded slash is a part of its segment.
         let decoded = path.trim_start_matches('/').split('/').map(decoded).collect();
@@ -201,8 +211,8 @@ impl<'a> Asked<'a> {
 
 impl<Q: Queue> Admin<Q> {
     fn allowed(&self, headers: &HeaderMap) -> bool {
-        let Access::Tcp(token) = &self.access else { return true };
-        let Some(tokens) = token else { return false };
+        let Access::Tcp { tokens, .. } = &self.access else { return true };
+        let Some(tokens) = tokens else { return false };
         bearer(headers).is_some_and(|offered| tokens.accepts(offered))
     }
 

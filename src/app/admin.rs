@@ -24,11 +24,13 @@ use crate::{
 };
 
 /// On each kind of socket.
-const LIMITS: Limits = Limits {
-    max_connections: NonZeroUsize::new(64).unwrap(),
-    handshake_timeout: Duration::from_secs(5),
-    request_timeout: Duration::from_secs(20),
-};
+fn limits(max_connections: NonZeroUsize) -> Limits {
+    Limits {
+        max_connections,
+        handshake_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(20),
+    }
+}
 
 /// The tokens for TCP, if there are any.
 pub(super) fn token(config: &Config) -> anyhow::Result<Option<Arc<HookSecrets>>> {
@@ -45,9 +47,12 @@ pub(super) fn spawn(
     token: Option<Arc<HookSecrets>>,
 ) {
     let outside = outside(core, state, rotate);
-    serve(supervisor, sockets.unix, service(core, &outside, Access::Socket));
+    let limits = limits(sockets.most);
+    serve(supervisor, sockets.unix, service(core, &outside, Access::Socket), limits);
     if let Some(tcp) = sockets.tcp {
-        serve(supervisor, vec![tcp], service(core, &outside, Access::Tcp(token)));
+        let only_local = core.config.admin.listen.is_some_and(|at| at.ip().is_loopback());
+        let access = Access::Tcp { tokens: token, only_local };
+        serve(supervisor, vec![tcp], service(core, &outside, access), limits);
     }
 }
 
@@ -62,11 +67,16 @@ fn service(core: &Core, outside: &Arc<Outside>, access: Access) -> Admin<SledQue
     }
 }
 
-fn serve(supervisor: &mut Supervisor, sockets: Vec<Socket>, service: Admin<SledQueue>) {
+fn serve(
+    supervisor: &mut Supervisor,
+    sockets: Vec<Socket>,
+    service: Admin<SledQueue>,
+    limits: Limits,
+) {
     let server = Server {
         sockets,
         tls: None,
-        limits: LIMITS,
+        limits,
         service: Arc::new(service),
         gauges: Gauges::default(),
     };

@@ -5,7 +5,7 @@
 mod admin;
 pub mod altinn;
 mod core;
-mod descriptors;
+pub mod descriptors;
 mod feed;
 pub mod files;
 mod handlers;
@@ -31,7 +31,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::core::Core;
+use self::{core::Core, descriptors::Room};
 use crate::{
     altinn::subscriptions::public_url_probe::Challenge,
     clock::Clock,
@@ -71,10 +71,10 @@ impl App {
         let metrics = Metrics::default();
         private_directory(&config.data_dir)?;
         let challenge = Arc::<Challenge>::default();
-        let max_connections = descriptors::prepare(&config);
+        let room = descriptors::prepare(&config)?;
         // Bound before anything else: a port that is taken is found before the store is touched.
         let open = Arc::clone(&challenge);
-        let sockets = sockets::bind(&config, max_connections, move || open.is_open())?;
+        let sockets = sockets::bind(&config, room, move || open.is_open())?;
         let hooks = hooks::Hooks::build(&config, &clock)?;
         let token = admin::token(&config)?;
         let events = altinn::connect(&config, &clock, &metrics)?;
@@ -84,7 +84,7 @@ impl App {
         let core = Core::new(config, clock, metrics, queue);
 
         let mut supervisor = Supervisor::new(core.config.shutdown_grace);
-        core.dispatch(&mut supervisor, &handlers);
+        core.dispatch(&mut supervisor, &handlers, room);
         let state = reconciler.as_ref().map(altinn::Reconciliation::status);
         // Nobody waits for the wake-up where there is no reconciliation.
         let validated = reconciler.as_ref().map(altinn::Reconciliation::wake).unwrap_or_default();
@@ -93,7 +93,7 @@ impl App {
         let mut service = core.hooks(&hooks, &validated, supervisor.stopping());
         service.well_known = Arc::new(move |path| challenge.answer(path));
         let refusals = Arc::clone(&service.refusals);
-        let server = core.hook_endpoint(&hooks, service, sockets.hooks, max_connections)?;
+        let server = core.hook_endpoint(&hooks, service, sockets.hooks, room.connections)?;
         let parts = reload::parts(&hooks, events.clone(), token);
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// One dispatcher for each handler.
-    fn dispatch(&self, supervisor: &mut Supervisor, handlers: &handlers::Handlers) {
+    fn dispatch(&self, supervisor: &mut Supervisor, handlers: &handlers::Handlers, room: Room) {
         for (name, settings) in &self.config.handlers {
             let Some(handler) = handlers.get(name) else { continue };
             let dispatcher = Dispatcher {
@@ -165,7 +165,10 @@ impl Core {
                 queue: self.queue.clone(),
                 handler: Arc::clone(handler),
                 filter: Filter::new(&settings.matches),
-                limits: dispatch::Limits::new(settings),
+                limits: dispatch::Limits {
+                    concurrency: room.deliveries(settings),
+                    ..dispatch::Limits::new(settings)
+                },
                 clock: self.clock.clone(),
                 metrics: self.metrics.clone(),
             };

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::descriptors::Room;
 use crate::{
     config::{AllowFromMode, Config, Server},
     network,
@@ -42,6 +43,8 @@ pub(super) struct Bound {
 pub(super) struct Admin {
     pub(super) unix: Vec<Socket>,
     pub(super) tcp: Option<Socket>,
+    /// Connections to each kind.
+    pub(super) most: NonZeroUsize,
 }
 
 /// Binds everything. Hook sockets that systemd passes replace `server.listen`.
@@ -50,7 +53,7 @@ pub(super) struct Admin {
 /// that is not in `allow_from`.
 pub(super) fn bind(
     config: &Config,
-    max_connections: NonZeroUsize,
+    room: Room,
     asking: impl Fn() -> bool + Send + Sync + 'static,
 ) -> anyhow::Result<Bound> {
     let passed = systemd::sockets().context("cannot take the sockets that systemd passed")?;
@@ -76,18 +79,22 @@ pub(super) fn bind(
         None => None,
     };
     let admin_door = Arc::new(Door {
-        share: ADMIN_SHARE,
+        share: ADMIN_SHARE.min(room.admin),
         unproven: Unproven::within(ADMIN_AGE),
         proxies: Vec::new(),
         proxy_protocol: false,
         allows: None,
     });
-    let door = Arc::new(door(&config.server, max_connections, asking));
+    let door = Arc::new(door(&config.server, room.connections, asking));
     let admin_address = admin_tcp.as_ref().map(TcpListener::local_addr).transpose()?;
     Ok(Bound {
         hooks: listeners.into_iter().map(|listener| public(listener, &door)).collect(),
         addresses,
-        admin: Admin { unix, tcp: admin_tcp.map(|listener| public(listener, &admin_door)) },
+        admin: Admin {
+            unix,
+            tcp: admin_tcp.map(|listener| public(listener, &admin_door)),
+            most: room.admin,
+        },
         admin_address,
     })
 }

@@ -11,6 +11,8 @@ mod signals;
 mod trial;
 
 use std::{
+    env,
+    ffi::{OsStr, OsString},
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -21,12 +23,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::{
     daemon::{check, doctor, run, verify},
     operator::{dead_letters, events, handlers, status, subscriptions},
-    output::printable_lines,
+    output::out,
     trial::{demo, simulator},
 };
 use crate::{
+    app::descriptors::TooFewFiles,
     config::{Config, error::ConfigError},
     error_chain::in_one_line,
+    log_lines::printable::{printable, printable_lines},
 };
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
@@ -44,6 +48,7 @@ pub struct Cli {
         global = true,
         value_name = "FILE",
         env = "BREVDUE_CONFIG",
+        hide_env_values = true,
         default_value = "/etc/brevdue/brevdue.toml"
     )]
     config: PathBuf,
@@ -54,7 +59,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon.
-    Run,
+    Run(run::Arguments),
     /// Check the configuration, offline: every problem at once.
     Check,
     /// Look at every step between this machine and an event, and say what to do where one fails.
@@ -92,28 +97,35 @@ enum Command {
 
 /// Runs what the arguments say, and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(told) => return ended_by(&told),
+        Err(told) => return ended_by(&told, &arguments),
     };
-    // A daemon has no reader whose leaving would be its end.
-    let has_reader = !matches!(cli.command, Command::Run);
-    match dispatch(cli).and_then(|()| Ok(io::stdout().flush()?)) {
+    match dispatch(cli).and_then(|()| Ok(out().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if has_reader && broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let why = in_one_line(error.as_ref());
-            output::last_words(format!("brevdue: {}\n", printable_lines(&why)));
-            let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            output::last_words(format!("brevdue: {}\n", why(&error)));
+            let misconfigured =
+                error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<TooFewFiles>());
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
 
+/// An error with its causes. Only the faults of a configuration stand one under the other.
+fn why(error: &anyhow::Error) -> String {
+    let told = in_one_line(error.as_ref());
+    let has_lines = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(ConfigError::Invalid { .. }))
+    };
+    if error.chain().any(has_lines) { printable_lines(&told) } else { printable(&told) }
+}
+
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let config = || Config::load(&cli.config);
     match cli.command {
-        Command::Run => run::run(&cli.config),
+        Command::Run(arguments) => run::run(&arguments, &cli.config),
         Command::Check => check::run(&cli.config),
         Command::Doctor(arguments) => doctor::run(&arguments, &config()?),
         Command::Subscriptions(command) => subscriptions::run(&command, &config()?),
@@ -128,34 +140,45 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             // Put together first: clap panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "brevdue", &mut script);
-            Ok(io::stdout().write_all(&script)?)
+            Ok(out().write_all(&script)?)
         }
         Command::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            Ok(io::stdout().write_all(&page)?)
+            Ok(out().write_all(&page)?)
         }
     }
 }
 
 /// Prints help, the version, or what is wrong with the arguments.
-fn ended_by(told: &clap::Error) -> ExitCode {
-    let printed = told.print().and_then(|()| io::stdout().flush());
-    match (told.use_stderr(), printed) {
-        (true, _) => u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
-        (false, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+fn ended_by(told: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if told.use_stderr() {
+        let code = u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        if arguments.iter().all(|argument| **argument == *shown(argument)) {
+            drop(told.print());
+        } else {
+            output::last_words(in_printable(told, arguments));
+        }
+        return code;
+    }
+    // In colours where they are seen.
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             output::last_words(format!("brevdue: {error}\n"));
             ExitCode::FAILURE
         }
-        (false, _) => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
-/// `brevdue events list | head` is no failure. A connection that broke is one: only what was written here
-/// is an error of its own, and not the cause of another.
-fn broken_pipe(error: &anyhow::Error) -> bool {
-    let written = error.downcast_ref::<io::Error>();
-    written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// What is wrong with arguments that cannot be shown as they are: with the same in a form that can.
+fn in_printable(told: &clap::Error, arguments: &[OsString]) -> String {
+    let again = Cli::try_parse_from(arguments.iter().map(|argument| shown(argument))).err();
+    printable_lines(&again.as_ref().unwrap_or(told).render().to_string())
+}
+
+fn shown(argument: &OsStr) -> String {
+    printable(&argument.to_string_lossy())
 }
 
 #[cfg(test)]
@@ -165,5 +188,21 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_with_arguments_is_told_in_printable_words() {
+        for odd in ["\u{1b}[2J\nerror: forged", "\u{202e}gpj", "--\u{9b}2J=1", "--events=\u{feff}"]
+        {
+            let arguments = ["brevdue".into(), "demo".into(), OsString::from(odd)];
+            let told = Cli::try_parse_from(&arguments).unwrap_err();
+            let shown = in_printable(&told, &arguments);
+            assert_eq!(printable_lines(&shown), shown);
+            assert_eq!(
+                shown.lines().filter(|line| line.starts_with("error")).count(),
+                1,
+                "{shown}"
+            );
+        }
     }
 }

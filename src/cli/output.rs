@@ -1,11 +1,23 @@
 //! What commands write: aligned columns for people, JSON for programs.
+//!
+//! Owns standard output, and what becomes of a command when nobody reads it.
 
 use std::{
-    io::{self, Write},
-    sync::mpsc::sync_channel,
+    io::{self, StdoutLock, Write},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
     thread,
     time::Duration,
 };
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::log_lines::printable::{printable, printable_lines};
+
+/// Between two looks whether standard output is read.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Rows under a head; every column as wide as its widest cell.
 #[derive(Debug)]
@@ -43,10 +55,72 @@ impl<const N: usize> Table<N> {
 
 /// Writes a value as JSON for a program, on one line each array element where it is an array.
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    // Put together first: an error of serde's would hide that nobody reads.
     let mut json = serde_json::to_vec_pretty(value)?;
     json.push(b'\n');
-    Ok(io::stdout().write_all(&json)?)
+    Ok(out().write_all(&json)?)
+}
+
+/// Whoever read standard output has gone away.
+static READER_HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Standard output. Once nobody reads it, what is written is thrown away: the command goes on to its end, and ends
+/// as it would have.
+pub(super) fn out() -> Out {
+    Out(io::stdout().lock())
+}
+
+/// See [`out`].
+#[derive(Debug)]
+pub(super) struct Out(StdoutLock<'static>);
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        read_or_left(bytes.len(), || self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        read_or_left((), || self.0.flush())
+    }
+}
+
+fn read_or_left<T>(left: T, write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if READER_HAS_LEFT.load(Ordering::Relaxed) {
+        return Ok(left);
+    }
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            READER_HAS_LEFT.store(true, Ordering::Relaxed);
+            Ok(left)
+        }
+        written => written,
+    }
+}
+
+/// Whether standard output can still be read: a command that shows something until it is stopped has
+/// nothing to do without a reader.
+pub(super) fn is_read() -> bool {
+    if READER_HAS_LEFT.load(Ordering::Relaxed) {
+        return false;
+    }
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    // What cannot be asked (it is no pipe) is seen when it is written to.
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let seen = poll(&mut asked, Some(&at_once)).is_ok_and(|count| count > 0);
+    let [stdout] = &asked;
+    !(seen && stdout.revents().contains(PollFlags::ERR))
+}
+
+/// Waits until nobody reads standard output.
+pub(super) async fn reader_left() {
+    while is_read() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Says something beside the result, on standard error. That nobody reads it changes nothing.
+pub(super) fn tell(text: &str) {
+    drop(writeln!(io::stderr(), "{}", printable_lines(text)));
 }
 
 /// What is said on standard error before the process ends. Nobody may read it, or nobody is there any
@@ -60,42 +134,6 @@ pub(super) fn last_words(text: String) {
     if thread::Builder::new().name("last words".to_owned()).spawn(tell).is_ok() {
         written.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     }
-}
-
-/// Text from outside as one line, safe on a terminal.
-pub(super) fn printable(text: &str) -> String {
-    shown(text, |c| c.escape_default().to_string())
-}
-
-/// The same for a text of several lines.
-pub(super) fn printable_lines(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
-}
-
-/// The same for JSON, which stays the same JSON: what a terminal could obey stands in its texts,
-/// where an escape means the same. White space is white space.
-pub(super) fn printable_json(json: &str) -> String {
-    shown(json, |c| match c {
-        '\n' => "\n".to_owned(),
-        '\t' | '\r' => " ".to_owned(),
-        _ => format!("\\u{:04x}", u32::from(c)),
-    })
-}
-
-fn shown(text: &str, escape: impl Fn(char) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_obeyed(c) { out.push_str(&escape(c)) } else { out.push(c) }
-    }
-    out
-}
-
-/// Whether a terminal may do something with it instead of showing it: controls, C1 and DEL among
-/// them, and what breaks lines or turns the direction of writing.
-fn is_obeyed(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A value, or a dash.
@@ -114,18 +152,5 @@ mod tests {
         let mut out = Vec::new();
         table.write(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a     b\nlong  x\\u{1b}[2J\n");
-    }
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_left_and_json_means_the_same() {
-        let odd = "a\u{9b}2J\u{7f}\u{202e}\u{2028}å \u{61c}";
-        assert_eq!(printable(odd), r"a\u{9b}2J\u{7f}\u{202e}\u{2028}å \u{61c}");
-        assert_eq!(printable("a\nb"), r"a\nb");
-        assert_eq!(printable_lines("a\u{1b}\nb"), "a\\u{1b}\nb");
-        let json = format!("{{\r\n\t\"{odd}\":\t\"{odd}\"}}");
-        let shown = printable_json(&json);
-        assert!(shown.chars().all(|c| c == '\n' || !is_obeyed(c)), "{shown}");
-        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-        assert_eq!(read(&shown), read(&json));
     }
 }

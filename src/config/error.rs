@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use super::files::NamedFile;
-use crate::files::operator_file::OperatorFileError;
+use crate::{files::operator_file::OperatorFileError, log_lines::printable::printable};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
+        write!(f, "{}: {}", printable(&self.key), printable(&self.message))
     }
 }
 
@@ -27,7 +27,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Read(#[from] OperatorFileError),
     /// It is not TOML.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", shown(.path))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -46,10 +46,14 @@ pub enum ConfigError {
     },
 }
 
+fn shown(path: &std::path::Path) -> String {
+    printable(&path.display().to_string())
+}
+
 fn lines(path: &std::path::Path, problems: &[Problem]) -> String {
     let head = match problems.len() {
-        1 => format!("{} has a fault:", path.display()),
-        many => format!("{} has {many} faults:", path.display()),
+        1 => format!("{} has a fault:", shown(path)),
+        many => format!("{} has {many} faults:", shown(path)),
     };
     let problems = problems.iter().map(|problem| format!("  {problem}"));
     std::iter::once(head).chain(problems).collect::<Vec<_>>().join("\n")

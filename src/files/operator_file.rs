@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 pub use self::foreign::Foreign;
 
 /// What some editors put before UTF-8 text.
@@ -57,6 +59,11 @@ fn told(path: &Path, fault: &FileFault) -> String {
 
 /// What to do about an error of the system's, as the rest of a sentence.
 pub fn cure(error: &io::Error) -> &'static str {
+    // Not a fault of this file's: the next one would have it, too.
+    let limits = [Errno::MFILE, Errno::NFILE].map(|limit| Some(limit.raw_os_error()));
+    if limits.contains(&error.raw_os_error()) {
+        return ": raise the limit of open files (LimitNOFILE of the unit, or ulimit -n)";
+    }
     CURES
         .iter()
         .find(|(kind, _)| *kind == error.kind())

@@ -34,6 +34,7 @@ use super::{
     lobby::{Accepted, Lobby, Stream},
     proxy,
     service::{Answer, Gauges, Limits, Peer, Service},
+    tls,
 };
 use crate::network::Network;
 
@@ -100,7 +101,7 @@ async fn tcp<S: Service>(
     let stream = Noticed::new(stream, conduct);
     match shared.tls.clone() {
         None => http1(stream, peer, conduct, shared).await,
-        Some(config) => tls((config, stream), peer, conduct, shared).await,
+        Some(config) => encrypted((config, stream), peer, conduct, shared).await,
     }
 }
 
@@ -133,7 +134,7 @@ async fn behind<S: Service>(
     Some(Peer { address: told })
 }
 
-async fn tls<S: Service>(
+async fn encrypted<S: Service>(
     (config, stream): (Arc<ServerConfig>, Noticed<TcpStream>),
     peer: Peer,
     conduct: &Arc<Conduct>,
@@ -147,12 +148,15 @@ async fn tls<S: Service>(
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 shared.gauges.failed.inc();
-                tracing::debug!(peer = ?peer.address, %error, "TLS handshake failed");
+                let peer = peer.address.map(tracing::field::display);
+                let why = tls::fault_in_words(&error);
+                tracing::debug!(peer, why, "a TLS handshake failed");
                 return;
             }
             Err(_) => {
                 shared.gauges.failed.inc();
-                tracing::debug!(peer = ?peer.address, "TLS handshake took too long");
+                let peer = peer.address.map(tracing::field::display);
+                tracing::debug!(peer, "a TLS handshake took too long");
                 return;
             }
         },

@@ -10,7 +10,7 @@ mod conduct;
 mod connection;
 mod door;
 pub mod headers;
-mod host;
+pub mod host;
 mod lobby;
 pub mod proxy;
 mod service;

@@ -4,7 +4,7 @@
 //! object to in a good chain is told, and does not keep it from being served.
 
 use std::{
-    fmt,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -25,6 +25,7 @@ use crate::{
         chain::{self, Audience},
         private_key::{KeyFault, private_key},
     },
+    error_chain::in_one_line,
     secret::{SecretError, SecretFile},
 };
 
@@ -219,6 +220,45 @@ fn signing_key(
     key.map_err(|_| KeyFileFault::Unusable { path: path() })
 }
 
+/// Why a handshake failed. Where rustls names its own variants, as words.
+pub(super) fn fault_in_words(error: &io::Error) -> String {
+    let fault = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match fault {
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("the peer sent the alert \"{}\"", in_words(alert))
+        }
+        Some(rustls::Error::PeerIncompatible(fault)) => {
+            format!("the peer cannot be served: {}", in_words(fault))
+        }
+        Some(rustls::Error::PeerMisbehaved(fault)) => {
+            format!("the peer broke a rule: {}", in_words(fault))
+        }
+        Some(rustls::Error::InvalidMessage(fault)) => {
+            format!("a message cannot be read: {}", in_words(fault))
+        }
+        Some(rustls::Error::InappropriateHandshakeMessage { got_type, .. }) => {
+            format!("the message \"{}\" came out of turn", in_words(got_type))
+        }
+        Some(rustls::Error::InappropriateMessage { got_type, .. }) => {
+            format!("a message of the kind \"{}\" came out of turn", in_words(got_type))
+        }
+        Some(_) | None => in_one_line(error),
+    }
+}
+
+/// `NoCipherSuitesInCommon` as "no cipher suites in common".
+fn in_words(variant: &impl fmt::Debug) -> String {
+    let (mut words, mut before) = (String::new(), ' ');
+    for c in format!("{variant:?}").chars() {
+        if c.is_uppercase() && (before.is_lowercase() || before.is_numeric()) {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+        before = c;
+    }
+    words
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current())
@@ -230,5 +270,35 @@ impl fmt::Debug for Certificates {
         f.debug_struct("Certificates")
             .field("file", &self.files.certificate)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::rustls::{AlertDescription, PeerIncompatible, PeerMisbehaved};
+
+    use super::*;
+
+    #[test]
+    fn why_a_handshake_failed_is_told_in_words() {
+        for (fault, words) in [
+            (
+                rustls::Error::AlertReceived(AlertDescription::UnknownCA),
+                "the peer sent the alert \"unknown ca\"",
+            ),
+            (
+                PeerIncompatible::NoCipherSuitesInCommon.into(),
+                "the peer cannot be served: no cipher suites in common",
+            ),
+            (
+                PeerMisbehaved::DuplicateClientHelloExtensions.into(),
+                "the peer broke a rule: duplicate client hello extensions",
+            ),
+            (rustls::Error::DecryptError, "cannot decrypt peer's message"),
+        ] {
+            assert_eq!(fault_in_words(&io::Error::other(fault)), words);
+        }
+        let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert_eq!(fault_in_words(&gone), "unexpected end of file");
     }
 }

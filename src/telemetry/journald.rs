@@ -17,6 +17,7 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context};
 
 use super::lines::{Lines, Sink};
+use crate::log_lines::printable::printable;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 const IDENTIFIER: &str = "brevdue";
@@ -119,6 +120,8 @@ impl Visit for Datagram {
         let mut text = String::new();
         // Into a String it fails only if the value itself does.
         write!(text, "{value:?}").unwrap_or_default();
+        // journalctl shows it as it is, and a field with its value exactly only when it is asked to.
+        let text = if field.name() == "message" { printable(&text) } else { text };
         self.put(&name(field.name()), &text);
     }
 }
@@ -156,7 +159,7 @@ mod tests {
         let (_folder, reader, layer) = journal();
         let id = "a\nPRIORITY=0";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!(event.id = %id, times = 2, "it is told");
+            tracing::warn!(event.id = %id, times = 2, "it is told of {id}");
         });
         let mut datagram = vec![0; 4096];
         let read = reader.recv(&mut datagram).unwrap();
@@ -166,7 +169,7 @@ mod tests {
             ("SYSLOG_IDENTIFIER", "brevdue"),
             ("TARGET", module_path!()),
             ("CODE_FILE", file!()),
-            ("MESSAGE", "it is told"),
+            ("MESSAGE", "it is told of a\\nPRIORITY=0"),
             ("F_EVENT_ID", id),
             ("F_TIMES", "2"),
         ] {

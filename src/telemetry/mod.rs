@@ -8,7 +8,6 @@ mod lines;
 
 use std::{
     env,
-    fmt::Write as _,
     fs::File,
     io::{self, Write},
     os::fd::AsFd,
@@ -23,7 +22,10 @@ use tracing_subscriber::{
 
 pub use self::lines::dropped;
 use self::lines::{Lines, StandardError};
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    log_lines::printable::{printable, printable_json_line},
+};
 
 /// At the end of the process the last lines get so much time to be read.
 const LAST_LINES: Duration = Duration::from_millis(200);
@@ -106,14 +108,14 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread = thread.name(), at, "a thread panicked");
 }
 
-/// How a control character is written.
+/// How a character that is not shown as it is is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     Text,
     Json,
 }
 
-/// Takes an event's line, in which nothing moves a terminal's cursor or begins another line.
+/// Takes an event's line, in which nothing moves a terminal's cursor, begins another line, or is hidden.
 #[derive(Debug, Clone)]
 struct OneLine {
     lines: Lines,
@@ -143,15 +145,10 @@ impl Write for OneLine {
 fn one_line(line: &[u8], escape: Escape) -> Vec<u8> {
     let text = String::from_utf8_lossy(line);
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    let mut whole = String::with_capacity(line.len() + 1);
-    for c in text.chars() {
-        match escape {
-            _ if !c.is_control() => whole.push(c),
-            Escape::Text => whole.extend(c.escape_default()),
-            // Into a String it never fails.
-            Escape::Json => write!(whole, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
-        }
-    }
+    let mut whole = match escape {
+        Escape::Text => printable(text),
+        Escape::Json => printable_json_line(text),
+    };
     whole.push('\n');
     whole.into_bytes()
 }
@@ -162,10 +159,10 @@ mod tests {
 
     #[test]
     fn what_an_event_holds_makes_no_second_line_and_moves_no_cursor() {
-        let line = "id=a\nINFO forged \u{1b}[2J\u{9b}2J\u{7f}\tæ\n".as_bytes();
+        let line = "id=a\nINFO forged \u{1b}[2J\u{9b}2J\u{7f}\tæ\u{202e}\n".as_bytes();
         for (escape, expected) in [
-            (Escape::Text, "id=a\\nINFO forged \\u{1b}[2J\\u{9b}2J\\u{7f}\\tæ\n"),
-            (Escape::Json, "id=a\\u000aINFO forged \\u001b[2J\\u009b2J\\u007f\\u0009æ\n"),
+            (Escape::Text, "id=a\\nINFO forged \\u{1b}[2J\\u{9b}2J\\u{7f}\\tæ\\u{202e}\n"),
+            (Escape::Json, "id=a\\u000aINFO forged \\u001b[2J\\u009b2J\\u007f\\u0009æ\\u202e\n"),
         ] {
             assert_eq!(String::from_utf8(one_line(line, escape)).unwrap(), expected, "{escape:?}");
         }

@@ -126,7 +126,8 @@ impl<T: TokenSource> TokenCache<T> {
         let failed = &mut self.pauses().failed;
         let times = failed.as_ref().map_or(0, |failed| failed.times).saturating_add(1);
         let pause = pause(times).max(at_least).max(error.retry_after().unwrap_or_default());
-        tracing::debug!(kind = ?error.kind(), times, ?pause, "no token");
+        let (ended_by, pause_ms) = (error.kind().ended_by(), pause.as_millis());
+        tracing::debug!(ended_by, times, pause_ms, "no token");
         let error = Arc::new(error);
         let until = Instant::now() + pause;
         *failed = Some(Failed { error: Arc::clone(&error), times, until });

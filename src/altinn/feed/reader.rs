@@ -257,7 +257,11 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
             },
         };
         self.keep(Vec::new(), &cursor).await?;
-        tracing::info!(subscription = %self.name, start = ?self.start, "begins to read the feed");
+        let start = match self.start {
+            StartAt::Oldest => "oldest",
+            StartAt::Now => "now",
+        };
+        tracing::info!(subscription = %self.name, start, "begins to read the feed");
         Some(cursor)
     }
 

@@ -18,6 +18,17 @@ pub enum Kind {
     Passing,
 }
 
+impl Kind {
+    /// In words.
+    pub fn ended_by(self) -> &'static str {
+        match self {
+            Self::Configuration => "the configuration",
+            Self::Person => "a person",
+            Self::Passing => "time",
+        }
+    }
+}
+
 /// What is known of a fault.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Advice {

@@ -139,6 +139,18 @@ pub enum StaleReason {
     Duplicate,
 }
 
+impl StaleReason {
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "the name is not configured",
+            Self::OtherCode => "it has another secret",
+            Self::OtherFilters => "it has other filters",
+            Self::Duplicate => "there is an equal one",
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -70,18 +70,18 @@ impl Status {
     fn observe_stale(&mut self, stale: &[Stale]) {
         let known = |new: &Stale| self.stale.iter().any(|old| old.id == new.id);
         for new in stale.iter().filter(|new| !known(new)) {
-            let (id, reason, hook) = (new.id, new.reason, new.name.as_str());
+            let (id, reason, hook) = (new.id, new.reason.in_words(), new.name.as_str());
             let what = "Altinn has a subscription of ours that is not wanted";
             match new.fate {
-                Fate::Remove => tracing::info!(%id, ?reason, hook, "{what}: it is removed"),
+                Fate::Remove => tracing::info!(%id, reason, hook, "{what}: it is removed"),
                 Fate::Keep { until: Some(until) } => {
-                    tracing::info!(%id, ?reason, hook, %until, "{what}: it is removed then");
+                    tracing::info!(%id, reason, hook, %until, "{what}: it is removed then");
                 }
                 Fate::Keep { until: None } => {
-                    tracing::info!(%id, ?reason, hook, "{what}: it stays until its replacement is validated");
+                    tracing::info!(%id, reason, hook, "{what}: it stays until its replacement is validated");
                 }
                 Fate::Report => {
-                    tracing::warn!(%id, ?reason, hook, "{what}: `brevdue subscriptions apply` removes it");
+                    tracing::warn!(%id, reason, hook, "{what}: `brevdue subscriptions apply` removes it");
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Status {
 
     /// One that was not wanted is gone.
     pub(crate) fn removed(&mut self, gone: &Stale) {
-        tracing::info!(id = %gone.id, reason = ?gone.reason, hook = gone.name, "removed a subscription");
+        tracing::info!(id = %gone.id, reason = gone.reason.in_words(), hook = gone.name, "removed a subscription");
         self.stale.retain(|stale| stale.id != gone.id);
     }
 

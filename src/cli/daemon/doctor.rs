@@ -1,9 +1,6 @@
 //! `brevdue doctor`: every step between this machine and an event, and what to do where one fails.
 
-use std::{
-    io::{self, Write},
-    process::Command,
-};
+use std::{io::Write, process::Command};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -12,7 +9,7 @@ use crate::{
     admin::schema,
     cli::{
         admin_client::AdminClient,
-        output::{print_json, printable},
+        output::{out, print_json, tell},
         runtime::block_on,
     },
     clock::Clock,
@@ -23,6 +20,7 @@ use crate::{
         report::{Finding, Outcome, Report},
         service_user::ServiceUser,
     },
+    log_lines::printable::printable,
 };
 
 #[derive(Debug, clap::Args)]
@@ -42,18 +40,17 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
     if let Some(user) = ServiceUser::of(config) {
         match user.same_command() {
             Ok(command) => return as_service_user(command),
-            Err(error) => writeln!(
-                io::stderr(),
+            Err(error) => tell(&format!(
                 "brevdue: asks as root, who may read more than {user}: that user cannot run this \
                  program ({error})"
-            )?,
+            )),
         }
     }
     let json = arguments.json;
     let mut written = Ok(());
     let mut tell = |finding: &Finding| {
         if !json && written.is_ok() {
-            written = writeln!(io::stdout(), "{}", printable(&finding.to_string()));
+            written = writeln!(out(), "{}", printable(&finding.to_string()));
         }
     };
     let mut report = Report::new(&mut tell);

@@ -6,7 +6,7 @@ use tokio::{signal::unix::Signal, task::JoinSet};
 
 use crate::{
     app::{
-        App,
+        App, descriptors,
         files::{self, Findings},
         reload::Reload,
     },
@@ -16,10 +16,21 @@ use crate::{
     systemd, telemetry,
 };
 
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// Stop, too, when standard input, a pipe, is closed: with the process that has its other end.
+    #[arg(long, hide = true)]
+    while_stdin_is_open: bool,
+}
+
 /// Runs until SIGTERM or SIGINT. Everything that is wrong with the configuration is told before anything begins.
-pub(in crate::cli) fn run(path: &Path) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     // Before all else: a signal during the start must not end the daemon halfway.
-    let (runtime, signals) = signals::runtime()?;
+    let (runtime, mut signals) = signals::runtime(descriptors::LEAST)?;
+    if arguments.while_stdin_is_open {
+        let _entered = runtime.enter();
+        signals.end.comes_with_stdin()?;
+    }
     let result = runtime.block_on(daemon(path, signals));
     // A read of a file can hang with the disk; the process ends all the same.
     runtime.shutdown_timeout(Duration::from_secs(1));

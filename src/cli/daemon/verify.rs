@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use crate::{
-    cli::output::{print_json, printable},
+    cli::output::{out, print_json},
     clock::Clock,
     config::Config,
+    log_lines::printable::printable,
     name::HandlerName,
     queue::sled::verify::{Report, repair, verify},
 };
@@ -32,7 +33,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
     if arguments.json {
         print_json(&report)?;
     } else {
-        tell(&report, &mut io::stdout().lock())?;
+        tell(&report, &mut out())?;
     }
     let good = report.whole || report.kept_aside.is_some();
     anyhow::ensure!(good, "the store is not whole; `brevdue verify --repair` goes on with what is");
@@ -72,7 +73,8 @@ fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  {}", printable(step))?;
     }
     if let Some(aside) = &report.kept_aside {
-        writeln!(out, "The damaged database is kept in {}.", aside.display())?;
+        let aside = printable(&aside.display().to_string());
+        writeln!(out, "The damaged database is kept in {aside}.")?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `brevdue dead-letters`.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use anyhow::bail;
 use reqwest::Method;
@@ -10,11 +10,12 @@ use crate::{
     admin::schema,
     cli::{
         admin_client::{AdminClient, ApiPath},
-        output::{Table, or_dash, print_json, printable},
+        output::{Table, or_dash, out, print_json, tell},
         runtime::block_on,
     },
     config::Config,
     error_chain::in_one_line,
+    log_lines::printable::printable,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -116,12 +117,11 @@ impl Step {
                 Err(error) => {
                     failed += 1;
                     let why = in_one_line(error.as_ref());
-                    // Nobody may be there to read it; the count at the end says it, too.
-                    drop(writeln!(io::stderr(), "{}: {}", printable(id), printable(&why)));
+                    tell(&format!("{}: {}", printable(id), printable(&why)));
                 }
             }
         }
-        writeln!(io::stdout(), "{good} {}", self.done)?;
+        writeln!(out(), "{good} {}", self.done)?;
         if failed > 0 {
             bail!("{failed} not {}", self.done);
         }
@@ -143,10 +143,10 @@ impl Step {
             good += step.done;
             if step.left > 0 {
                 let worked_off = step.total - step.left.min(step.total);
-                writeln!(io::stderr(), "{worked_off} of {} …", step.total)?;
+                tell(&format!("{worked_off} of {} …", step.total));
             }
             if step.error.is_some() || step.left == 0 {
-                writeln!(io::stdout(), "{good} {}", self.done)?;
+                writeln!(out(), "{good} {}", self.done)?;
                 return match step.error {
                     None => Ok(()),
                     Some(why) => bail!("{} not {}: {why}", step.left, self.done),
@@ -168,11 +168,11 @@ fn list(letters: &[schema::DeadLetter]) -> anyhow::Result<()> {
             letter.reason.clone(),
         ]);
     }
-    Ok(table.write(&mut io::stdout().lock())?)
+    Ok(table.write(&mut out())?)
 }
 
 fn show(letter: &schema::DeadLetter) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out();
     writeln!(out, "id:       {}", printable(&letter.id))?;
     writeln!(out, "buried:   {}", letter.buried)?;
     writeln!(out, "attempts: {}", letter.attempts)?;

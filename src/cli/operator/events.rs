@@ -1,15 +1,16 @@
 //! `brevdue events`.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use crate::{
     admin::schema,
     cli::{
         admin_client::{AdminClient, ApiPath},
-        output::{Table, print_json, printable_json},
+        output::{Table, out, print_json},
         runtime::block_on,
     },
     config::Config,
+    log_lines::printable::printable_json,
     name::HandlerName,
     queue::{InvalidReplayFrom, ReplayFrom},
 };
@@ -81,7 +82,7 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
                 }
                 let schema::Replay { handler, events } = replay;
                 let words = if events == 1 { "event comes" } else { "events come" };
-                Ok(writeln!(io::stdout(), "{events} {words} to {handler} again")?)
+                Ok(writeln!(out(), "{events} {words} to {handler} again")?)
             }
         }
     })
@@ -98,13 +99,12 @@ fn list(events: &[schema::Event]) -> anyhow::Result<()> {
             event.id.clone(),
         ]);
     }
-    Ok(table.write(&mut io::stdout().lock())?)
+    Ok(table.write(&mut out())?)
 }
 
 pub(in crate::cli) fn show(event: &schema::Event) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
     if let Some(json) = &event.event {
-        writeln!(out, "{}", printable_json(json.get()))?;
+        writeln!(out(), "{}", printable_json(json.get()))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `brevdue handlers`.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use reqwest::Method;
 
@@ -9,7 +9,7 @@ use crate::{
     admin::schema,
     cli::{
         admin_client::{AdminClient, ApiPath},
-        output::print_json,
+        output::{out, print_json},
         runtime::block_on,
     },
     config::Config,
@@ -50,7 +50,7 @@ pub(in crate::cli) fn run(command: &Command, config: &Config) -> anyhow::Result<
                 if *json {
                     return print_json(&handlers);
                 }
-                Ok(status::handlers(&handlers).write(&mut io::stdout().lock())?)
+                Ok(status::handlers(&handlers).write(&mut out())?)
             }
             Command::Pause { name } => tell(&client, name, "/pause", "paused").await,
             Command::Resume { name } => tell(&client, name, "/resume", "resumed").await,
@@ -67,5 +67,5 @@ async fn tell(
 ) -> anyhow::Result<()> {
     let method = if action.is_empty() { Method::DELETE } else { Method::POST };
     client.tell(method, ApiPath::from("/v1/handlers").and(name.as_str())?.then(action)).await?;
-    Ok(writeln!(io::stdout(), "{name} {done}")?)
+    Ok(writeln!(out(), "{name} {done}")?)
 }

@@ -1,19 +1,17 @@
 //! `brevdue status`.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
 use crate::{
     admin::schema,
     cli::{
         admin_client::AdminClient,
-        output::{Table, or_dash, print_json, printable},
+        output::{Table, is_read, or_dash, out, print_json, tell},
         runtime::block_on,
     },
     config::Config,
     error_chain::in_one_line,
+    log_lines::printable::printable,
 };
 
 /// Between two looks of `--watch`.
@@ -43,10 +41,8 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
             return Ok(());
         }
         show(arguments, &status)?;
-        if !arguments.watch {
-            return Ok(());
-        }
-        loop {
+        // Without a reader there is nobody who watches.
+        while arguments.watch && is_read() {
             tokio::time::sleep(INTERVAL).await;
             match ask(&client).await {
                 Ok(status) => show(arguments, &status)?,
@@ -54,6 +50,7 @@ pub(in crate::cli) fn run(arguments: &Arguments, config: &Config) -> anyhow::Res
                 Err(error) => absent(arguments, &error)?,
             }
         }
+        Ok(())
     })
 }
 
@@ -68,13 +65,14 @@ fn show(arguments: &Arguments, status: &schema::Status) -> anyhow::Result<()> {
 fn absent(arguments: &Arguments, error: &anyhow::Error) -> anyhow::Result<()> {
     let why = printable(&in_one_line(error.as_ref()));
     if arguments.json {
-        return Ok(writeln!(io::stderr(), "{why}")?);
+        tell(&why);
+        return Ok(());
     }
-    Ok(writeln!(io::stdout(), "{CLEAR}{why}")?)
+    Ok(writeln!(out(), "{CLEAR}{why}")?)
 }
 
 fn write(status: &schema::Status, clear: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out();
     if clear {
         write!(out, "{CLEAR}")?;
     }

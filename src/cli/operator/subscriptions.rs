@@ -12,15 +12,16 @@ use reqwest::Method;
 use crate::{
     altinn::subscriptions::{
         commands::{self, Applied, Listed, Planned, PlannedChange},
-        plan::{Fate, Stale, StaleReason},
+        plan::{Fate, Stale},
     },
     app::{altinn, rotate},
     cli::{
         admin_client::{AdminClient, ApiPath},
-        output::{Table, or_dash, print_json},
+        output::{Table, or_dash, out, print_json},
         runtime::block_on,
     },
     config::Config,
+    log_lines::printable::printable,
     name::HookName,
 };
 
@@ -95,14 +96,15 @@ fn rotate(config: &Config, name: &HookName) -> anyhow::Result<()> {
     let overlap = overlap.transpose()?.unwrap_or_default();
     let then = if subscription.secret_file.is_some() || !runs(socket)? {
         rotate::write_new_secret(config, name)?;
-        format!("No daemon answers on {}: at its next start it", socket.display())
+        let socket = printable(&socket.display().to_string());
+        format!("No daemon answers on {socket}: at its next start it")
     } else {
         let path = ApiPath::from("/v1/subscriptions").and(name.as_str())?.then("/rotate");
         block_on(async { AdminClient::new(socket)?.tell(Method::POST, path).await })?;
         "The daemon".to_owned()
     };
     writeln!(
-        io::stdout(),
+        out(),
         "{name} has a new secret; the old one is still accepted.\n\
          {then} subscribes with it. {overlap:#} after Altinn has validated that, it removes the old\n\
          subscription, and 48 hours later it forgets the old secret. To watch: brevdue subscriptions plan"
@@ -141,7 +143,7 @@ fn list(rows: &[Listed]) -> anyhow::Result<()> {
             or_dash(row.endpoint.as_ref()),
         ]);
     }
-    Ok(table.write(&mut io::stdout().lock())?)
+    Ok(table.write(&mut out())?)
 }
 
 fn yes(yes: bool) -> String {
@@ -167,7 +169,7 @@ fn show_plan(plan: &Planned) -> anyhow::Result<()> {
     for stale in &plan.stale {
         table.row(not_wanted(stale, String::from("-")));
     }
-    Ok(table.write(&mut io::stdout().lock())?)
+    Ok(table.write(&mut out())?)
 }
 
 fn show_applied(applied: &Applied) -> anyhow::Result<()> {
@@ -188,7 +190,7 @@ fn show_applied(applied: &Applied) -> anyhow::Result<()> {
         };
         table.row(not_wanted(&stale.planned, outcome));
     }
-    Ok(table.write(&mut io::stdout().lock())?)
+    Ok(table.write(&mut out())?)
 }
 
 /// Ours, but not wanted.
@@ -199,12 +201,6 @@ fn not_wanted(stale: &Stale, outcome: String) -> [String; 6] {
         Fate::Keep { until: None } => "remove when replaced".to_owned(),
         Fate::Report => "none".to_owned(),
     };
-    let reason = match stale.reason {
-        StaleReason::NotConfigured => "the name is not configured",
-        StaleReason::OtherCode => "it has another secret",
-        StaleReason::OtherFilters => "it has other filters",
-        StaleReason::Duplicate => "there is an equal one",
-    };
     let id = stale.id.0.to_string();
-    [stale.name.clone(), id, action, reason.to_owned(), "-".to_owned(), outcome]
+    [stale.name.clone(), id, action, stale.reason.in_words().to_owned(), "-".to_owned(), outcome]
 }

@@ -7,9 +7,9 @@ mod handler;
 mod story;
 
 use std::{
-    fs::{self, File},
-    io,
+    fs::{self, File, Permissions},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     admin::schema,
-    cli::{admin_client::AdminClient, signals},
+    cli::{admin_client::AdminClient, output::reader_left, signals},
     http_client,
     simulator::{
         Running, Simulator,
@@ -36,6 +36,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is about to happen.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Files that may be open at least: those of the stand-in, of the handler, and of the daemon's clients.
+const FILES: u64 = 256;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
@@ -49,8 +52,10 @@ pub(in crate::cli) struct Arguments {
 
 pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Before there is anything that would have to be ended and removed.
-    let (runtime, mut signals) = signals::runtime()?;
-    let folder = tempfile::tempdir()?;
+    let (runtime, mut signals) = signals::runtime(FILES)?;
+    // Private keys are in it; who kills this process leaves it behind.
+    let private = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("brevdue-demo-").permissions(private).tempdir()?;
     let mut daemon = Daemon::default();
     let result = runtime.block_on(async {
         let result = tokio::select! {
@@ -61,7 +66,10 @@ pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             && let Ok(stage) = &result
         {
             stage.keep_running(folder.path())?;
-            signals.any().await;
+            tokio::select! {
+                _ = signals.any() => {}
+                () = reader_left() => {}
+            }
         }
         // A second signal ends even that.
         let ended = tokio::select! {
@@ -72,17 +80,12 @@ pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         result.and_then(|stage| ended.and_then(|()| stage.result()))
     });
     let log = fs::read_to_string(folder.path().join("brevdue.log")).unwrap_or_default();
-    // It holds private keys: whatever happened, it goes, and if it cannot, that is told.
+    // Whatever happened, it goes, and if it cannot, that is told.
     folder.close().context("cannot remove the demo's folder")?;
-    if result.as_ref().is_err_and(|error| !is_closed(error)) {
-        story::daemon_log(&log)?;
+    if result.is_err() {
+        story::daemon_log(&log);
     }
     result
-}
-
-/// Nobody reads the story any more.
-fn is_closed(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// What the demo has set up, and sent.
@@ -157,9 +160,10 @@ impl Daemon {
         let child = Command::new(std::env::current_exe()?)
             .arg("--config")
             .arg(config)
-            .arg("run")
+            .args(["run", "--while-stdin-is-open"])
             .env_clear()
-            .stdin(Stdio::null())
+            // Its other end closes with this process, however that ends, and then the daemon ends, too.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             // A Ctrl-C is the demo's, which ends the daemon in its order.

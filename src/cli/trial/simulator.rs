@@ -1,15 +1,19 @@
 //! `brevdue simulator`.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     net::SocketAddr,
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use crate::{
-    cli::signals,
+    cli::{
+        output::{out, reader_left, tell},
+        signals,
+    },
     config::{Log, LogFormat},
+    log_lines::printable::printable,
     simulator::{
         Simulator,
         workspace::{self, Credentials, Daemon, Found},
@@ -22,6 +26,9 @@ const HANDLERS: &str = r#"[handlers.logg]
 kind = "file"
 path = "events.jsonl"
 "#;
+
+/// Files that may be open at least.
+const FILES: u64 = 256;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
@@ -40,7 +47,7 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (runtime, mut signals) = signals::runtime()?;
+    let (runtime, mut signals) = signals::runtime(FILES)?;
     let _log = telemetry::start(&Log { format: LogFormat::Text, level: "info".to_owned() })?;
     runtime.block_on(async {
         let found = workspace::found(&arguments.dir)?;
@@ -55,27 +62,32 @@ pub(in crate::cli) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let daemon = Daemon { listen: arguments.daemon, handlers: HANDLERS, settings: "" };
         let config = workspace::write_workspace(&arguments.dir, &running, &credentials, daemon)?;
         if found == Found::Changed {
-            let (path, base) = (config.display(), &running.base_url);
-            writeln!(
-                io::stderr(),
+            let (path, base) = (shown(&config), &running.base_url);
+            tell(&format!(
                 "{path} was changed, and stays as it is. It should name {base} as \
                  altinn.platform_url, and {base}/maskinporten/ as altinn.maskinporten_issuer."
-            )?;
+            ));
         }
-        explain(&running.base_url, arguments, &config.display().to_string())?;
-        let signal = signals.any().await;
-        tracing::info!("{signal}: stopping");
+        explain(&running.base_url, arguments, &shown(&config))?;
+        tokio::select! {
+            signal = signals.any() => tracing::info!("{signal}: stopping"),
+            () = reader_left() => tracing::info!("nobody reads standard output any more: stopping"),
+        }
         running.stop().await;
         Ok(())
     })
 }
 
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
+}
+
 fn explain(base: &str, arguments: &Arguments, config: &str) -> anyhow::Result<()> {
     let ca = arguments.dir.join("ca.pem");
-    let (ca, resource) = (ca.display(), workspace::RESOURCE);
+    let (ca, resource) = (shown(&ca), workspace::RESOURCE);
     let org = workspace::ORG;
     writeln!(
-        io::stdout(),
+        out(),
         "The Altinn stand-in listens on {base}. Until Ctrl-C:\n\
          \n\
          start a daemon:    brevdue --config {config} run\n\

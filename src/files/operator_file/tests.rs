@@ -80,3 +80,12 @@ fn a_file_that_others_may_read_is_told() {
     }
     assert_eq!(open_to_others(&folder.path().join("none")), None);
 }
+
+#[test]
+fn too_many_open_files_are_not_blamed_on_the_file() {
+    for limit in [Errno::MFILE, Errno::NFILE] {
+        let told = cure(&io::Error::from_raw_os_error(limit.raw_os_error()));
+        assert!(told.contains("ulimit -n"), "{told}");
+    }
+    assert!(cure(&io::ErrorKind::NotFound.into()).contains("put it there"));
+}

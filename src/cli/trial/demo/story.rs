@@ -1,20 +1,23 @@
 //! What the demo tells on the terminal.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::Path,
-    time::Duration,
-};
+use std::{io::Write, net::SocketAddr, path::Path, time::Duration};
 
 use serde_json::Value;
 
 use super::handler::Printing;
-use crate::{admin::schema, cli::admin_client::AdminClient, simulator::workspace};
+use crate::{
+    admin::schema,
+    cli::{
+        admin_client::AdminClient,
+        output::{out, tell},
+    },
+    log_lines::printable::printable,
+    simulator::workspace,
+};
 
 /// One line: a word for the stage, and what happened.
 fn say(stage: &str, what: &str) -> anyhow::Result<()> {
-    Ok(writeln!(io::stdout(), "{stage:<12}{what}")?)
+    Ok(writeln!(out(), "{stage:<12}{}", printable(what))?)
 }
 
 pub(super) fn stage(altinn: &str, handler: &str, folder: &Path) -> anyhow::Result<()> {
@@ -96,6 +99,6 @@ pub(super) fn end(once: usize, of: usize, took: Duration) -> anyhow::Result<()> 
     say("result", &format!("{once} of {of} events arrived, each exactly once, in {took:.1?}"))
 }
 
-pub(super) fn daemon_log(log: &str) -> anyhow::Result<()> {
-    Ok(writeln!(io::stderr(), "--- the daemon's log ---\n{log}")?)
+pub(super) fn daemon_log(log: &str) {
+    tell(&format!("--- the daemon's log ---\n{log}"));
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod desk;
+mod hangups;
 mod ownership;
 mod reading;
 mod reload;

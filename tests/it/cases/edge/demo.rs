@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -81,6 +82,25 @@ async fn every_signal_ends_all_of_it_and_removes_its_keys() {
         let ended = eventually("its end", || std::future::ready(child.try_wait().unwrap())).await;
         assert_eq!(ended.success(), good, "{signal:?} after {words:?}");
         assert_nothing_is_left(&folder);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_killed_takes_its_daemon_with_it_and_shows_nobody_its_keys() {
+    for words in ["brevdue.toml in", "brevdue is ready", "running until"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = demo(&folder);
+        let arguments = ["--events", "3", "--keep-running"];
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        read_until(&mut child, words);
+        let left = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(left.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eventually("the end of its daemon", || {
+            std::future::ready((processes(folder.path()) == 0).then_some(()))
+        })
+        .await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The edges: events that break rules, an output that nobody reads, signals at any moment.
 
 mod demo;
+mod descriptors;
 mod odd;
 mod output;
 mod processes;

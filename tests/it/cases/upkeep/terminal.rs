@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Clears the screen, turns text red, hides the direction of what follows, breaks a line.
-const ODD: &str = "\u{9b}2J\u{7f}\u{9b}31m\u{202e}gpj\u{2028}";
+const ODD: &str = "\u{9b}2J\u{7f}\u{9b}31m\u{202e}gpj\u{2028}\u{2066}\u{2069}\u{200e}\u{200f}\u{feff}\u{61c}\u{200b}";
 
 fn is_obeyed(c: char) -> bool {
     c != '\n' && (c.is_control() || ODD.contains(c) && !c.is_ascii())
@@ -64,6 +64,71 @@ async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
     assert!(exact.contains(ODD), "{exact:?}");
     assert_eq!(serde_json::from_str::<Value>(&exact).unwrap()["event"], shown);
     assert!(run(&["dead-letters", "show", letter, "--json"]).contains(ODD));
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_or_the_environment_gives_is_shown_and_not_obeyed() {
+    let world = World::new().await;
+    let odd = format!("\u{1b}[2J\nerror: forged{ODD}");
+    let folder = world.folder.path().join(&odd);
+    fs::create_dir(&folder).unwrap();
+    for name in ["brevdue.toml", "ca.pem", "maskinporten.pem"] {
+        fs::copy(world.folder.path().join(name), folder.join(name)).unwrap();
+    }
+    fs::create_dir(folder.join("tls")).unwrap();
+    for name in ["tls/fullchain.pem", "tls/privkey.pem"] {
+        fs::copy(world.folder.path().join(name), folder.join(name)).unwrap();
+    }
+    let good = folder.join("brevdue.toml").display().to_string();
+    let missing = folder.join("nothing.toml").display().to_string();
+    let broken = folder.join("broken.toml").display().to_string();
+    fs::write(&broken, "[serv").unwrap();
+    let faulty = folder.join("faulty.toml").display().to_string();
+    fs::write(&faulty, "data_dir = 7\n").unwrap();
+    let world_config = world.config.display().to_string();
+    let variable = format!("BREVDUE__A\nB{ODD}");
+    for (config, arguments, variables, code) in [
+        (&good, &["check"][..], &[][..], 0),
+        (&missing, &["check"], &[], 78),
+        (&missing, &["run"], &[], 78),
+        (&broken, &["check"], &[], 78),
+        (&faulty, &["check"], &[], 78),
+        (&good, &["status"], &[], 1),
+        (&good, &["verify"], &[], 1),
+        (&world_config, &["check"], &[(variable.as_str(), "x")], 78),
+        (&world_config, &["run"], &[("BREVDUE__DATA_DIR", odd.as_str()), (&variable, "x")], 78),
+        (&world_config, &["run", "--help"], &[("BREVDUE_CONFIG", odd.as_str())], 0),
+        (&world_config, &["demo", "--events", &odd], &[], 2),
+        (&world_config, &[odd.as_str()], &[], 2),
+        (&world_config, &["handlers", "pause", &odd], &[], 2),
+        (&world_config, &["status", "--help"], &[("TMPDIR", odd.as_str())], 0),
+    ] {
+        let mut command = Command::new(BINARY);
+        command.arg("--config").arg(config).args(arguments);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!told.contains(is_obeyed), "{arguments:?}: {told:?}");
+        assert!(!told.contains("\nerror: forged") && !told.contains("\nB"), "{told}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_as_text_shows_what_is_odd_and_hides_nothing() {
+    let world = World::with(|_| {}, QUICK_RETRY, "").await;
+    world.edit("format = \"json\"", "format = \"text\"");
+    let daemon = world.daemon().await;
+    let id = format!("odd{ODD}");
+    let body = world.push("innboks", crate::support::world::event(&id)).send().await.unwrap();
+    assert_eq!(body.status(), 200);
+    world.receiver.wait_for(1).await;
+    eventually("its line", || async { daemon.log().contains("id=odd").then_some(()) }).await;
+    let log = daemon.log();
+    assert!(!log.contains(is_obeyed), "{log:?}");
+    for escape in ["\\u{202e}", "\\u{2066}", "\\u{feff}", "\\u{61c}", "\\u{200f}"] {
+        assert!(log.contains(escape), "{escape} in {log}");
+    }
     assert!(daemon.stop().await.success());
 }
 
