@@ -15,7 +15,6 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 
 use self::bulk::{Action, Bulk, StepError};
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
     queue::{
         Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, RawPush, Seq,
     },
-    server::{Answer, Peer, Proof, Service, answer, headers::bearer},
+    server::{Answer, Peer, Proof, RequestBody, Service, answer, headers::bearer},
     source::secrets::HookSecrets,
     telemetry,
 };
@@ -105,7 +104,7 @@ pub struct Admin<Q> {
 }
 
 impl<Q: Queue> Service for Admin<Q> {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         let path = request.uri().path().to_owned();
         // Taken apart first: an encoded slash is a part of its segment.
         let decoded = path.trim_start_matches('/').split('/').map(decoded).collect();

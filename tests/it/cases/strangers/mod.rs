@@ -2,6 +2,8 @@
 
 mod attack;
 mod bodies;
+mod closing;
 mod listening;
 mod many;
 mod refusing;
+mod stalled;
