@@ -3,6 +3,7 @@
 mod attack;
 mod bodies;
 mod closing;
+mod headers;
 mod listening;
 mod many;
 mod refusing;
