@@ -69,7 +69,7 @@ pub(super) struct Rest(Arc<Mutex<Left>>);
 enum Left {
     #[default]
     Nothing,
-    /// Neither read nor wanted by hyper yet, or broken: it is not to be read.
+    /// The peer waits to be asked for it, or it is broken: nothing is to be read.
     Unreadable,
     Some(Incoming),
 }
@@ -116,9 +116,10 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take() else { return };
+        let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
         let left = match self.state {
-            _ if incoming.is_end_stream() => Left::Nothing,
             State::Ended => Left::Nothing,
             State::AsksFirst | State::Broken => Left::Unreadable,
             State::Unread => Left::Some(incoming),
