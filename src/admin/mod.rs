@@ -15,7 +15,6 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 
 use self::bulk::{Action, Bulk, StepError};
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
     queue::{
         Census, DeadLetterId, Health, InvalidReplayFrom, Page, Queue, QueueError, RawPush, Seq,
     },
-    server::{Answer, Peer, Proof, Service, answer, headers::bearer, host},
+    server::{Answer, Peer, Proof, RequestBody, Service, answer, headers::bearer, host},
     source::secrets::HookSecrets,
     telemetry,
 };
@@ -110,7 +109,7 @@ pub struct Admin<Q> {
 }
 
 impl<Q: Queue> Service for Admin<Q> {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         if matches!(self.access, Access::Tcp { only_local: true, .. }) && !host::is_local(&request)
         {
             let told = "ask for localhost, or for an address\n";

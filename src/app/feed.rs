@@ -1,6 +1,6 @@
 //! The readers of Altinn's feed from the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -64,6 +64,7 @@ pub(super) fn spawn(
             bookmark: cursor::bookmark(&altinn.platform_url, name, &filters)?,
             filters,
             ready: Some(ready.clone()),
+            last: HashSet::new(),
             common: common.clone(),
         };
         let stop = supervisor.stopping();

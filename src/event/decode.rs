@@ -19,6 +19,7 @@ mod tests;
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub use self::batch::Member;
 pub use self::limits::{MAX_ATTRIBUTES, MAX_BATCH, MAX_DEPTH, MAX_IDENTITY};
 use super::Event;
 use error::DecodeError;
@@ -32,6 +33,18 @@ pub fn decode(head: &HeaderMap, body: Bytes, by: Rules) -> Result<Vec<Event>, De
         Some(MediaType::Binary) => binary::read(head, &body, by).map(|event| vec![event]),
         None => Err(DecodeError::body("is not of a CloudEvent's media type")),
     }
+}
+
+/// The same, and of a batch each member by itself: one that is no event does not spoil the others.
+/// A body that cannot be taken apart is a fault of all of it.
+pub fn decode_each(head: &HeaderMap, body: Bytes, by: Rules) -> Result<Vec<Member>, DecodeError> {
+    if media_type_of(head) == Some(MediaType::Json) {
+        let body = without_byte_order_mark(body.clone());
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return batch::each(&body, by);
+        }
+    }
+    decode(head, body, by).map(|events| events.into_iter().map(Ok).collect())
 }
 
 /// The events in a JSON text: an object is one event, an array a batch, whatever its media type

@@ -21,7 +21,7 @@ use http::{
     header::{ALLOW, CONNECTION, RETRY_AFTER},
     request::Parts,
 };
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ use crate::{
     network::Network,
     queue::{Appended, Queue},
     server::{
-        Answer, Peer, Proof, Service, answer,
+        Answer, Peer, Proof, RequestBody, Service, answer,
         bodies::{Bodies, Room, Sender},
         body,
     },
@@ -105,7 +105,7 @@ impl<Q> fmt::Debug for Hooks<Q> {
 }
 
 impl<Q: Queue> Service for Hooks<Q> {
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, peer: Peer) -> Answer {
         let (head, body) = request.into_parts();
         let Some((name, source)) = self.find(head.uri.path()) else {
             let answer = self.of_no_hook(&head);
@@ -168,14 +168,14 @@ impl<Q: Queue> Hooks<Q> {
         &self,
         (name, source): (&HookName, &dyn Source),
         head: &Parts,
-        body: Incoming,
+        body: RequestBody,
         peer: Option<IpAddr>,
     ) -> Answer {
         if head.method == Method::OPTIONS {
             return shaken(source, head);
         }
         if self.stopping.is_cancelled() {
-            return closing(head, because("brevdue is stopping", try_later()));
+            return because("brevdue is stopping", try_later());
         }
         if let Err(refusal) = source.check(head) {
             return refused(&refusal);
@@ -185,26 +185,25 @@ impl<Q: Queue> Hooks<Q> {
             proof.give();
         }
         let known = source.proves_by_head() || proof.is_some_and(Proof::is_given);
-        let sender = if known { Sender::Known } else { Sender::Stranger(peer) };
+        let sender = if known { Sender::Known(peer) } else { Sender::Stranger(peer) };
         match self.read(body, sender).await {
             Ok((body, _room)) => self.receive(name, source, head, body).await,
-            Err(answer) => closing(head, answer),
+            Err(answer) => answer,
         }
     }
 
     /// The body, and the room that it takes until the request is answered.
-    async fn read(&self, body: Incoming, sender: Sender) -> Result<(Bytes, Room), Answer> {
+    async fn read(&self, body: RequestBody, sender: Sender) -> Result<(Bytes, Room), Answer> {
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let most = announced.unwrap_or(self.max_body).min(self.max_body);
         let began = Instant::now();
         let room = timeout(self.body_timeout, self.bodies.take(most, sender)).await;
         let Ok(mut room) = room else {
-            body::discard(body).await;
             return Err(because("there is no room for its body", try_later()));
         };
         let left = self.body_timeout.saturating_sub(began.elapsed());
         let read = tokio::select! {
-            read = body::read(body, self.max_body, left) => read,
+            read = body::read_noting(body, self.max_body, left, || room.moved()) => read,
             () = room.taken_back() => {
                 return Err(because("its body was too slow while others waited", try_later()));
             }
@@ -279,9 +278,9 @@ fn try_later() -> Answer {
     answer
 }
 
-/// Ends the connection after this answer: what is left of the body is not read, or we are
-/// stopping. HTTP/2 has no such header; there the server's drain does it. Other refusals leave the
-/// connection open: behind a proxy it is shared with senders who did nothing wrong.
+/// Ends the connection after this answer, because we are stopping. HTTP/2 has no such header; there
+/// the server's drain does it. Refusals leave the connection open: behind a proxy it is shared with
+/// senders who did nothing wrong.
 fn closing(head: &Parts, mut answer: Answer) -> Answer {
     if head.version <= Version::HTTP_11 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -12,9 +12,9 @@ use crate::{
     log_lines::masked,
     metrics::HookLabels,
     name::HookName,
-    queue::{Appended, Failure, Queue, QueueError, RawPush},
+    queue::{Appended, Failure, Intake, Queue, QueueError},
     server::{Answer, Proof, answer},
-    source::{Admission, Refusal, Source},
+    source::{Admission, Refusal, Source, Undecodable},
 };
 
 impl<Q: Queue> Hooks<Q> {
@@ -40,8 +40,8 @@ impl<Q: Queue> Hooks<Q> {
                 tracing::info!(hook = %name, "answered a validation event");
                 return answer::empty(StatusCode::OK);
             }
-            Ok(Admission::Events(arrivals)) => self.store(name, arrivals).await,
-            Ok(Admission::Undecodable { push, reason }) => self.keep(name, push, reason).await,
+            Ok(Admission::Events(arrivals)) => self.store(name, arrivals, Vec::new()).await,
+            Ok(Admission::Undecodable { events, rest }) => self.store(name, events, rest).await,
         };
         self.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match result {
@@ -58,11 +58,21 @@ impl<Q: Queue> Hooks<Q> {
         }
     }
 
-    async fn store(&self, name: &HookName, arrivals: Vec<Arrival>) -> Result<(), QueueError> {
-        if arrivals.is_empty() {
+    /// Stores it all in one commit.
+    async fn store(
+        &self,
+        name: &HookName,
+        arrivals: Vec<Arrival>,
+        rest: Vec<Undecodable>,
+    ) -> Result<(), QueueError> {
+        if arrivals.is_empty() && rest.is_empty() {
             return Ok(());
         }
-        let appended = self.queue.append(arrivals.clone()).await?;
+        let failure = |reason: &String| Failure { reason: reason.clone(), answer: None };
+        let undecodable = rest.iter().map(|one| (one.push.clone(), failure(&one.reason))).collect();
+        let intake = Intake { arrivals: arrivals.clone(), undecodable, bookmark: None };
+        let appended = self.queue.take_in(intake).await?;
+        self.kept(name, &rest);
         let labels = HookLabels::new(name);
         for (arrival, appended) in arrivals.iter().zip(appended) {
             (self.on_push)(name, Push::Kept(arrival, appended));
@@ -92,11 +102,12 @@ impl<Q: Queue> Hooks<Q> {
         Ok(())
     }
 
-    async fn keep(&self, name: &HookName, push: RawPush, reason: String) -> Result<(), QueueError> {
-        let failure = Failure { reason: reason.clone(), answer: None };
-        self.queue.bury_raw(push, failure).await?;
-        self.metrics.undecodable.get_or_create(&HookLabels::new(name)).inc();
-        tracing::warn!(hook = %name, reason, "kept a push that is no CloudEvent as a dead letter");
-        Ok(())
+    /// Tells of what was kept; one line for a batch.
+    fn kept(&self, name: &HookName, rest: &[Undecodable]) {
+        let Some(first) = rest.first() else { return };
+        let count = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+        self.metrics.undecodable.get_or_create(&HookLabels::new(name)).inc_by(count);
+        let reason = &first.reason;
+        tracing::warn!(hook = %name, reason, count, "kept a push that is no CloudEvent as a dead letter");
     }
 }

@@ -108,16 +108,15 @@ async fn a_body_over_the_limit_is_413_whether_it_says_so_or_not() {
     let padded = |length: usize| format!("{}{}", event("1"), " ".repeat(length - event("1").len()));
     assert_eq!(endpoint.push(padded(MAX_BODY)).await.status(), 200);
     assert_eq!(endpoint.push(padded(MAX_BODY + 1)).await.status(), 413);
+    // What was read to its end does not end the connection.
     let answer = endpoint.push(padded(200_000)).await;
-    assert_eq!(
-        (answer.status().as_u16(), answer.headers()["connection"].to_str().unwrap()),
-        (413, "close")
-    );
+    assert_eq!((answer.status().as_u16(), answer.headers().get("connection")), (413, None));
     let head = format!("POST {GOOD} HTTP/1.1\r\nhost: x\r\ncontent-type: {ALTINN}\r\n");
     let chunks = "400\r\n".to_owned() + &" ".repeat(1024) + "\r\n";
-    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunks.repeat(3));
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunks.repeat(3));
     let answer = endpoint.raw(&chunked).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
     // The media type is told before the size, and neither is told to a stranger.
     let big = || padded(MAX_BODY + 1);
     let text = endpoint.post(GOOD, big()).header("content-type", "text/html");

@@ -68,6 +68,18 @@ impl Bookmark {
     pub const MAX_PLACE: usize = 16 * 1024;
 }
 
+/// What is stored together, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// Events for the log.
+    pub arrivals: Vec<Arrival>,
+    /// Undecodable pushes and what is wrong with them. Each is kept as a dead letter; a letter that
+    /// there is of it ([`RawIdentity`]) stays as it is.
+    pub undecodable: Vec<(RawPush, Failure)>,
+    /// Replaced.
+    pub bookmark: Option<Bookmark>,
+}
+
 /// One event on its way to one handler. Settle it; one that is dropped unsettled is taken again.
 #[must_use]
 #[derive(Debug)]
@@ -237,6 +249,13 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// Proof that a delivery is ours to settle. Not `Clone`: a delivery is settled once.
     type Receipt: Send + 'static;
 
+    /// Stores all of it or nothing; what became of the arrivals. `Ok` means that it survives power
+    /// loss.
+    fn take_in(
+        &self,
+        intake: Intake,
+    ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send;
+
     /// Stores all of these or none. `Ok` means that they survive power loss.
     fn append(
         &self,
@@ -250,7 +269,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
         &self,
         arrivals: Vec<Arrival>,
         bookmark: Option<Bookmark>,
-    ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Appended>, QueueError>> + Send {
+        self.take_in(Intake { arrivals, bookmark, ..Intake::default() })
+    }
 
     /// What the bookmark of this name says.
     fn bookmark(
@@ -264,7 +285,11 @@ pub trait Queue: Clone + Send + Sync + 'static {
         &self,
         push: RawPush,
         failure: Failure,
-    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    ) -> impl Future<Output = Result<(), QueueError>> + Send {
+        let undecodable = vec![(push, failure)];
+        let taken = self.take_in(Intake { undecodable, ..Intake::default() });
+        async { taken.await.map(drop) }
+    }
 
     /// The next delivery for `handler`: a retry that is due, else the next in the log; waits for
     /// one. It is leased until its receipt is settled or dropped.

@@ -2,8 +2,8 @@
 //!
 //! Owns one budget of bytes for the process. A body's bytes are taken out of it before the first of
 //! them is read, and given back when the request is answered. Senders that have proved who they are
-//! have a part of their own, so that strangers cannot use it up. In the other part a stranger who
-//! holds more for longer makes room for one who holds less.
+//! have a part of their own, so that strangers cannot use it up. In both parts a sender who holds
+//! more for longer makes room for one who holds less, and a body that has stalled for anyone.
 
 use std::{
     cmp::Reverse,
@@ -28,22 +28,30 @@ const UNIT: usize = 4096;
 pub const STRANGERS: usize = 4;
 /// A body that is there within this time is never asked to make room for another.
 const GRACE: Duration = Duration::from_millis(250);
+/// A body of which nothing came for this time makes room for any other.
+const STALLED: Duration = Duration::from_secs(2);
 
 /// The budget.
 #[derive(Debug)]
 pub struct Bodies {
-    known: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    known: Arc<Pool>,
+    strangers: Arc<Pool>,
     /// Most units of one body.
     largest: u32,
+}
+
+/// A part of it, and who holds what.
+#[derive(Debug)]
+struct Pool {
+    free: Arc<Semaphore>,
     held: Mutex<Held>,
 }
 
 /// Who sends a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// One that has proved who it is.
-    Known,
+    /// One that has proved who it is, and its address.
+    Known(Option<IpAddr>),
     /// One that has not, or not yet, and its address.
     Stranger(Option<IpAddr>),
 }
@@ -51,7 +59,7 @@ pub enum Sender {
 /// Room for one body.
 #[derive(Debug)]
 pub struct Room {
-    bodies: Arc<Bodies>,
+    pool: Arc<Pool>,
     part: Part,
 }
 
@@ -63,7 +71,7 @@ enum Part {
     Lent { id: u64, taken_back: CancellationToken },
 }
 
-/// What strangers hold.
+/// What is held for bodies that are still coming.
 #[derive(Debug, Default)]
 struct Held {
     ids: u64,
@@ -76,6 +84,8 @@ struct Lent {
     units: OwnedSemaphorePermit,
     holder: Option<Network>,
     since: Instant,
+    /// When the last of its bytes came.
+    moved: Instant,
     taken_back: CancellationToken,
 }
 
@@ -85,28 +95,34 @@ impl Bodies {
         let units = (total / UNIT).clamp(STRANGERS, Semaphore::MAX_PERMITS);
         let strangers = units / STRANGERS;
         Arc::new(Self {
-            known: Arc::new(Semaphore::new(units - strangers)),
-            strangers: Arc::new(Semaphore::new(strangers)),
+            known: Pool::new(units - strangers),
+            strangers: Pool::new(strangers),
             largest: u32::try_from(strangers).unwrap_or(u32::MAX),
-            held: Mutex::default(),
         })
     }
 
     /// Waits for room. How long is for the caller to bound.
     pub async fn take(self: &Arc<Self>, bytes: usize, sender: Sender) -> Room {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.largest);
-        let part = match sender {
-            Sender::Known => Part::Own { _units: acquired(Arc::clone(&self.known), units).await },
-            Sender::Stranger(address) => self.lend(units, address.map(Network::of_one_peer)).await,
+        let (pool, address) = match sender {
+            Sender::Known(address) => (Arc::clone(&self.known), address),
+            Sender::Stranger(address) => (Arc::clone(&self.strangers), address),
         };
-        Room { bodies: Arc::clone(self), part }
+        let part = pool.lend(units, address.map(Network::of_one_peer)).await;
+        Room { pool, part }
+    }
+}
+
+impl Pool {
+    fn new(units: usize) -> Arc<Self> {
+        Arc::new(Self { free: Arc::new(Semaphore::new(units)), held: Mutex::default() })
     }
 
     async fn lend(&self, units: u32, holder: Option<Network>) -> Part {
         if let Some(part) = self.lend_now(units, holder) {
             return part;
         }
-        let waiting = acquired(Arc::clone(&self.strangers), units);
+        let waiting = acquired(Arc::clone(&self.free), units);
         let units = tokio::select! {
             units = waiting => units,
             units = self.after_grace(units, holder) => units,
@@ -115,7 +131,7 @@ impl Bodies {
     }
 
     fn lend_now(&self, units: u32, holder: Option<Network>) -> Option<Part> {
-        let free = Arc::clone(&self.strangers).try_acquire_many_owned(units).ok();
+        let free = Arc::clone(&self.free).try_acquire_many_owned(units).ok();
         let mut held = self.held();
         let units = free.or_else(|| held.take_back(units, holder))?;
         Some(held.lend(units, holder))
@@ -150,13 +166,14 @@ impl Held {
         self.ids += 1;
         *self.units.entry(holder).or_default() += units.num_permits();
         let taken_back = CancellationToken::new();
-        let lent = Lent { units, holder, since: Instant::now(), taken_back: taken_back.clone() };
+        let now = Instant::now();
+        let lent = Lent { units, holder, since: now, moved: now, taken_back: taken_back.clone() };
         self.lent.insert(self.ids, lent);
         Part::Lent { id: self.ids, taken_back }
     }
 
-    /// Takes this many units from those who hold more than this holder, and have for some time: from
-    /// who holds most, what it has held for longest.
+    /// Takes this many units from those who hold more than this holder, and have for some time, and
+    /// from bodies that have stalled: from who holds most, what it has held for longest.
     fn take_back(&mut self, wanted: u32, holder: Option<Network>) -> Option<OwnedSemaphorePermit> {
         let wanted = usize::try_from(wanted).ok()?;
         let own = self.held_by(holder);
@@ -166,18 +183,22 @@ impl Held {
         if now - oldest.since < GRACE {
             return None;
         }
-        let may_go = |lent: &Lent| now - lent.since >= GRACE && self.held_by(lent.holder) > own;
-        let there: usize =
-            self.lent.values().filter(|l| may_go(l)).map(|l| l.units.num_permits()).sum();
-        if there < wanted {
+        let may_go = |lent: &Lent| {
+            let stalled = now - lent.moved >= STALLED;
+            stalled || (now - lent.since >= GRACE && self.held_by(lent.holder) > own)
+        };
+        let may_go = |(_, lent): &(&u64, &Lent)| may_go(lent);
+        let there = self.lent.iter().filter(may_go).map(|(_, lent)| lent.units.num_permits());
+        if there.sum::<usize>() < wanted {
             return None;
         }
+        let candidates: Vec<u64> = self.lent.iter().filter(may_go).map(|(id, _)| *id).collect();
         let mut taken: Option<OwnedSemaphorePermit> = None;
         while taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) < wanted {
-            let heaviest =
-                |(_, lent): &(&u64, &Lent)| (self.held_by(lent.holder), Reverse(lent.since));
-            let old = self.lent.iter().filter(|(_, lent)| now - lent.since >= GRACE);
-            let id = old.max_by_key(heaviest).map(|(id, _)| *id)?;
+            let weight = |lent: &Lent| (self.held_by(lent.holder), Reverse(lent.since));
+            // Those that were taken have none, which is less than any.
+            let heaviest = |id: &&u64| self.lent.get(id).map(weight);
+            let id = *candidates.iter().max_by_key(heaviest)?;
             let lent = self.give_back(id)?;
             lent.taken_back.cancel();
             match &mut taken {
@@ -207,7 +228,16 @@ impl Held {
 }
 
 impl Room {
-    /// Returns when the room is needed for another body; never for a sender that is known.
+    /// Something of the body came.
+    pub fn moved(&self) {
+        if let Part::Lent { id, .. } = &self.part
+            && let Some(lent) = self.pool.held().lent.get_mut(id)
+        {
+            lent.moved = Instant::now();
+        }
+    }
+
+    /// Returns when the room is needed for another body; never once this one is there.
     pub async fn taken_back(&self) {
         match &self.part {
             Part::Own { .. } => pending().await,
@@ -218,7 +248,7 @@ impl Room {
     /// The body is there: from now on nobody takes the room back.
     pub fn settle(&mut self) {
         if let Part::Lent { id, .. } = &self.part
-            && let Some(lent) = self.bodies.held().give_back(*id)
+            && let Some(lent) = self.pool.held().give_back(*id)
         {
             self.part = Part::Own { _units: lent.units };
         }
@@ -228,7 +258,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if let Part::Lent { id, .. } = &self.part {
-            drop(self.bodies.held().give_back(*id));
+            drop(self.pool.held().give_back(*id));
         }
     }
 }
@@ -239,6 +269,7 @@ mod tests {
 
     use super::*;
 
+    const KNOWN: Sender = Sender::Known(None);
     const ONE: Sender = stranger(1);
     const OTHER: Sender = stranger(2);
 
@@ -258,9 +289,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_taken_is_waited_for_and_given_back() {
         let bodies = budget();
-        let known = take(&bodies, 4, Sender::Known);
-        let _more = [take(&bodies, 4, Sender::Known), take(&bodies, 4, Sender::Known)];
-        let waiting = bodies.take(1, Sender::Known);
+        let known = take(&bodies, 4, KNOWN);
+        let _more = [take(&bodies, 4, KNOWN), take(&bodies, 4, KNOWN)];
+        let waiting = bodies.take(1, KNOWN);
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         let lent = take(&bodies, 4, ONE);
@@ -268,8 +299,9 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_some(), "any body takes at least a unit");
         drop(lent);
         take(&bodies, 4, ONE);
-        assert!(bodies.held().lent.is_empty() && bodies.held().units.is_empty());
-        assert_eq!(bodies.strangers.available_permits(), 4);
+        let held = bodies.strangers.held();
+        assert!(held.lent.is_empty() && held.units.is_empty());
+        assert_eq!(bodies.strangers.free.available_permits(), 4);
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,7 +323,7 @@ mod tests {
         assert!(second.taken_back().now_or_never().is_some());
         drop((first, second));
         assert!(third.taken_back().now_or_never().is_none());
-        assert_eq!(bodies.strangers.available_permits(), 2, "the surplus is free");
+        assert_eq!(bodies.strangers.free.available_permits(), 2, "the surplus is free");
     }
 
     #[tokio::test(start_paused = true)]
@@ -317,11 +349,43 @@ mod tests {
         assert!(slow.taken_back().now_or_never().is_some());
     }
 
+    fn taken_back(rooms: &[Room]) -> usize {
+        rooms.iter().filter(|room| room.taken_back().now_or_never().is_some()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_known_sender_that_holds_everything_makes_room_for_another() {
+        let bodies = budget();
+        let of = |last| Sender::Known(Some([127, 0, 0, last].into()));
+        let slow: Vec<Room> = (0..3).map(|_| take(&bodies, 4, of(1))).collect();
+        assert!(bodies.take(UNIT, of(2)).now_or_never().is_none(), "fresh bodies stay");
+        tokio::time::advance(GRACE).await;
+        drop(take(&bodies, 1, of(2)));
+        assert_eq!(taken_back(&slow), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_makes_room_for_one_of_the_same_sender_and_a_moving_one_does_not() {
+        for sender in [ONE, KNOWN] {
+            let bodies = budget();
+            let filled: Vec<Room> =
+                (0..if sender == ONE { 1 } else { 3 }).map(|_| take(&bodies, 4, sender)).collect();
+            for _ in 0..3 {
+                tokio::time::advance(STALLED / 2).await;
+                assert!(bodies.take(UNIT, sender).now_or_never().is_none(), "it moves");
+                filled.iter().for_each(Room::moved);
+            }
+            tokio::time::advance(STALLED).await;
+            drop(take(&bodies, 1, sender));
+            assert_eq!(taken_back(&filled), 1);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn any_size_fits_at_some_time() {
         let bodies = budget();
         for bytes in [0, 1, UNIT, UNIT + 1, 16 * UNIT, usize::MAX] {
-            for sender in [ONE, Sender::Known] {
+            for sender in [ONE, KNOWN] {
                 assert!(bodies.take(bytes, sender).now_or_never().is_some(), "{bytes}");
             }
         }

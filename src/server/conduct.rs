@@ -79,6 +79,7 @@ impl Slots {
             requests: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             enough: CancellationToken::new(),
+            ending: AtomicBool::new(false),
         };
         Ok((Slot(Arc::new(conduct)), eviction))
     }
@@ -107,6 +108,8 @@ pub(super) struct Conduct {
     refusals: AtomicU32,
     /// It has used up what it may do without a proof.
     enough: CancellationToken,
+    /// It is being ended.
+    ending: AtomicBool,
 }
 
 /// By this a service says that the connection's peer has proved who it is. It comes with each
@@ -254,12 +257,19 @@ impl Conduct {
 
     /// Waits until the connection is to be ended well; how long it may take over that.
     pub(super) async fn end(self: &Arc<Self>, idle: impl Future<Output = ()>) -> Duration {
-        tokio::select! {
+        let patience = tokio::select! {
             () = idle => FAREWELL,
             () = self.told.leaving.cancelled() => SHORT_FAREWELL,
             () = self.enough.cancelled() => FAREWELL,
             () = self.too_old() => FAREWELL,
-        }
+        };
+        self.ending.store(true, Ordering::Relaxed);
+        patience
+    }
+
+    /// Whether the answer to a request that is under way is the connection's last.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     async fn too_old(self: &Arc<Self>) {

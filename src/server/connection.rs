@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body as _, Incoming},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,7 +27,7 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer,
+    answer, body,
     conduct::{Conduct, Noticed},
     door::Door,
     host,
@@ -287,7 +287,7 @@ impl Drop for UnderWay {
 }
 
 async fn answer_one<S: Service>(
-    mut request: http::Request<Incoming>,
+    request: http::Request<Incoming>,
     peer: Peer,
     (conduct, requests): (&Arc<Conduct>, &Arc<watch::Sender<usize>>),
     shared: &Arc<Shared<S>>,
@@ -295,6 +295,8 @@ async fn answer_one<S: Service>(
     let _under_way = UnderWay::begin(requests);
     let _asking = conduct.asks();
     let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+    let last = is_last(request.headers(), version);
+    let (mut request, rest) = body::lent(request);
     let answer = if let Some(fault) = host::fault(&request) {
         answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", fault)
     } else {
@@ -303,14 +305,29 @@ async fn answer_one<S: Service>(
         let answer = timeout(shared.limits.request_timeout * 2, answer).await;
         answer.unwrap_or_else(|_| answer::empty(StatusCode::SERVICE_UNAVAILABLE))
     };
+    let read = rest.discard().await;
     let mut answer = with_length(answer);
     if is_head {
         *answer.body_mut() = Full::default();
     }
-    if conduct.answered(answer.status(), version) && version <= Version::HTTP_11 {
+    let enough = conduct.answered(answer.status(), version);
+    let ends = last || enough || !read || conduct.is_ending() || shared.stop.is_cancelled();
+    if ends && version <= Version::HTTP_11 {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
+}
+
+/// Whether the peer wants no other answer on this connection.
+fn is_last(headers: &HeaderMap, version: Version) -> bool {
+    let names = |name: &[u8]| {
+        let mut values = headers.get_all(header::CONNECTION).iter();
+        values.any(|value| {
+            let mut options = value.as_bytes().split(|byte| *byte == b',');
+            options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name))
+        })
+    };
+    if version < Version::HTTP_11 { !names(b"keep-alive") } else { names(b"close") }
 }
 
 /// hyper leaves the length out of an empty HTTP/2 answer; all of ours tell it (RFC 9110 section

@@ -24,6 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    body::RequestBody,
     conduct::Proof,
     door::{AllowFn, Door, Unproven},
     lobby::Socket,

@@ -4,8 +4,9 @@ use std::{future::Future, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+
+use super::body::RequestBody;
 
 /// What a peer may take.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ pub trait Service: Send + Sync + 'static {
     /// Answers one request. Dropped when the peer goes away.
     fn answer(
         &self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         peer: Peer,
     ) -> impl Future<Output = Answer> + Send;
 }

@@ -4,7 +4,6 @@ mod strangers;
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -25,7 +24,7 @@ struct Length {
 }
 
 impl Service for Length {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         if request.uri().path() == "/slow" {
             self.begun.add_permits(1);
             self.gate.acquire().await.unwrap().forget();

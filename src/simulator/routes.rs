@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header::RETRY_AFTER, request::Parts};
-use hyper::body::Incoming;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -19,7 +18,7 @@ use super::{
     services::{correspondence, registry, vendor},
     state::{Call, Counts, EventsFault, Hang, State},
 };
-use crate::server::{Answer, Peer, Service, answer, body};
+use crate::server::{Answer, Peer, RequestBody, Service, answer, body};
 
 const MAX_BODY: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -30,7 +29,7 @@ const PUBLISH: &str = "altinn:events.publish";
 pub(super) struct Routes(pub(super) Arc<State>);
 
 impl Service for Routes {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         let (parts, incoming) = request.into_parts();
         match body::read(incoming, MAX_BODY, BODY_TIME).await {
             Ok(body) => route(&self.0, &parts, &body).await,

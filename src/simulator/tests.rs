@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, StatusCode, header::LOCATION};
-use hyper::body::Incoming;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     http_client,
-    server::{Answer, Peer, Service, answer, body},
+    server::{Answer, Peer, RequestBody, Service, answer, body},
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -175,7 +174,7 @@ impl Script {
 }
 
 impl Service for Script {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         let (parts, incoming) = request.into_parts();
         let bytes = body::read(incoming, 1 << 20, PATIENCE).await.unwrap();
         let next = self.answers.lock().unwrap().pop_front();

@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use url::form_urlencoded;
 
 use super::{
-    Admission, Handshake, Refusal, Source,
+    Admission, Handshake, Refusal, Source, Undecodable,
     membership::{self, Membership},
     secrets::Accepts,
 };
 use crate::{
     event::{
         Arrival, Event, VALIDATION_TYPE,
-        decode::{Rules, decode, decode_json, error::DecodeError, media_type::media_type_of},
+        decode::{Rules, decode_each, decode_json, error::DecodeError, media_type::media_type_of},
     },
     name::HookName,
     queue::RawPush,
@@ -28,6 +28,9 @@ use crate::{
 
 /// The URL's parameter that holds the secret, as Altinn's own receivers have it.
 const SECRET: &str = "code";
+
+/// What a member of a batch is by itself.
+const MEMBER: &str = "application/cloudevents+json";
 
 /// One subscription's sender.
 #[derive(Debug)]
@@ -55,20 +58,36 @@ impl Source for Altinn {
     }
 
     fn admit(&self, head: &Parts, body: Bytes) -> Result<Admission, Refusal> {
-        let events = match decode(&head.headers, body.clone(), Rules::Lenient) {
-            Ok(events) => events,
-            Err(fault) => return Ok(self.undecodable(head, body, &fault)),
+        let members = match decode_each(&head.headers, body.clone(), Rules::Lenient) {
+            Ok(members) => members,
+            Err(fault) => {
+                let media_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+                let media_type = String::from_utf8_lossy(media_type.unwrap_or_default());
+                let rest = vec![self.undecodable(&media_type, body, &fault)];
+                return Ok(Admission::Undecodable { events: Vec::new(), rest });
+            }
         };
+        let (mut events, mut rest) = (Vec::new(), Vec::new());
+        for member in members {
+            match member {
+                Ok(event) => events.push(event),
+                Err((body, fault)) => rest.push(self.undecodable(MEMBER, body, &fault)),
+            }
+        }
         let (validations, events): (Vec<Event>, Vec<Event>) =
             events.into_iter().partition(is_validation);
         if !validations.is_empty() {
             self.validated.notify_one();
-            if events.is_empty() {
+            if events.is_empty() && rest.is_empty() {
                 return Ok(Admission::Validation);
             }
         }
         let arrival = |event| membership::arrival(&self.subscriptions, &self.name, event);
-        Ok(Admission::Events(events.into_iter().map(arrival).collect()))
+        let events = events.into_iter().map(arrival).collect();
+        if rest.is_empty() {
+            return Ok(Admission::Events(events));
+        }
+        Ok(Admission::Undecodable { events, rest })
     }
 
     fn handshake(&self, _head: &Parts) -> Option<Handshake> {
@@ -77,13 +96,10 @@ impl Source for Altinn {
 }
 
 impl Altinn {
-    fn undecodable(&self, head: &Parts, body: Bytes, fault: &DecodeError) -> Admission {
-        let media_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let media_type = String::from_utf8_lossy(media_type.unwrap_or_default()).into_owned();
-        Admission::Undecodable {
-            push: RawPush { hook: self.name.clone(), media_type, body },
-            reason: fault.to_string(),
-        }
+    fn undecodable(&self, media_type: &str, body: Bytes, fault: &DecodeError) -> Undecodable {
+        let media_type = media_type.to_owned();
+        let push = RawPush { hook: self.name.clone(), media_type, body };
+        Undecodable { push, reason: fault.to_string() }
     }
 }
 

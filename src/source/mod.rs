@@ -21,14 +21,24 @@ pub enum Admission {
     Validation,
     /// To be stored, all or none.
     Events(Vec<Arrival>),
-    /// From a trusted sender, but no CloudEvent: to be kept as a dead letter, and answered 200,
-    /// because the same bytes would only come again.
+    /// From a trusted sender, but not all of it CloudEvents: what is none is to be kept as dead
+    /// letters together with the events, and answered 200, because the same bytes would only come
+    /// again.
     Undecodable {
-        /// What came.
-        push: RawPush,
-        /// What is wrong with it.
-        reason: String,
+        /// To be stored.
+        events: Vec<Arrival>,
+        /// To be kept; never empty.
+        rest: Vec<Undecodable>,
     },
+}
+
+/// What is no `CloudEvent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecodable {
+    /// What came.
+    pub push: RawPush,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Why a request is refused. The peer learns the status and no more.

@@ -59,7 +59,12 @@ pub enum Outcome<T> {
     End(Option<Cursor>),
     /// It does not go on, and why.
     Stuck(&'static str),
+    /// Take these in. It does not go on behind them, and why.
+    Last(Chunk<T>, &'static str),
 }
+
+/// Why it does not go on behind items without an id.
+const UNNAMED: &str = "no item of a page has an id";
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +187,9 @@ impl<T> Pager<T> {
                 self.doing = Doing::Checking(ids.collect());
                 Outcome::Again
             }
+            Doing::Reading | Doing::Checked if items.iter().all(|item| item.id.is_none()) => {
+                self.unnamed(items)
+            }
             Doing::Reading | Doing::Checked => self.take(items, now),
         }
     }
@@ -234,8 +242,8 @@ impl<T> Pager<T> {
 
     fn discarded(&mut self, items: &[Item<T>], now: Timestamp) -> Outcome<T> {
         self.doing = Doing::Discarding;
-        if let Some(stuck) = self.circle(items) {
-            return stuck;
+        if let Some(why) = self.circle(items) {
+            return Outcome::Stuck(why);
         }
         for item in items {
             if let Some(id) = &item.id {
@@ -244,6 +252,20 @@ impl<T> Pager<T> {
         }
         self.settle();
         Outcome::Again
+    }
+
+    /// Nothing can be asked for behind these; a larger page may go on behind them.
+    fn unnamed(&mut self, items: Vec<Item<T>>) -> Outcome<T> {
+        if self.size < self.largest && self.grow(self.largest) {
+            return Outcome::Again;
+        }
+        self.last(items, UNNAMED)
+    }
+
+    /// The cursor stays where it is.
+    fn last(&self, items: Vec<Item<T>>, why: &'static str) -> Outcome<T> {
+        let items = items.into_iter().map(|item| item.content).collect();
+        Outcome::Last(Chunk { items, old: 0, cursor: self.cursor.clone() }, why)
     }
 
     /// Much older than what was read before: it can be so, but not often.
@@ -271,8 +293,8 @@ impl<T> Pager<T> {
     }
 
     fn take(&mut self, mut items: Vec<Item<T>>, now: Timestamp) -> Outcome<T> {
-        if let Some(stuck) = self.circle(&items) {
-            return stuck;
+        if let Some(why) = self.circle(&items) {
+            return self.last(items, why);
         }
         // What stands after the last id comes again after it.
         let end = items.iter().rposition(|item| item.id.is_some()).map_or(0, |last| last + 1);
@@ -301,11 +323,11 @@ impl<T> Pager<T> {
     }
 
     /// A page that cannot lead on.
-    fn circle(&mut self, items: &[Item<T>]) -> Option<Outcome<T>> {
+    fn circle(&mut self, items: &[Item<T>]) -> Option<&'static str> {
         let Some(id) = items.iter().find_map(|item| item.id.as_ref()) else {
-            return Some(Outcome::Stuck("no item of a page has an id"));
+            return Some(UNNAMED);
         };
-        self.circle.closes_with(id).then_some(Outcome::Stuck("the feed comes in a circle"))
+        self.circle.closes_with(id).then_some("the feed comes in a circle")
     }
 }
 

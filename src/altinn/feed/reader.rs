@@ -3,7 +3,7 @@
 //! Owns the when, and the order of things: a cursor is kept only together with what was read up to
 //! it, and the first cursor is there before Altinn is asked for the subscription.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -28,7 +28,9 @@ use crate::{
     clock::{Clock, Timestamp},
     event::{Arrival, Event},
     name::HookName,
-    queue::{Appended, Bookmark, BookmarkName, Failure, Queue, QueueError, RawPush, StartAt},
+    queue::{
+        Appended, Bookmark, BookmarkName, Failure, Queue, QueueError, RawIdentity, RawPush, StartAt,
+    },
     source::membership::{self, Membership},
 };
 
@@ -90,6 +92,8 @@ pub struct Reader<Q, P> {
     pub bookmark: BookmarkName,
     /// Dropped when the first cursor is there.
     pub ready: Option<mpsc::Sender<()>>,
+    /// What could not be read in the last page that did not lead on.
+    pub last: HashSet<RawIdentity>,
     /// The rest.
     pub common: Common<Q, P>,
 }
@@ -277,7 +281,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
             match paging.answered(page, self.common.clock.now()) {
                 Outcome::Again | Outcome::Take(_) => {}
                 Outcome::End(cursor) => return Ok(cursor.unwrap_or(Cursor::oldest(begun))),
-                Outcome::Stuck(why) => return Err(Trouble::Stuck(why)),
+                Outcome::Stuck(why) | Outcome::Last(_, why) => return Err(Trouble::Stuck(why)),
             }
         }
     }
@@ -326,8 +330,34 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
                     return Ok(());
                 }
                 Outcome::Stuck(why) => return Err(Trouble::Stuck(why)),
+                Outcome::Last(chunk, why) => {
+                    let chunk = self.not_again(chunk);
+                    self.take(chunk).await.ok_or(Trouble::Closed)?;
+                    return Err(Trouble::Stuck(why));
+                }
             }
         }
+    }
+
+    /// A page that does not lead on comes again with each reading: what was kept of it once is not
+    /// kept again.
+    fn not_again(&mut self, mut chunk: Chunk<Content>) -> Chunk<Content> {
+        let before = std::mem::take(&mut self.last);
+        let mut kept = HashSet::new();
+        chunk.items.retain(|content| match content {
+            Content::Event(_) => true,
+            Content::Unreadable { body, .. } => {
+                let identity = self.raw(body.clone()).identity();
+                kept.insert(identity) && !before.contains(&identity)
+            }
+        });
+        self.last = kept;
+        chunk
+    }
+
+    fn raw(&self, body: bytes::Bytes) -> RawPush {
+        let media_type = "application/cloudevents+json".to_owned();
+        RawPush { hook: self.name.clone(), media_type, body }
     }
 
     /// Stores a chunk and its cursor, however long the store takes; `None` when it is closed.
@@ -388,8 +418,7 @@ impl<Q: Queue, P: Pages> Reader<Q, P> {
     }
 
     async fn bury(&mut self, body: bytes::Bytes, reason: String) -> Option<()> {
-        let media_type = "application/cloudevents+json".to_owned();
-        let push = RawPush { hook: self.name.clone(), media_type, body };
+        let push = self.raw(body);
         let failure = Failure { reason: format!("from the feed: {reason}"), answer: None };
         self.when_the_store_can(|queue| {
             let (push, failure) = (push.clone(), failure.clone());

@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::super::*;
 use crate::queue::{
-    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Failure, Health, Page,
-    RawPush, ReplayFrom, Seq,
+    Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Health, Intake, Page, ReplayFrom,
+    Seq,
     model::{ModelQueue, ModelReceipt},
 };
 
@@ -74,20 +74,12 @@ impl Queue for Watched {
         self.model.settle(receipt, verdict).await
     }
 
-    async fn append_with(
-        &self,
-        arrivals: Vec<Arrival>,
-        bookmark: Option<Bookmark>,
-    ) -> Result<Vec<Appended>, QueueError> {
-        self.model.append_with(arrivals, bookmark).await
+    async fn take_in(&self, intake: Intake) -> Result<Vec<Appended>, QueueError> {
+        self.model.take_in(intake).await
     }
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
         self.model.bookmark(name).await
-    }
-
-    async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        self.model.bury_raw(push, failure).await
     }
 
     async fn events(&self, page: Page) -> Result<Vec<StoredEvent>, QueueError> {

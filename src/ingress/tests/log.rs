@@ -9,8 +9,8 @@ use crate::{
     event::Arrival,
     name::HandlerName,
     queue::{
-        Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure,
-        Health, Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StoredEvent, Verdict,
+        Appended, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
+        Intake, Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StoredEvent, Verdict,
     },
 };
 
@@ -61,16 +61,14 @@ fn is_same(one: &Arrival, other: &Arrival) -> bool {
 impl Queue for Log {
     type Receipt = ();
 
-    async fn append_with(
-        &self,
-        arrivals: Vec<Arrival>,
-        _: Option<Bookmark>,
-    ) -> Result<Vec<Appended>, QueueError> {
+    async fn take_in(&self, intake: Intake) -> Result<Vec<Appended>, QueueError> {
+        let Intake { arrivals, undecodable, .. } = intake;
         self.pass().await;
         let mut content = self.content.lock().unwrap();
         if let Some(error) = content.failing.clone() {
             return Err(error);
         }
+        content.raw.extend(undecodable);
         let mut append = |arrival: Arrival| {
             if content.stored.iter().any(|stored| is_same(stored, &arrival)) {
                 return Appended::Duplicate;
@@ -83,15 +81,6 @@ impl Queue for Log {
 
     async fn bookmark(&self, _: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
         Ok(None)
-    }
-
-    async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        let mut content = self.content.lock().unwrap();
-        if let Some(error) = content.failing.clone() {
-            return Err(error);
-        }
-        content.raw.push((push, failure));
-        Ok(())
     }
 
     async fn take(&self, _: &HandlerName) -> Result<Delivery<()>, QueueError> {

@@ -18,10 +18,10 @@ use tokio::{sync::Notify, time::sleep};
 
 use self::state::{Lease, Next, State};
 use super::{
-    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
-    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Health, Intake,
+    Page, Queue, QueueError, ReplayFrom, Seq, StartAt, StoredEvent, Verdict,
 };
-use crate::{clock::Clock, event::Arrival, name::HandlerName};
+use crate::{clock::Clock, name::HandlerName};
 
 /// A [`Queue`] in memory. Clones are the same queue.
 #[derive(Debug, Clone)]
@@ -150,11 +150,8 @@ fn page<T>(mut all: Vec<T>, page: Page) -> Vec<T> {
 impl Queue for ModelQueue {
     type Receipt = ModelReceipt;
 
-    async fn append_with(
-        &self,
-        arrivals: Vec<Arrival>,
-        bookmark: Option<Bookmark>,
-    ) -> Result<Vec<Appended>, QueueError> {
+    async fn take_in(&self, intake: Intake) -> Result<Vec<Appended>, QueueError> {
+        let Intake { arrivals, undecodable, bookmark } = intake;
         let now = self.0.clock.now();
         let appended = {
             let mut state = self.writable()?;
@@ -164,6 +161,9 @@ impl Queue for ModelQueue {
                 }
                 state.bookmarks.insert(name, place);
             }
+            for (push, failure) in undecodable {
+                state.bury_raw(push, failure, now);
+            }
             arrivals.into_iter().map(|arrival| state.append(arrival, now)).collect()
         };
         self.0.changed.notify_waiters();
@@ -172,12 +172,6 @@ impl Queue for ModelQueue {
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
         Ok(self.open()?.bookmarks.get(name).cloned())
-    }
-
-    async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        let now = self.0.clock.now();
-        self.writable()?.bury_raw(push, failure, now);
-        Ok(())
     }
 
     async fn take(&self, handler: &HandlerName) -> Result<Delivery<ModelReceipt>, QueueError> {

@@ -4,9 +4,9 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{
     clock::Timestamp,
-    event::{Event, Origin},
+    event::{Arrival, Event, Origin},
     name::HookName,
-    queue::{Letter, RAW},
+    queue::{Failure, Letter, RAW, RawPush},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -45,13 +45,12 @@ pub use self::{
     read::take::Receipt,
 };
 use super::{
-    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Failure, Health,
-    Page, Queue, QueueError, RawPush, ReplayFrom, Seq, StoredEvent, Verdict,
+    Appended, Bookmark, BookmarkName, Census, DeadLetter, DeadLetterId, Delivery, Health, Intake,
+    Page, Queue, QueueError, ReplayFrom, Seq, StoredEvent, Verdict,
 };
 pub use crate::store::Error as OpenError;
 use crate::{
     clock::Clock,
-    event::Arrival,
     metrics::Metrics,
     name::HandlerName,
     store::{Disk, directory},
@@ -151,40 +150,34 @@ impl SledQueue {
 impl Queue for SledQueue {
     type Receipt = Receipt;
 
-    async fn append_with(
-        &self,
-        arrivals: Vec<Arrival>,
-        bookmark: Option<Bookmark>,
-    ) -> Result<Vec<Appended>, QueueError> {
+    async fn take_in(&self, intake: Intake) -> Result<Vec<Appended>, QueueError> {
         self.shared.works()?;
+        let Intake { arrivals, undecodable, bookmark } = intake;
         if bookmark.as_ref().is_some_and(|mark| mark.place.len() > Bookmark::MAX_PLACE) {
             return Err(QueueError::Full("a bookmark's place is too long"));
         }
-        let bytes = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
-        let room = self.room(bytes).await?;
-        let append = move |commit: &mut Commit, engine: &Engine| {
-            let appended = commit.append(&engine.dedup, arrivals, bookmark);
+        let bytes: usize = arrivals.iter().map(|arrival| arrival.event.json().len()).sum();
+        let raw: usize = undecodable.iter().map(|(push, _)| push.body.len()).sum();
+        let room = self.room(bytes + raw).await?;
+        let undecodable: Vec<_> = undecodable
+            .into_iter()
+            .map(|(push, failure)| (push.identity(), push, failure))
+            .collect();
+        let take_in = move |commit: &mut Commit, engine: &Engine| {
+            let buried = commit.undecodable(undecodable)?;
+            let appended = commit.append(&engine.dedup, arrivals, bookmark)?;
+            for (identity, value) in buried {
+                commit.bury_raw(&engine.shared, identity, value);
+            }
             drop(room);
-            appended
+            Ok(appended)
         };
-        self.call(Kind::NeedsRoom, append).await
+        self.call(Kind::NeedsRoom, take_in).await
     }
 
     async fn bookmark(&self, name: &BookmarkName) -> Result<Option<Bytes>, QueueError> {
         let key = keys::bookmark(name);
         self.shared.read(move |view| entry(view, &key, Bytes::decode)).await
-    }
-
-    async fn bury_raw(&self, push: RawPush, failure: Failure) -> Result<(), QueueError> {
-        self.shared.works()?;
-        let room = self.room(push.body.len()).await?;
-        let identity = push.identity();
-        let bury = move |commit: &mut Commit, engine: &Engine| {
-            let buried = commit.bury_raw(&engine.shared, (identity, push), failure);
-            drop(room);
-            buried
-        };
-        self.call(Kind::NeedsRoom, bury).await
     }
 
     async fn take(&self, handler: &HandlerName) -> Result<Delivery<Receipt>, QueueError> {

@@ -6,7 +6,7 @@ use super::*;
 struct Who;
 
 impl Service for Who {
-    async fn answer(&self, _: Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer(&self, _: Request<RequestBody>, peer: Peer) -> Answer {
         answer::text(StatusCode::OK, "text/plain", format!("peer={:?}", peer.address))
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 struct Gate;
 
 impl Service for Gate {
-    async fn answer(&self, request: Request<Incoming>, _: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _: Peer) -> Answer {
         match request.uri().path() {
             "/good" => {
                 request.extensions().get::<Proof>().unwrap().give();

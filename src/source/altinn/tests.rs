@@ -109,16 +109,40 @@ fn what_cannot_be_decoded_is_kept_as_it_came() {
         ("{\"text\": \"01017012345\"}", "specversion is missing"),
         ("", "the body is empty"),
         (&EVENT.replace("\"/s\"", "\"\""), "source is empty"),
-        (&format!("[{EVENT},{{}}]"), "event 1 of the batch: specversion is missing"),
+        (&format!("[{EVENT},"), "the body is not JSON (line 1, column 169)"),
     ] {
         let push = RawPush {
             hook: "innboks".parse().unwrap(),
             media_type: JSON.to_owned(),
             body: Bytes::from(body.to_owned()),
         };
-        let expected = Admission::Undecodable { push, reason: reason.to_owned() };
-        assert_eq!(admit(&altinn, body), expected);
+        let rest = vec![Undecodable { push, reason: reason.to_owned() }];
+        assert_eq!(admit(&altinn, body), Admission::Undecodable { events: vec![], rest });
     }
+}
+
+#[test]
+fn a_member_of_a_batch_that_is_no_event_is_kept_by_itself() {
+    let (_folder, altinn) = altinn();
+    let deep = format!(r#"{{"specversion":"1.0","data":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    for bad in ["{}", "null", "[1, 2]", "\"æ\"", "7", &deep, "{\"id\":\"\\ud800\",\"å\":1}"] {
+        let batch = format!("[ {EVENT} ,\n{bad}, {VALIDATION},{EVENT}]");
+        let Admission::Undecodable { events, rest } = admit(&altinn, &batch) else {
+            panic!("{bad}")
+        };
+        assert_eq!(events.len(), 2, "{bad}");
+        assert!(events.iter().all(|arrival| arrival.event.json() == EVENT.as_bytes()));
+        let bodies: Vec<_> = rest.iter().map(|one| one.push.body.as_ref()).collect();
+        assert_eq!(bodies, [bad.as_bytes()]);
+        assert!(rest[0].reason.starts_with("event 1 of the batch: "), "{}", rest[0].reason);
+    }
+    // Bytes that are no UTF-8 are within their member.
+    let batch = [b"[{\"id\":\"\xe5\xff\"},", EVENT.as_bytes(), b"]"].concat();
+    let admitted = altinn.admit(&head("", JSON), batch.into()).unwrap();
+    let Admission::Undecodable { events, rest } = admitted else { panic!("{admitted:?}") };
+    assert_eq!(events[0].event.json(), EVENT.as_bytes());
+    assert_eq!(rest[0].push.body.as_ref(), b"{\"id\":\"\xe5\xff\"}");
+    assert_eq!(rest[0].reason, "event 0 of the batch: the body is not UTF-8");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use brevdue::server::{Answer, Gauges, Limits, Peer, Server, Service, Socket, answer, body};
+use brevdue::server::{
+    Answer, Gauges, Limits, Peer, RequestBody, Server, Service, Socket, answer, body,
+};
 use http::{HeaderMap, Request, StatusCode, header};
-use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -138,7 +139,7 @@ impl Drop for Receiver {
 struct Target(Arc<Shared>);
 
 impl Service for Target {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         let (head, incoming) = request.into_parts();
         let patience = Duration::from_secs(10);
         let body = body::read(incoming, 1 << 20, patience).await.expect("a whole body");

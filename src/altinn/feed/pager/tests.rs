@@ -77,7 +77,7 @@ fn items_without_an_id_wait_for_one_with_an_id() {
     assert_eq!(taken(paging.answered(page, at(START))), [1, 2]);
     assert_eq!(paging.ask().after, "2");
     let stuck = paging.answered(Page::Items(vec![nameless(3)]), at(START));
-    assert!(matches!(stuck, Outcome::Stuck(_)), "{stuck:?}");
+    assert!(matches!(stuck, Outcome::Stuck(_) | Outcome::Last(..)), "{stuck:?}");
 }
 
 #[test]
@@ -105,7 +105,10 @@ fn a_feed_that_goes_in_a_circle_is_left_wherever_the_circle_begins() {
         let mut paging = resume(after(0));
         let pages = (1..=before).chain((before + 1..=before + circle).cycle());
         let asked = pages.take_while(|number| {
-            !matches!(paging.answered(items([*number]), at(START)), Outcome::Stuck(_))
+            !matches!(
+                paging.answered(items([*number]), at(START)),
+                Outcome::Stuck(_) | Outcome::Last(..)
+            )
         });
         let asked = asked.take(10_000).count();
         assert!(asked <= 4 * (before + circle), "{before} {circle}: {asked}");
@@ -284,6 +287,7 @@ impl Store {
                     return true;
                 }
                 Outcome::Stuck(why) => panic!("stuck: {why}"),
+                Outcome::Last(_, why) => panic!("stuck: {why}"),
             }
         }
     }
@@ -298,7 +302,9 @@ fn end_of(feed: &Feed, size: usize) -> Cursor {
         match outcome {
             Outcome::Again => {}
             Outcome::End(Some(cursor)) => return cursor,
-            Outcome::End(None) | Outcome::Take(_) | Outcome::Stuck(_) => panic!("{outcome:?}"),
+            Outcome::End(None) | Outcome::Take(_) | Outcome::Stuck(_) | Outcome::Last(..) => {
+                panic!("{outcome:?}")
+            }
         }
     }
 }

@@ -102,6 +102,7 @@ impl Rig {
             bookmark: cursor::bookmark(&platform, &name, &filters).unwrap(),
             filters,
             ready: Some(ready),
+            last: HashSet::new(),
             common: Common {
                 queue: self.queue.clone(),
                 pages: self.feed.clone(),
@@ -303,7 +304,8 @@ async fn a_feed_that_never_ends_is_asked_at_a_bounded_pace() {
         timing,
         clock,
     };
-    let reader = Reader { name, filters, start, bookmark, ready: None, common };
+    let reader =
+        Reader { name, filters, start, bookmark, ready: None, last: HashSet::new(), common };
     assert!(timeout(HOUR / 60, reader.run(CancellationToken::new())).await.is_err());
     let asked = endless.0.load(Ordering::SeqCst);
     assert!((700..=900).contains(&asked), "{asked} pages in a minute");
@@ -368,4 +370,73 @@ async fn it_ends_when_the_store_is_closed_and_it_is_time_to_stop() {
     let reader = rig.reader(StartAt::Now, ready).run(stop.clone());
     stop.cancel();
     timeout(HOUR, reader).await.unwrap().unwrap();
+}
+
+/// A page as the wire has it.
+fn wire(page: &str) -> Vec<Item<Content>> {
+    let read = crate::altinn::feed::client::read(page.as_bytes(), 5000).unwrap();
+    let Page::Items(items) = read else { panic!("{read:?}") };
+    items
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_items_are_the_feed_goes_on_and_each_that_cannot_be_read_is_one_letter() {
+    let rig = Rig::new();
+    let good = |id: &str| {
+        let event = json!({
+            "specversion": "1.0", "id": id, "source": "/s", "type": "t_1", "resource": RESOURCE,
+        });
+        event.to_string()
+    };
+    let deep = format!(r#"{{"id":"d","x":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    let large = |id| format!(r#"{{"x":"{}","id":"{id}"}}"#, "a".repeat(20_000));
+    let bad = [
+        r#"{"id":7}"#,
+        "null",
+        "7",
+        r#""text""#,
+        "[]",
+        r#"{"id":"t","source":["/s"]}"#,
+        &deep,
+        &large("l1"),
+        &large("l2"),
+        r#"{"specversion":"1.0","source":"/s"}"#,
+    ];
+    let middle = format!("{},{},{}", bad.join(","), good("2"), good("2"));
+    let page = format!("[{},{middle},{},null,{{}}]", good("1"), good("1"));
+    rig.feed.0.lock().unwrap().items = wire(&page);
+    rig.run(StartAt::Oldest, HOUR * 5).await;
+    let letters = rig.queue.dead_letters(None, ALL).await.unwrap();
+    // `null` comes twice and is one letter, `{}` stands behind all that has an id.
+    assert_eq!(letters.len(), bad.len() + 1, "{letters:?}");
+    assert_eq!(rig.queue.events(ALL).await.unwrap().len(), 2);
+    // What is discarded does not come back while the same items stand at the end, and what comes
+    // behind them is taken in.
+    for letter in &letters {
+        rig.queue.discard(&letter.id).await.unwrap();
+    }
+    rig.feed.publish("3", "t_1");
+    rig.run(StartAt::Oldest, HOUR * 5).await;
+    assert_eq!(rig.queue.events(ALL).await.unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_without_an_id_is_kept_once_and_told_and_what_follows_is_found() {
+    let rig = Rig::new();
+    let unnamed: Vec<String> = (0..40).map(|number| format!(r#"{{"n":{number}}}"#)).collect();
+    rig.feed.0.lock().unwrap().items = wire(&format!("[{}]", unnamed.join(",")));
+    let feed = rig.feed.clone();
+    let later = async {
+        sleep(HOUR * 10).await;
+        let letters = rig.queue.dead_letters(None, ALL).await.unwrap();
+        assert_eq!(letters.len(), unnamed.len());
+        for letter in letters {
+            rig.queue.discard(&letter.id).await.unwrap();
+        }
+        sleep(HOUR * 10).await;
+        assert!(rig.queue.dead_letters(None, ALL).await.unwrap().is_empty(), "each once");
+        feed.publish("1", "t_1");
+    };
+    tokio::join!(rig.run(StartAt::Oldest, HOUR * 40), later);
+    assert_eq!(rig.queue.events(ALL).await.unwrap().len(), 1);
 }

@@ -10,13 +10,12 @@ use std::{
 
 use anyhow::Context;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     event::Event,
-    server::{Answer, Gauges, Limits, Peer, Server, Service, Socket, answer, body},
+    server::{Answer, Gauges, Limits, Peer, RequestBody, Server, Service, Socket, answer, body},
 };
 
 const LIMITS: Limits = Limits {
@@ -100,7 +99,7 @@ impl Drop for Printing {
 }
 
 impl Service for Notes {
-    async fn answer(&self, request: Request<Incoming>, _peer: Peer) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, _peer: Peer) -> Answer {
         let (head, incoming) = request.into_parts();
         let Ok(body) = body::read(incoming, MAX_BODY, LIMITS.request_timeout).await else {
             return answer::empty(StatusCode::BAD_REQUEST);

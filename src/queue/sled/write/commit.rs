@@ -187,21 +187,25 @@ impl Commit {
         });
     }
 
+    /// Undecodable pushes as they are to be written; the commit is as it was.
+    pub(crate) fn undecodable(
+        &self,
+        pushes: Vec<(RawIdentity, RawPush, Failure)>,
+    ) -> Result<Vec<(RawIdentity, Vec<u8>)>, QueueError> {
+        let at = self.now;
+        let encoded = pushes.into_iter().map(|(identity, push, failure)| {
+            let value = Undecodable { at, failure, push }.encode();
+            if value.len() > MAX_VALUE { Err(TOO_LARGE) } else { Ok((identity, value)) }
+        });
+        encoded.collect()
+    }
+
     /// One letter for one identity: what is there, or in this commit, stays as it is.
-    pub(crate) fn bury_raw(
-        &mut self,
-        shared: &Shared,
-        (identity, push): (RawIdentity, RawPush),
-        failure: Failure,
-    ) -> Result<(), QueueError> {
+    pub(crate) fn bury_raw(&mut self, shared: &Shared, identity: RawIdentity, value: Vec<u8>) {
         if self.raw.contains(&identity) || shared.state().dead.has_raw(&identity) {
-            return Ok(());
+            return;
         }
         let at = self.now;
-        let value = Undecodable { at, failure, push }.encode();
-        if value.len() > MAX_VALUE {
-            return Err(TOO_LARGE);
-        }
         let number = self.next_raw;
         let id = DeadLetterId::Raw(number);
         self.next_raw += 1;
@@ -212,7 +216,6 @@ impl Commit {
             state.dead.insert(id, at, bytes);
             state.dead.identify(number, identity);
         });
-        Ok(())
     }
 
     /// A retry or a dead letter, with the step of the handler's cursor.

@@ -23,6 +23,10 @@ const COUNT: usize = 5000;
 const WITHIN: Duration = Duration::from_secs(1);
 /// Pushes while the attack goes on, each on a connection of its own.
 const PUSHES: usize = 5;
+/// On a machine that is busy with other things a push may take this many times what it takes there
+/// without an attack. A debug build on two cores with a load of nine took 10 to 240 ms without, at
+/// most 870 ms behind an attack, and 1.6 s behind its opening burst.
+const FACTOR: u32 = 20;
 
 /// A hook whose sender is proved by its body alone.
 const SIGNED: &str = r#"
@@ -53,26 +57,45 @@ async fn push(world: &World, id: &str) -> (StatusCode, Duration) {
     (answer.expect("an answer").status(), took)
 }
 
+/// What a push takes without an attack, here and now.
+async fn calm(world: &World) -> Duration {
+    let mut longest = Duration::ZERO;
+    for number in 0..3 {
+        let (status, took) = push(world, &format!("calm {number}")).await;
+        assert_eq!(status, 200);
+        longest = longest.max(took);
+    }
+    longest
+}
+
 /// While the attack goes on, new good connections are answered in time.
 async fn answers_in_time(world: &World, sort: &Sort, addresses: (u8, usize)) {
+    let calm = calm(world).await;
     let attack = Attack::begin(world.listen, sort, COUNT, addresses, &tls(world));
     eventually("the whole attack", || async { (attack.made() == COUNT).then_some(()) }).await;
+    let attack_of = format!("{sort} {addresses:?}");
     // This one waits behind the burst, in the system's queue of connections to accept: how long is a
-    // matter of the machine.
-    assert_eq!(push(world, &format!("{sort} {addresses:?} behind the burst")).await.0, 200);
+    // matter of the machine, too.
+    let (status, took) = push(world, &format!("{attack_of} behind the burst")).await;
+    assert_eq!(status, 200, "{attack_of}");
+    assert!(took < bound(calm) * 3, "{took:?} behind the burst of {attack_of}; {calm:?} without");
     let mut times = Vec::new();
     for number in 0..PUSHES {
         let (status, took) = push(world, &format!("{sort} {addresses:?} {number}")).await;
         assert_eq!(status, 200, "{sort} {addresses:?}");
         times.push(took);
     }
-    in_time(times, &format!("{sort} {addresses:?}"));
+    in_time(&times, calm, &format!("{sort} {addresses:?}"));
 }
 
-/// The usual push takes less than a second: what the attack does to it, it does to most.
-fn in_time(mut times: Vec<Duration>, attack: &str) {
-    times.sort();
-    assert!(times[times.len() / 2] < WITHIN, "{times:?} behind {attack}");
+fn bound(calm: Duration) -> Duration {
+    WITHIN.max(calm * FACTOR)
+}
+
+/// Every push takes less than a second.
+fn in_time(times: &[Duration], calm: Duration, attack: &str) {
+    let bound = bound(calm);
+    assert!(times.iter().all(|took| *took < bound), "{times:?} behind {attack}; {calm:?} without");
 }
 
 pub(super) fn now() -> String {
@@ -161,17 +184,19 @@ async fn connections_without_a_proxy_header_hold_nothing() {
     let daemon = world.daemon().await;
     for sort in [Sort::Bare, Sort::Silent] {
         for addresses in [(1, 1), (3, 200)] {
+            let header = proxy_header([51, 13, 20, 208]);
+            let (answer, calm) = timed(push_behind(&world, &header)).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             let attack = Attack::begin(world.listen, &sort, COUNT, addresses, &tls(&world));
             eventually("the whole attack", || async { (attack.made() == COUNT).then_some(()) })
                 .await;
             let mut times = Vec::new();
             for _ in 0..PUSHES {
-                let (answer, took) =
-                    timed(push_behind(&world, &proxy_header([51, 13, 20, 208]))).await;
+                let (answer, took) = timed(push_behind(&world, &header)).await;
                 assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
                 times.push(took);
             }
-            in_time(times, &format!("{sort} {addresses:?}"));
+            in_time(&times, calm, &format!("{sort} {addresses:?}"));
         }
     }
     let log = daemon.log();

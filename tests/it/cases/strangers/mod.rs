@@ -2,6 +2,9 @@
 
 mod attack;
 mod bodies;
+mod closing;
+mod headers;
 mod listening;
 mod many;
 mod refusing;
+mod stalled;
