@@ -27,6 +27,7 @@ use self::{
 use crate::{
     config::{Config, error::ConfigError},
     error_chain::in_one_line,
+    systemd,
 };
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
@@ -104,7 +105,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let why = in_one_line(error.as_ref());
             output::last_words(format!("brevdue: {}\n", printable_lines(&why)));
-            let misconfigured = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            let misconfigured = error
+                .chain()
+                .any(|cause| cause.is::<ConfigError>() || cause.is::<systemd::PassedError>());
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
