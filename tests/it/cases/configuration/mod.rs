@@ -3,6 +3,8 @@
 mod broken;
 mod desk;
 mod ownership;
+mod passed;
 mod reading;
 mod reload;
+mod strange;
 mod token_endpoint;
