@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Problem, problem};
 use crate::config::{
     KeyName,
+    error::Problem,
     files::{NamedFile, Role},
 };
 
@@ -66,7 +66,8 @@ pub(super) fn faults(configuration: &Path, files: &[NamedFile]) -> Vec<Problem> 
         let other = other.or(in_data.then_some("inside data_dir, which is the store's alone"));
         faults.extend(other.map(|what| {
             let path = path.display();
-            problem(key, format!("{path}: is {what}: name a file that nothing else has"))
+            let message = format!("{path}: is {what}: name a file that nothing else has");
+            Problem { key: key.clone(), message }
         }));
         taken.push((format!("the file of {key}"), place));
     }
