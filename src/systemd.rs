@@ -3,6 +3,7 @@
 //! Without systemd all of it does nothing.
 
 use std::{
+    env,
     ffi::OsStr,
     io,
     net::TcpListener,
@@ -19,6 +20,7 @@ use std::{
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use socket2::SockRef;
 use tokio::time::{Instant, timeout};
 
 /// A start that takes long is given this much more each time that it asks.
@@ -37,18 +39,54 @@ pub struct Sockets {
     pub unix: Vec<UnixListener>,
 }
 
+/// A descriptor that was passed to us and that nobody can connect to.
+#[derive(Debug, thiserror::Error)]
+pub enum PassedError {
+    /// It is something else.
+    #[error(
+        "LISTEN_FDS: descriptor {0} is no listening stream socket: pass TCP sockets for the hooks and Unix sockets for \
+         the admin API (ListenStream= in brevdue.socket, without Accept=yes), or none"
+    )]
+    NotListening(usize),
+    /// More than anyone passes.
+    #[error(
+        "LISTEN_FDS: is no number from 0 to {MOST_PASSED}: let systemd set it, or take it away"
+    )]
+    Number,
+    /// It cannot be used.
+    #[error("LISTEN_FDS: descriptor {0} cannot be used: {1}")]
+    Io(usize, io::Error),
+}
+
+/// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
+const FIRST: usize = 3;
+/// Each is looked at; a larger number would be a list without end.
+const MOST_PASSED: usize = 1024;
+
 /// Takes the sockets that were passed to this process; the second call gets none.
-pub fn sockets() -> io::Result<Sockets> {
+pub fn sockets() -> Result<Sockets, PassedError> {
+    let number = env::var("LISTEN_FDS").ok().map(|number| number.parse::<usize>());
+    if number.is_some_and(|number| !number.is_ok_and(|number| number <= MOST_PASSED)) {
+        return Err(PassedError::Number);
+    }
     let mut passed = ListenFd::from_env();
     let mut sockets = Sockets::default();
     for index in 0..passed.len() {
+        let descriptor = FIRST + index;
+        let good = |listens: io::Result<bool>, is_set: io::Result<()>| match (listens, is_set) {
+            (Ok(true), Ok(())) => Ok(()),
+            (Ok(false) | Err(_), _) => Err(PassedError::NotListening(descriptor)),
+            (_, Err(error)) => Err(PassedError::Io(descriptor, error)),
+        };
         // A descriptor of the other kind is an error here, and stays for the second question.
         if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
-            listener.set_nonblocking(true)?;
+            good(SockRef::from(&listener).is_listener(), listener.set_nonblocking(true))?;
             sockets.tcp.push(listener);
-        } else if let Some(listener) = passed.take_unix_listener(index)? {
-            listener.set_nonblocking(true)?;
+        } else if let Ok(Some(listener)) = passed.take_unix_listener(index) {
+            good(SockRef::from(&listener).is_listener(), listener.set_nonblocking(true))?;
             sockets.unix.push(listener);
+        } else {
+            return Err(PassedError::NotListening(descriptor));
         }
     }
     Ok(sockets)
@@ -106,7 +144,7 @@ pub fn alive() {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(address) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&address, state) {
         tracing::warn!(%error, "cannot tell systemd");
     }

@@ -73,13 +73,17 @@ fn connect_with(
 }
 
 impl EventsApi<AltinnTokens> {
-    /// Reads the signing key and the gateway's key again. A bad file leaves the old key in use; the
-    /// token at hand stays until its time.
-    pub fn reload(&self) -> Result<(), TokenError> {
-        let grant = self.tokens().inner().inner().reload();
-        let gateway = self.platform().reload();
+    /// Reads the signing key and its certificate again. What was in use stays until what is returned is called, and
+    /// the token at hand until its time.
+    pub fn signing_key_anew(&self) -> Result<impl FnOnce() + '_, TokenError> {
         self.tokens().forgive();
-        grant.and(gateway.map_err(TokenError::from))
+        self.tokens().inner().inner().read_anew()
+    }
+
+    /// The same with the gateway's key.
+    pub fn gateway_key_anew(&self) -> Result<impl FnOnce() + '_, TokenError> {
+        self.tokens().forgive();
+        Ok(self.platform().read_anew()?)
     }
 }
 

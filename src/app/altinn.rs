@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     hooks::{self, Secrets},
-    reloadable::Reloadable,
+    reloadable::{PutInForce, Reloadable},
 };
 use crate::{
     altinn::{
@@ -35,9 +35,21 @@ use crate::{
 /// What keeps Altinn's subscriptions as they should be.
 pub(super) type Reconciliation = Reconciler<AltinnTokens>;
 
-impl Reloadable for EventsApi<AltinnTokens> {
-    fn reload(&self) -> anyhow::Result<()> {
-        Ok(Self::reload(self)?)
+/// The client's key and the certificate of it, of the client that has them.
+pub(super) struct SigningKey(pub(super) EventsApi<AltinnTokens>);
+
+/// The key of Altinn's gateway, of the client that has it.
+pub(super) struct GatewayKey(pub(super) EventsApi<AltinnTokens>);
+
+impl Reloadable for SigningKey {
+    fn read_anew(&self) -> anyhow::Result<PutInForce<'_>> {
+        Ok(Box::new(self.0.signing_key_anew()?))
+    }
+}
+
+impl Reloadable for GatewayKey {
+    fn read_anew(&self) -> anyhow::Result<PutInForce<'_>> {
+        Ok(Box::new(self.0.gateway_key_anew()?))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns that `check` and `run` see the same and say it in the same words: both take the configuration from here. What a
 //! file must be is for the constructors that the daemon is made with.
 
+mod outputs;
 mod places;
 
 use std::path::Path;
@@ -50,6 +51,7 @@ pub fn configuration(
         Err(ConfigError::Read(_) | ConfigError::Syntax { .. }) => return (loaded, found),
     };
     found.try_all(files, clock);
+    found.faults.extend(outputs::faults(path, files));
     problems.append(&mut found.faults);
     if is_needed {
         problems.append(&mut found.unseen);

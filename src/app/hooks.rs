@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use anyhow::Context;
 use tokio::sync::Notify;
 
-use super::{files, reloadable::Reloadable};
+use super::{
+    files,
+    reloadable::{Named, Part, PutInForce, Reloadable, files_below},
+};
 use crate::{
     altinn::subscriptions::history_file::HistoryFile,
     clock::Clock,
@@ -36,24 +39,29 @@ pub(super) struct Hooks {
 }
 
 impl Reloadable for Certificates {
-    fn reload(&self) -> anyhow::Result<()> {
-        Self::reload(self)?;
-        for warning in self.warnings() {
-            tracing::warn!(setting = "server.tls.certificate_file", "{warning}");
-        }
-        Ok(())
+    fn read_anew(&self) -> anyhow::Result<PutInForce<'_>> {
+        let put_in_force = Self::read_anew(self)?;
+        Ok(Box::new(|| {
+            put_in_force();
+            for warning in self.warnings() {
+                tracing::warn!(setting = "server.tls.certificate_file", "{warning}");
+            }
+        }))
     }
 }
 
 impl Reloadable for HookSecrets {
-    fn reload(&self) -> anyhow::Result<()> {
-        Ok(Self::reload(self)?)
+    fn read_anew(&self) -> anyhow::Result<PutInForce<'_>> {
+        Ok(Box::new(Self::read_anew(self)?))
     }
 }
 
 impl Reloadable for CloudEvents {
-    fn reload(&self) -> anyhow::Result<()> {
-        Ok(self.auth.reload()?)
+    fn read_anew(&self) -> anyhow::Result<PutInForce<'_>> {
+        match self.auth.secrets() {
+            Some(secrets) => Ok(Box::new(secrets.read_anew()?)),
+            None => Ok(Box::new(|| {})),
+        }
     }
 }
 
@@ -109,16 +117,26 @@ impl Hooks {
     }
 
     /// What SIGHUP reads anew, with the words for it.
-    pub(super) fn reloadable(&self) -> Vec<(String, Arc<dyn Reloadable>)> {
-        let mut parts: Vec<(String, Arc<dyn Reloadable>)> = Vec::new();
+    pub(super) fn reloadable(&self, config: &Config) -> Vec<Part> {
+        let mut parts = Vec::new();
         if let Some(certificates) = &self.certificates {
-            parts.push(("the certificate".to_owned(), Arc::<Certificates>::clone(certificates)));
+            let of = Arc::<Certificates>::clone(certificates);
+            let files = files_below(config, "server.tls");
+            parts.push(Part { what: "the certificate".to_owned(), files, of });
         }
         for (name, secrets) in &self.secrets {
-            parts.push((format!("the secret of {name}"), Arc::<HookSecrets>::clone(secrets)));
+            let mut files = files_below(config, &format!("subscriptions.{name}.secret_file"));
+            if files.is_empty() {
+                let path = secrets.path().to_owned();
+                files.push(Named { key: "data_dir".to_owned(), path });
+            }
+            let of = Arc::<HookSecrets>::clone(secrets);
+            parts.push(Part { what: format!("the secret of {name}"), files, of });
         }
         for (name, source) in &self.generic {
-            parts.push((format!("the secret of {name}"), Arc::<CloudEvents>::clone(source)));
+            let files = files_below(config, &format!("sources.{name}.auth"));
+            let of = Arc::<CloudEvents>::clone(source);
+            parts.push(Part { what: format!("the secret of {name}"), files, of });
         }
         parts
     }

@@ -94,7 +94,7 @@ impl App {
         service.well_known = Arc::new(move |path| challenge.answer(path));
         let refusals = Arc::clone(&service.refusals);
         let server = core.hook_endpoint(&hooks, service, sockets.hooks, room.connections)?;
-        let parts = reload::parts(&hooks, events.clone(), token);
+        let parts = reload::parts(&core.config, &hooks, events.as_ref(), token);
         let stop = supervisor.stopping();
         supervisor.spawn("the hook endpoint", async move { Ok(server.run(stop).await?) });
         let stop = supervisor.stopping();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -56,14 +56,14 @@ pub(super) fn bind(
     room: Room,
     asking: impl Fn() -> bool + Send + Sync + 'static,
 ) -> anyhow::Result<Bound> {
-    let passed = systemd::sockets().context("cannot take the sockets that systemd passed")?;
+    let passed = systemd::sockets()?;
     let mut listeners = Vec::new();
     for listener in passed.tcp {
         listeners.push(TcpListener::from_std(listener)?);
     }
     if listeners.is_empty() {
         for address in &config.server.listen {
-            listeners.extend(tcp(*address, &config.server.listen)?);
+            listeners.extend(tcp("server.listen", *address, &config.server.listen)?);
         }
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
@@ -75,7 +75,7 @@ pub(super) fn bind(
         unix.push(Socket::Unix(admin_socket(&config.admin.socket)?));
     }
     let admin_tcp = match config.admin.listen {
-        Some(address) => tcp(address, &[])?,
+        Some(address) => tcp("admin.listen", address, &[])?,
         None => None,
     };
     let admin_door = Arc::new(Door {
@@ -127,8 +127,7 @@ fn door(
 }
 
 /// Listens; `None` where another one listens for this address, too.
-fn tcp(address: SocketAddr, all: &[SocketAddr]) -> anyhow::Result<Option<TcpListener>> {
-    let context = || format!("cannot listen on {address}");
+fn tcp(key: &str, address: SocketAddr, all: &[SocketAddr]) -> anyhow::Result<Option<TcpListener>> {
     let beside = all.iter().any(|other| other.is_ipv4() && other.port() == address.port());
     let beside = beside && address.port() != 0;
     match listen(address, beside) {
@@ -138,11 +137,29 @@ fn tcp(address: SocketAddr, all: &[SocketAddr]) -> anyhow::Result<Option<TcpList
             tracing::warn!(%address, %error, "there is no IPv6 here: only IPv4 is listened on");
             let is_there = all.contains(&instead) && beside;
             let listener = (!is_there).then(|| listen(instead, false)).transpose();
-            listener.with_context(|| format!("cannot listen on {instead}, without IPv6"))
+            listener.map_err(|error| refused(key, instead, &error))
         }
-        Err(error) => Err(error).with_context(context),
+        Err(error) => Err(refused(key, address, &error)),
     }
 }
+
+/// Why an address cannot be listened on, and what to do.
+fn refused(key: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let cure = CURES.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, cure)| cure);
+    anyhow!("{key}: cannot listen on {address}: {error}{cure}")
+}
+
+const CURES: [(io::ErrorKind, &str); 3] = [
+    (
+        io::ErrorKind::AddrInUse,
+        ": another program listens there, perhaps another brevdue: end it, or name another port",
+    ),
+    (io::ErrorKind::AddrNotAvailable, ": name an address of this machine"),
+    (
+        io::ErrorKind::PermissionDenied,
+        ": name a port from 1024 on, or let systemd pass the socket (brevdue.socket)",
+    ),
+];
 
 fn is_any_ipv6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
@@ -171,12 +188,15 @@ fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
 
 /// Binds the Unix socket with mode 0660; one that a dead process left behind is replaced.
 fn admin_socket(path: &Path) -> anyhow::Result<UnixListener> {
-    let context = || format!("cannot listen on admin.socket {}", path.display());
+    let context = || format!("admin.socket: cannot listen on {}", path.display());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(context)?;
     }
     if UnixStream::connect(path).is_ok() {
-        bail!("another process listens on admin.socket {}: is brevdue running?", path.display());
+        bail!(
+            "admin.socket: another process listens on {}, perhaps another brevdue: end it, or name another path",
+            path.display()
+        );
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

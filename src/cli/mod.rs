@@ -31,6 +31,7 @@ use crate::{
     config::{Config, error::ConfigError},
     error_chain::in_one_line,
     log_lines::printable::{printable, printable_lines},
+    systemd::PassedError,
 };
 
 /// Something is wrong with the configuration (`EX_CONFIG` of sysexits.h).
@@ -106,8 +107,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::last_words(format!("brevdue: {}\n", why(&error)));
-            let misconfigured =
-                error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<TooFewFiles>());
+            let misconfigured = error.chain().any(|cause| {
+                cause.is::<ConfigError>() || cause.is::<TooFewFiles>() || cause.is::<PassedError>()
+            });
             if misconfigured { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }

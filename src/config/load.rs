@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, env, path::Path};
 
-use ::config::{FileFormat, Map, Source, Value, ValueKind};
+use ::config::{Map, Source, Value, ValueKind};
 
 use super::{
     Config,
@@ -12,6 +12,7 @@ use super::{
     read::{
         environment,
         section::{NOT_KNOWN, Reading},
+        toml_text,
     },
     tables,
 };
@@ -105,29 +106,14 @@ fn merged(
     reading: &Reading<'_>,
 ) -> Result<Map<String, Value>, ConfigError> {
     let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
-    let file = parse(text).map_err(syntax)?;
+    let file = toml_text::tables(text).map_err(syntax)?;
     let merged = ::config::Config::builder()
-        .add_source(Layer(parse(DEFAULTS).map_err(syntax)?))
+        .add_source(Layer(toml_text::tables(DEFAULTS).map_err(syntax)?))
         .add_source(Layer(plain(file, reading)))
         .add_source(Layer(environment::layer(variables, reading)))
         .build();
     let tree = merged.map_err(|fault| syntax(fault.to_string()))?.cache.kind;
     Ok(if let ValueKind::Table(tree) = tree { tree } else { Map::new() })
-}
-
-/// The text's tables, or why not, with line and column.
-fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    let file = ::config::File::from_str(text, FileFormat::Toml);
-    file.collect().map_err(|fault| without_source(&fault.to_string()))
-}
-
-/// The parser's message quotes the line, and nobody knows what stands there.
-fn without_source(message: &str) -> String {
-    let quoted = |line: &str| {
-        line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
-    };
-    let told: Vec<_> = message.lines().filter(|line| !quoted(line) && !line.is_empty()).collect();
-    told.join(": ")
 }
 
 /// `config` takes the first keys for paths with indexes (`"a[0].b"`): those that are not plain

@@ -67,9 +67,9 @@ pub enum KeyFault {
     /// A JWK without its private part.
     #[error("is a JWK with the public half only: name the private one, with \"d\"")]
     PublicJwk,
-    /// A JWK without the numbers that make it quick.
-    #[error("is a JWK that lacks one of n, e, p, q, dp, dq, qi: export it anew, with all of them")]
-    Incomplete,
+    /// A JWK without some of its numbers.
+    #[error("is a JWK that lacks {0}: export it anew, with all of n, e, d, p, q, dp, dq and qi")]
+    Incomplete(String),
     /// A key that is too short.
     #[error(
         "has an RSA key of {0} bits: make one of 2048 bits or more (openssl genrsa -out FILE 4096)"

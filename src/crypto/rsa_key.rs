@@ -42,7 +42,32 @@ impl fmt::Debug for RsaKey {
 struct Form {
     kty: Option<String>,
     keys: Option<serde::de::IgnoredAny>,
+    n: Option<serde::de::IgnoredAny>,
+    e: Option<serde::de::IgnoredAny>,
     d: Option<serde::de::IgnoredAny>,
+    p: Option<serde::de::IgnoredAny>,
+    q: Option<serde::de::IgnoredAny>,
+    dp: Option<serde::de::IgnoredAny>,
+    dq: Option<serde::de::IgnoredAny>,
+    qi: Option<serde::de::IgnoredAny>,
+    oth: Option<serde::de::IgnoredAny>,
+}
+
+impl Form {
+    /// The members that it lacks; one that is null is not there.
+    fn missing(&self) -> Vec<&'static str> {
+        let all = [
+            ("n", &self.n),
+            ("e", &self.e),
+            ("d", &self.d),
+            ("p", &self.p),
+            ("q", &self.q),
+            ("dp", &self.dp),
+            ("dq", &self.dq),
+            ("qi", &self.qi),
+        ];
+        all.iter().filter(|(_, member)| member.is_none()).map(|(name, _)| *name).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -56,8 +81,6 @@ struct Jwk {
     dp: Option<Number>,
     dq: Option<Number>,
     qi: Option<Number>,
-    /// Further primes; nobody has them, and PKCS#1 would need another version.
-    oth: Option<serde::de::IgnoredAny>,
 }
 
 /// `Base64urlUInt`; some writers pad it.
@@ -76,9 +99,6 @@ impl<'de> Deserialize<'de> for Number {
 impl Jwk {
     /// `RSAPrivateKey` of RFC 8017 appendix A.1.2.
     fn pkcs1(&self) -> Option<SecretSlice<u8>> {
-        if self.oth.is_some() {
-            return None;
-        }
         let all = [&self.n, &self.e, &self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
         let mut numbers = vec![der::unsigned(&[0])];
         for number in all {
@@ -146,13 +166,23 @@ fn jwk(text: &str) -> Result<RsaKey, KeyFault> {
     match form.kty.as_deref() {
         None if form.keys.is_some() => return Err(KeyFault::JwkSet),
         None => return Err(KeyFault::NotJson),
-        Some("RSA") if form.d.is_none() => return Err(KeyFault::PublicJwk),
         Some("RSA") => {}
         Some(kind) => return Err(KeyFault::NotRsa(kind.escape_debug().take(20).collect())),
     }
+    let missing = form.missing();
+    if missing.contains(&"d") && !missing.contains(&"n") && !missing.contains(&"e") {
+        return Err(KeyFault::PublicJwk);
+    }
+    if !missing.is_empty() {
+        return Err(KeyFault::Incomplete(missing.join(", ")));
+    }
+    if form.oth.is_some() {
+        // Nobody has them, and PKCS#1 would need another version.
+        return Err(KeyFault::NotRsa("more than two primes".to_owned()));
+    }
     let mut jwk: Jwk = serde_json::from_str(text).map_err(|_| KeyFault::NotJson)?;
     let id = jwk.kid.take().filter(|id| !id.is_empty());
-    let der = jwk.pkcs1().ok_or(KeyFault::Incomplete)?;
+    let der = jwk.pkcs1().ok_or(KeyFault::NotJson)?;
     pkcs1(der.expose_secret(), id)
 }
 

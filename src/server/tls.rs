@@ -139,11 +139,10 @@ impl Certificates {
         Ok(Arc::new(Self { files, audience, clock, current }))
     }
 
-    /// Reads both files again; on an error the old certificate stays.
-    pub fn reload(&self) -> Result<(), Box<TlsError>> {
+    /// Reads both files again; the old certificate stays until what is returned is called.
+    pub fn read_anew(&self) -> Result<impl FnOnce() + '_, Box<TlsError>> {
         let fresh = Arc::new(read(&self.files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        Ok(move || *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh)
     }
 
     /// What clients will object to, with the file's path.

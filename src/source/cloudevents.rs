@@ -66,13 +66,11 @@ impl Auth {
         matches!(self, Self::StandardWebhooks { .. })
     }
 
-    /// Reads the secrets again; what was read before stays on an error.
-    pub fn reload(&self) -> Result<(), crate::secret::SecretError> {
+    /// What is read from a file, if anything is.
+    pub fn secrets(&self) -> Option<&HookSecrets> {
         match self {
-            Self::Bearer(secrets) | Self::StandardWebhooks { keys: secrets, .. } => {
-                secrets.reload()
-            }
-            Self::AllowFrom => Ok(()),
+            Self::Bearer(secrets) | Self::StandardWebhooks { keys: secrets, .. } => Some(secrets),
+            Self::AllowFrom => None,
         }
     }
 }

@@ -180,10 +180,20 @@ impl HookSecrets {
         secrets.iter().filter_map(key).map(|key| SecretBox::new(Box::new(key))).collect()
     }
 
-    /// Reads the file again; what was read before stays on an error.
-    pub fn reload(&self) -> Result<(), SecretError> {
+    /// Where they are read from.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Reads the file again; what was read before stays until what is returned is called.
+    pub fn read_anew(&self) -> Result<impl FnOnce() + '_, SecretError> {
         let fresh = lines(&self.file, self.kind)?;
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(move || *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = fresh)
+    }
+
+    /// Reads the file again, and accepts what is in it; what was read before stays on an error.
+    pub fn reload(&self) -> Result<(), SecretError> {
+        self.read_anew()?();
         Ok(())
     }
 

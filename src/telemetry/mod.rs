@@ -36,9 +36,6 @@ pub enum TelemetryError {
     /// `log.level` is no filter.
     #[error("log.level: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// journald does not answer.
-    #[error("cannot reach journald: {0}")]
-    Journald(io::Error),
     /// The thread that writes cannot be started.
     #[error("cannot start the log: {0}")]
     Start(#[from] io::Error),
@@ -61,17 +58,34 @@ impl Drop for Logging {
 /// Starts logging for the process; once.
 pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
     let filter = EnvFilter::try_new(&log.level)?;
-    let (layer, lines): (Box<dyn Layer<Registry> + Send + Sync>, Lines) = match log.format {
-        LogFormat::Auto if env::var_os("JOURNAL_STREAM").is_some() => {
-            let journal = journald::Journal::connect().map_err(TelemetryError::Journald)?;
+    let wants_journal = log.format == LogFormat::Auto && env::var_os("JOURNAL_STREAM").is_some();
+    let journal = wants_journal.then(journald::Journal::connect);
+    let (layer, lines): (Box<dyn Layer<Registry> + Send + Sync>, Lines) = match (
+        journal, log.format,
+    ) {
+        (Some(Ok(journal)), _) => {
             let lines = Lines::start(journal)?;
             (journald::JournaldLayer::new(lines.clone()).boxed(), lines)
         }
-        LogFormat::Auto | LogFormat::Text => {
+        (Some(Err(error)), _) => {
+            let lines = standard_error()?;
+            let layer = text(lines.clone(), Escape::Text);
+            tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
+            panic::set_hook(Box::new(panicked));
+            // A container has the variable of the service that started it, and not its journald.
+            tracing::warn!(
+                setting = "log.format",
+                %error,
+                "JOURNAL_STREAM is set, and there is no journald: the log is text on standard error; set log.format to \
+                 say so, or take the variable away"
+            );
+            return Ok(Logging(lines));
+        }
+        (None, LogFormat::Auto | LogFormat::Text) => {
             let lines = standard_error()?;
             (text(lines.clone(), Escape::Text).boxed(), lines)
         }
-        LogFormat::Json => {
+        (None, LogFormat::Json) => {
             let lines = standard_error()?;
             (text(lines.clone(), Escape::Json).json().flatten_event(true).boxed(), lines)
         }

@@ -140,14 +140,15 @@ impl Maskinporten {
         Ok(Self { client, issuer: issuer.to_owned(), settings, identity, discovery, caller })
     }
 
-    /// Reads key and certificate again; a bad file leaves the old ones in use.
-    pub fn reload(&self) -> Result<(), TokenError> {
+    /// Reads key and certificate again; the old ones stay in use until what is returned is called.
+    pub fn read_anew(&self) -> Result<impl FnOnce() + '_, TokenError> {
         let identity = Arc::new(Identity::read(&self.settings)?);
-        for warning in identity.warnings(self.caller.clock.now()) {
-            tracing::warn!(setting = "altinn.maskinporten.certificate_file", "{warning}");
-        }
-        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
-        Ok(())
+        Ok(move || {
+            for warning in identity.warnings(self.caller.clock.now()) {
+                tracing::warn!(setting = "altinn.maskinporten.certificate_file", "{warning}");
+            }
+            *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
+        })
     }
 
     fn identity(&self) -> Arc<Identity> {

@@ -156,13 +156,10 @@ impl Platform {
         Ok(Self { client, base, key_file, key, caller })
     }
 
-    /// Reads the gateway's key again; a bad file leaves the old one in use.
-    pub(crate) fn reload(&self) -> Result<(), SecretError> {
-        if let Some(file) = &self.key_file {
-            let key = read_key(file)?;
-            *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
-        }
-        Ok(())
+    /// Reads the gateway's key again; the old one stays in use until what is returned is called.
+    pub(crate) fn read_anew(&self) -> Result<impl FnOnce() + '_, SecretError> {
+        let key = self.key_file.as_ref().map(read_key).transpose()?;
+        Ok(move || *self.key.write().unwrap_or_else(PoisonError::into_inner) = key)
     }
 
     /// Where it is, without a slash at the end.

@@ -3,13 +3,14 @@
 //! Owns the look from outside. Nothing is made or changed by it.
 
 use std::{
+    env,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, accessat, statfs};
 
 use crate::files::operator_file::{cure, open_to_others};
 
@@ -31,7 +32,9 @@ const FIRST_LINE: u64 = 255;
 
 /// The directory of the store, which may still have to be made.
 pub(super) fn data_dir(path: &Path) -> Option<Fault> {
-    folder(path).or_else(|| {
+    let parts = ["queue", "secrets"].map(|name| path.join(name));
+    let fault = folder(path).or_else(|| parts.iter().find_map(|part| folder(part)));
+    fault.or_else(|| {
         let made = fs::read_dir(path.join("secrets")).into_iter().flatten().take(MOST_SECRETS);
         let open: Vec<String> =
             made.flatten().filter_map(|entry| open_to_others(&entry.path())).collect();
@@ -48,7 +51,11 @@ pub(super) fn socket(path: &Path) -> Option<Fault> {
             let path = path.display();
             Some(Fault::Wrong(format!("{path}: is there and is no socket: name another path")))
         }
-        Ok(_) | Err(_) => is_folder(path.parent().unwrap_or(Path::new("/"))),
+        Ok(_) | Err(_) => {
+            let above = path.parent().unwrap_or(Path::new("/"));
+            // Where systemd passes one, none is made.
+            if env::var_os("LISTEN_FDS").is_some() { is_folder(above) } else { folder(above) }
+        }
     }
 }
 
@@ -75,10 +82,31 @@ fn is_folder(path: &Path) -> Option<Fault> {
     let place = nearest(path);
     let shown = place.display();
     Some(Fault::Wrong(match place.metadata() {
-        Ok(found) if found.is_dir() => return None,
+        Ok(found) if found.is_dir() && !is_of_the_kernel(place) => return None,
+        Ok(found) if found.is_dir() => {
+            format!("{shown}: is the kernel's, and no file can be made there: name another path")
+        }
         Ok(_) => format!("{shown}: is no folder: name another path"),
         Err(error) => format!("cannot use {shown}: {error}{}", cure(&error)),
     }))
+}
+
+/// Whether files here are the kernel's words about itself (linux/magic.h).
+fn is_of_the_kernel(folder: &Path) -> bool {
+    const KERNEL: [u32; 10] = [
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0x6265_6570, // configfs
+        0x1cd1,      // devpts
+        0xcafe_4a11, // bpf
+    ];
+    let found = statfs(folder).ok().map(|found| found.f_type);
+    found.and_then(|kind| u32::try_from(kind).ok()).is_some_and(|kind| KERNEL.contains(&kind))
 }
 
 /// The path, or what is there of it.
@@ -89,11 +117,13 @@ fn nearest(path: &Path) -> &Path {
 
 /// A file that is appended to; its folder may come later.
 pub(super) fn output(path: &Path) -> Option<Fault> {
-    let found = path.metadata().ok()?;
+    let Ok(found) = path.metadata() else {
+        return is_folder(path.parent().unwrap_or(Path::new("/")));
+    };
     let shown = path.display();
     if found.is_dir() {
         Some(Fault::Wrong(format!("{shown}: is a folder: name a file in it")))
-    } else if found.is_file() {
+    } else if found.is_file() && !is_of_the_kernel(path) {
         None
     } else {
         let why = "is no regular file, so that nothing in it is durable: name a file";
@@ -153,6 +183,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         assert_eq!(data_dir(&at("not/yet/there")), None);
+        for path in ["/proc/brevdue", "/sys/brevdue", "/proc", "/sys/kernel"] {
+            wrong(data_dir(Path::new(path)), "is the kernel's");
+        }
+        fs::create_dir(at("half")).unwrap();
+        fs::write(at("half/queue"), "").unwrap();
+        wrong(data_dir(&at("half")), "is no folder");
         fs::write(at("file"), "").unwrap();
         wrong(data_dir(&at("file")), "is no folder");
         wrong(data_dir(&at("file/in")), "is no folder");
@@ -173,6 +209,9 @@ mod tests {
         wrong(socket(&at("file")), "is no socket");
         wrong(socket(folder.path()), "is no socket");
         wrong(socket(&at("file/in")), "is no folder");
+        for path in ["/proc/brevdue/admin.sock", "/sys/admin.sock"] {
+            wrong(socket(Path::new(path)), "is the kernel's");
+        }
         let _listening = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         assert_eq!(socket(&at("socket")), None);
     }
@@ -182,6 +221,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         wrong(output(folder.path()), "is a folder");
         wrong(output(Path::new("/dev/null")), "no regular file");
+        wrong(output(Path::new("/dev/null/x")), "is no folder");
+        wrong(output(Path::new("/proc/version")), "no regular file");
+        wrong(output(Path::new("/proc/later/events")), "is the kernel's");
         assert_eq!(output(&folder.path().join("later/events")), None);
     }
 

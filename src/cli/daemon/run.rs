@@ -96,6 +96,6 @@ async fn start(config: Config, end: &mut End) -> anyhow::Result<Option<App>> {
 /// Reads anew at each SIGHUP, also for one that came during the start.
 async fn hangups(mut hangup: Signal, reload: Arc<Reload>) {
     while hangup.recv().await.is_some() {
-        reload.all();
+        Arc::clone(&reload).all().await;
     }
 }

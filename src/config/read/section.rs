@@ -115,6 +115,15 @@ impl<'a> Section<'a> {
         self.reading.note(&self.path, message)
     }
 
+    /// Notes a problem with a key that was read in a table below.
+    pub(in crate::config) fn fault_below(
+        &self,
+        path: &str,
+        message: impl Into<String>,
+    ) -> Reported {
+        self.reading.note(path, message)
+    }
+
     /// The value of a key, which is known from now on.
     pub(in crate::config) fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.insert(key);
@@ -367,7 +376,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A key's path, as TOML would write it.
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
     let key = if !key.is_empty() && key.chars().all(bare) {
         key.to_owned()

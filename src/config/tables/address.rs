@@ -6,7 +6,10 @@ use url::{Host, Url};
 pub(in crate::config) const CREDENTIALS: &str =
     "must be without credentials: a secret is never written here";
 
-/// Credentials, queries and fragments have no place in any of ours.
+/// What to say of a port that nobody can listen on.
+pub(in crate::config) const PORT: &str = "must have a port from 1 to 65535, or none";
+
+/// Credentials, queries and fragments have no place in any of ours, nor what no client can call.
 pub(in crate::config) fn bare(url: &Url) -> Result<(), String> {
     let fault = if !url.username().is_empty() || url.password().is_some() {
         CREDENTIALS
@@ -14,10 +17,21 @@ pub(in crate::config) fn bare(url: &Url) -> Result<(), String> {
         "must be without a fragment (#…)"
     } else if url.query().is_some() {
         "must be without a query (?…)"
+    } else if url.port() == Some(0) {
+        PORT
+    } else if !is_escaped(url.path()) {
+        "has a % in its path without two hexadecimal digits after it: write %25 for a % itself"
     } else {
         return Ok(());
     };
     Err(fault.to_owned())
+}
+
+/// Whether each `%` begins an escape.
+fn is_escaped(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        rest.as_bytes().first_chunk::<2>().is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 /// https, or http on this machine.

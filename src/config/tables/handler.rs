@@ -254,6 +254,8 @@ fn target(text: &str, base: &Path) -> Result<HttpTarget, String> {
         Err(address::CREDENTIALS.to_owned())
     } else if url.fragment().is_some() {
         Err("must be without a fragment (#…)".to_owned())
+    } else if url.port() == Some(0) {
+        Err(address::PORT.to_owned())
     } else {
         Ok(HttpTarget::Url(url))
     }

@@ -8,6 +8,7 @@ pub(crate) mod altinn;
 mod altinn_networks;
 mod bounds;
 pub(crate) mod handler;
+mod listen;
 pub(crate) mod pattern;
 pub(crate) mod root;
 pub(crate) mod server;

@@ -12,6 +12,7 @@ use super::{
     altinn::{self, Altinn},
     bounds::{LONGEST_REQUEST, ZERO, at_most},
     handler::{self, Handler},
+    listen,
     server::{self, Admin, AllowFromMode, Server},
     source::{self, Source},
     subscription::{self, Subscription},
@@ -107,10 +108,9 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
     let server = root.section_or_empty("server").and_then(server::server);
     let admin = root.section_or_empty("admin").and_then(server::admin);
     if let (Ok(server), Ok(Admin { listen: Some(admin), .. })) = (&server, &admin)
-        && admin.port() != 0
-        && server.listen.contains(admin)
+        && let Some(message) = listen::beside(*admin, &server.listen)
     {
-        root.fault("admin.listen", "is also in server.listen: give the admin API its own port");
+        root.fault_below("admin.listen", message);
     }
     let log = root.section_or_empty("log").and_then(log_table);
     let queue_limits = root.section_or_empty("queue").and_then(queue_table);

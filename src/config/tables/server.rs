@@ -9,6 +9,7 @@ use super::{
     address,
     altinn_networks::SETS,
     bounds::{LONGEST_REQUEST, above_zero},
+    listen,
 };
 use crate::{
     config::{
@@ -94,7 +95,7 @@ const NOT_BUILT: [(&str, &str); 1] =
 
 pub(in crate::config) fn server(mut section: Section<'_>) -> Result<Server, Reported> {
     section.refuse(&NOT_BUILT);
-    let listen = section.need_as("listen", listen);
+    let listen = section.need_as("listen", listen::all);
     let public_url = section.need_as("public_url", public_url);
     let host = public_url.as_ref().ok().and_then(host);
     let tls = tls(&mut section, host);
@@ -147,21 +148,6 @@ pub(in crate::config) fn admin(mut section: Section<'_>) -> Result<Admin, Report
     }
     section.finish();
     Ok(Admin { socket: socket?, listen: listen?, token_file: token_file? })
-}
-
-/// The system gives port 0 anew each time; any other can be listened on once.
-fn listen(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-    if addresses.is_empty() {
-        return Err("is empty: name an address, such as \"[::]:8443\"".to_owned());
-    }
-    let twice = (1..addresses.len()).find(|at| {
-        let (before, rest) = addresses.split_at(*at);
-        rest.first().is_some_and(|one| one.port() != 0 && before.contains(one))
-    });
-    match twice {
-        Some(at) => Err(format!("has item {} twice: take one out", at + 1)),
-        None => Ok(addresses),
-    }
 }
 
 /// As a certificate names it: an IPv6 address without brackets.

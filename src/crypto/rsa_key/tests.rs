@@ -118,8 +118,13 @@ fn what_is_no_key_is_refused_without_being_told() {
         (with("n", "not base64url!".into()), KeyFault::NotJson),
         (with("n", 7.into()), KeyFault::NotJson),
         (without("d"), KeyFault::PublicJwk),
-        (without("qi"), KeyFault::Incomplete),
-        (with("oth", json!([])), KeyFault::Incomplete),
+        (without("qi"), KeyFault::Incomplete("qi".to_owned())),
+        (with("n", json!(null)), KeyFault::Incomplete("n".to_owned())),
+        (
+            "{\"kty\":\"RSA\",\"n\":null}".to_owned(),
+            KeyFault::Incomplete("n, e, d, p, q, dp, dq, qi".to_owned()),
+        ),
+        (with("oth", json!([])), KeyFault::NotRsa("more than two primes".to_owned())),
         (with("d", "AQAB".into()), KeyFault::Unusable),
         (with("n", jwk()["p"].clone()), KeyFault::Small(1024)),
     ] {

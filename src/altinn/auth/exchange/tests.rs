@@ -98,9 +98,9 @@ async fn the_gateways_key_goes_to_the_platform_only() {
         [with(TOKEN, None), with(EXCHANGE, Some("gateway-key")), with(LIST, Some("gateway-key"))];
     assert_eq!(seen, expected);
     std::fs::write(rig.folder.path().join("apim"), "another-key").unwrap();
-    rig.events.reload().unwrap();
+    rig.events.gateway_key_anew().unwrap()();
     std::fs::write(rig.folder.path().join("apim"), "two\nlines").unwrap();
-    rig.events.reload().unwrap_err();
+    assert!(rig.events.gateway_key_anew().is_err());
     rig.events.list().await.unwrap();
     assert_eq!(rig.server.seen().last().and_then(key).as_deref(), Some("another-key"));
 }

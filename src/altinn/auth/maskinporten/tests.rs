@@ -103,7 +103,7 @@ async fn both_kinds_of_pem_sign_and_anything_else_is_refused_at_the_start() {
     let file = rig.config.maskinporten.key_file.clone();
     let reload = |content: &str| {
         std::fs::write(file.path(), content).unwrap();
-        rig.events.reload()
+        rig.events.signing_key_anew().map(|put_in_force| put_in_force())
     };
     // In PKCS#8 the PKCS#1 key of 2048 bits begins after 26 bytes.
     reload(&pem("RSA PRIVATE KEY", &pkcs8()[26..])).unwrap();
@@ -227,7 +227,7 @@ async fn an_enterprise_certificate_goes_along_with_its_chain_and_without_a_key_i
         ("-----BEGIN CERTIFICATE-----\n!", "cut off"),
     ] {
         std::fs::write(&file, content).unwrap();
-        let error = rig.events.reload().unwrap_err().to_string();
+        let error = rig.events.signing_key_anew().err().unwrap().to_string();
         assert!(error.contains("chain.pem") && error.contains(words), "{error}");
         ask(&rig).await.expect("the old one stays in use");
     }

@@ -4,10 +4,13 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use brevdue::simulator::ca;
 
-use super::desk::{Desk, block, jwk, short_key, utf16, version_1};
+use super::{
+    desk::{Desk, block, jwk, short_key, utf16, version_1},
+    strange::STRANGE,
+};
 
 /// What is done to a good desk; the key and the file that must be named, and words of the cure.
-type Broken = (&'static str, fn(&Desk), &'static str, &'static str, &'static str);
+pub(super) type Broken = (&'static str, fn(&Desk), &'static str, &'static str, &'static str);
 
 const CHAIN: &str = "tls/fullchain.pem";
 const KEY: &str = "tls/privkey.pem";
@@ -190,7 +193,8 @@ fn a_good_desk_is_good_without_a_word_more() {
 
 #[test]
 fn each_broken_configuration_is_told_with_its_key_its_file_and_its_cure() {
-    let all = TLS.iter().chain(&ALTINN).chain(&SECRETS).chain(&PLACES).chain(&TEXTS);
+    let all =
+        TLS.iter().chain(&ALTINN).chain(&SECRETS).chain(&PLACES).chain(&TEXTS).chain(&STRANGE);
     for (what, break_it, key, file, cure) in all {
         let desk = Desk::new();
         break_it(&desk);

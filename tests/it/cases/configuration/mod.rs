@@ -4,6 +4,8 @@ mod broken;
 mod desk;
 mod hangups;
 mod ownership;
+mod passed;
 mod reading;
 mod reload;
+mod strange;
 mod token_endpoint;

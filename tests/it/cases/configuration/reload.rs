@@ -3,12 +3,18 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::symlink,
 };
 
 use rustix::process::Signal;
 
 use super::desk::block;
-use crate::support::{daemon::Daemon, eventually, world::World};
+use crate::support::{
+    daemon::Daemon,
+    eventually,
+    steps::{self, rows},
+    world::World,
+};
 
 /// Waits until the log has this many lines with these words.
 async fn logged(daemon: &Daemon, words: &str, count: usize) -> String {
@@ -101,4 +107,46 @@ async fn the_token_of_the_admin_api_is_read_again() {
     );
     assert_eq!((status("the-second-token-1").await, status("kort").await), (200, 401));
     assert!(daemon.stop().await.success());
+}
+
+/// A file that has another text each time that it is read, and each could be a secret.
+const NEVER_WHOLE: &str = "/proc/sys/kernel/random/uuid";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_being_written_is_never_told_to_altinn() {
+    let world = World::new().await;
+    let file = world.folder.path().join("innboks-secret");
+    fs::write(&file, "first-secret-of-the-operator\n").unwrap();
+    let lines = "[subscriptions.innboks]\nsecret_file = \"innboks-secret\"\n";
+    world.edit("[subscriptions.innboks]\n", lines);
+    world.altinn_settings(steps::QUICK);
+    let daemon = world.daemon().await;
+    let old = world.validated(1).await[0]["id"].clone();
+    let put = |make: &dyn Fn(&std::path::Path)| {
+        let new = file.with_file_name("new");
+        make(&new);
+        fs::rename(new, &file).unwrap();
+    };
+    put(&|new| symlink(NEVER_WHOLE, new).unwrap());
+    daemon.signal(Signal::HUP);
+    let line = logged(&daemon, "kept as it was", 1).await;
+    for words in ["WARN", "subscriptions.innboks.secret_file", "innboks-secret", "renaming"] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    assert_eq!(daemon.log().matches("the secret of innboks").count(), 1, "{}", daemon.log());
+    // Altinn was asked each second meanwhile.
+    let all = rows(&world).await;
+    assert!(matches!(&all[..], [one] if one["id"] == old), "{all:?}");
+    // It is whole before the reload has given up: no other signal is needed.
+    daemon.signal(Signal::HUP);
+    put(&|new| fs::write(new, "second-secret-of-the-operator\n").unwrap());
+    let left = steps::one_is_left(&world, &old).await;
+    assert!(left["endPoint"].as_str().unwrap().contains("second-secret"), "{left}");
+    // Who waits for a file hears the signal to stop.
+    put(&|new| symlink(NEVER_WHOLE, new).unwrap());
+    daemon.signal(Signal::HUP);
+    let log = file.with_file_name("brevdue.log");
+    assert!(daemon.stop().await.success());
+    let log = fs::read_to_string(log).unwrap();
+    assert_eq!(log.matches("kept as it was").count(), 1, "{log}");
 }
