@@ -4,6 +4,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::*;
 use crate::app::reloadable::PutInForce;
 
@@ -73,7 +75,8 @@ async fn a_file_that_goes_on_changing_is_left_and_holds_up_no_other() {
     let rig = rig(&["secret", "other"]);
     rig.write("other", "another-secret");
     let began = Instant::now();
-    let reload = tokio::spawn(Arc::clone(&rig.reload).all());
+    let tasks = TaskTracker::new();
+    let reload = tasks.spawn(Arc::clone(&rig.reload).all());
     let mut writes = 0;
     while !reload.is_finished() {
         writes += 1;

@@ -286,8 +286,7 @@ impl Store {
                     self.cursor = cursor.unwrap_or_else(|| self.cursor.clone());
                     return true;
                 }
-                Outcome::Stuck(why) => panic!("stuck: {why}"),
-                Outcome::Last(_, why) => panic!("stuck: {why}"),
+                Outcome::Stuck(why) | Outcome::Last(_, why) => panic!("stuck: {why}"),
             }
         }
     }
