@@ -75,7 +75,12 @@ async fn an_identifier_is_an_identifier_whatever_stands_in_it() {
     let daemon = world.daemon().await;
     world.push("innboks", event("one")).send().await.unwrap();
     all_are_dead(&daemon, 1).await;
+    let letters = daemon.get("/v1/dead-letters?handler=skript").await;
+    let real = letters[0]["id"].as_str().unwrap();
+    let (encoded, twice) = (real.replace(':', "%3A"), real.replace(':', "%253A"));
     for id in [
+        encoded.as_str(),
+        &twice,
         "../handlers/arkiv/pause?x=",
         "../handlers/arkiv/pause#",
         "../handlers/arkiv/pause?x=%2F",
@@ -95,6 +100,8 @@ async fn an_identifier_is_an_identifier_whatever_stands_in_it() {
             let (code, out, why) = told(&daemon.command(&["dead-letters", action, id]));
             assert_eq!(code, Some(1), "{action} {id}: {out} {why}");
             assert!(!why.contains("not what was expected"), "{action} {id}: {why}");
+            let is_none = matches!(id, "" | "." | "..");
+            assert_eq!(why.contains("names nothing"), is_none, "{action} {id}: {why}");
         }
         for name in ["arkiv", "skript"] {
             assert_eq!(of_handler(&daemon, name).await["paused"], false, "{id}");
