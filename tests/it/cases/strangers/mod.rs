@@ -2,6 +2,7 @@
 
 mod attack;
 mod bodies;
+mod bounds;
 mod descriptors;
 mod listening;
 mod many;
