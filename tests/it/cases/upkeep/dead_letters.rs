@@ -52,7 +52,14 @@ async fn retrying_all_of_a_handler_takes_each_letter_that_is_there_once() {
     let retry = daemon.command(&["dead-letters", "retry", "--handler", "skript"]);
     let (code, out, progress) = told(&retry);
     assert_eq!((code, out), (Some(0), format!("{MANY} retried\n")), "{progress}");
-    assert!(progress.contains(&format!("1000 of {MANY}")), "{progress}");
+    // How many a step takes is a matter of the machine.
+    let steps = progress.lines().map(|line| {
+        let (worked_off, rest) = line.split_once(' ').unwrap();
+        assert_eq!(rest, format!("of {MANY} …"), "{progress}");
+        worked_off.parse::<u64>().unwrap()
+    });
+    let steps: Vec<_> = steps.collect();
+    assert!(!steps.is_empty() && steps.is_sorted_by(|a, b| a < b), "{progress}");
     all_are_dead(&daemon, MANY).await;
     let letters = daemon.get("/v1/dead-letters?handler=skript&limit=1000").await;
     let attempts = letters.as_array().unwrap().iter().map(|letter| letter["attempts"].as_u64());
