@@ -17,6 +17,14 @@ use crate::support::{
 /// Clears the screen, turns text red, hides the direction of what follows, breaks a line.
 const ODD: &str = "\u{9b}2J\u{7f}\u{9b}31m\u{202e}gpj\u{2028}";
 
+/// An event of a type that begins so.
+fn of_odd_type(ty: &str) -> String {
+    format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{ty}{ODD}\",\"source\":\"/a\",\"type\":\"{ty}{ODD}\",\
+         \"resource\":\"{RESOURCE}\",\r\n\t\"data\":\"{ODD}\"}}"
+    )
+}
+
 fn is_obeyed(c: char) -> bool {
     c != '\n' && (c.is_control() || ODD.contains(c) && !c.is_ascii())
 }
@@ -29,18 +37,12 @@ async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
     let handler = format!("{QUICK_RETRY}\nmatch = {{ type = [\"t*\"] }}");
     let world = World::with(|_| {}, &handler, more).await;
     let daemon = world.daemon().await;
-    let of_type = |ty: &str| {
-        format!(
-            "{{\"specversion\":\"1.0\",\"id\":\"{ty}{ODD}\",\"source\":\"/a\",\"type\":\"{ty}{ODD}\",\
-         \"resource\":\"{RESOURCE}\",\r\n\t\"data\":\"{ODD}\"}}"
-        )
-    };
     let push = |body: String| async {
         assert_eq!(world.push("innboks", body).send().await.unwrap().status(), 200);
     };
-    let body = of_type("t");
+    let body = of_odd_type("t");
     push(body.clone()).await;
-    push(of_type("unmatched")).await;
+    push(of_odd_type("unmatched")).await;
     push(format!("no json {ODD}\u{1b}[2J")).await;
     world.receiver.wait_for(1).await;
     world.settled().await;
