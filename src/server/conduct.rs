@@ -281,3 +281,34 @@ impl Conduct {
         self.slots.turned_away.age.inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_byte_now_and_then_keeps_no_connection_for_ever() {
+        let slots = Arc::new(Slots::new(2, TurnedAway::default()));
+        let enter = || {
+            let bounds = Unproven::within(Duration::from_secs(50));
+            slots.enter(None, usize::MAX, Some(bounds)).expect("a slot").0
+        };
+        let (dripping, other) = (enter(), enter());
+        let (mut peer, own) = duplex(64);
+        let mut own = Noticed::new(own, &dripping.0);
+        let mut drip = async || {
+            peer.write_all(b"x").await.unwrap();
+            own.read_u8().await.unwrap();
+        };
+        for _ in 0..20 {
+            drip().await;
+        }
+        other.0.got_on();
+        drip().await;
+        let newcomer = enter();
+        assert!(dripping.0.told.gone.is_cancelled(), "it is the one that is idle for longest");
+        assert!(!other.0.told.gone.is_cancelled() && !newcomer.0.told.gone.is_cancelled());
+    }
+}

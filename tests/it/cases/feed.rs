@@ -192,9 +192,11 @@ async fn when_altinn_forgets_the_cursor_nothing_is_lost_and_nothing_old_comes() 
     assert!(daemon.stop().await.success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_between_many_that_may_not_be_seen_are_found_from_the_oldest_on() {
-    let hidden = "urn:altinn:organization:identifier-no:999888777";
+const HIDDEN: &str = "urn:altinn:organization:identifier-no:999888777";
+
+/// A world whose daemon reads from the oldest event on, and may not see those with the subject
+/// [`HIDDEN`]. Nothing is pushed.
+async fn world_with_hidden_events(feed_interval: &str) -> World {
     let decide = |subject: Option<&str>, permit| Decision {
         consumer: None,
         resource: RESOURCE.to_owned(),
@@ -204,24 +206,57 @@ async fn events_between_many_that_may_not_be_seen_are_found_from_the_oldest_on()
     let world = World::with(
         |options| {
             options.time_scale = NonZeroU32::new(VERY_FAST).unwrap();
-            options.decisions = vec![decide(Some(hidden), false), decide(None, true)];
+            options.decisions = vec![decide(Some(HIDDEN), false), decide(None, true)];
         },
         QUICK_RETRY,
         "",
     )
     .await;
-    configure(&world, "\n[altinn]\n", "\n[altinn]\nfeed_interval = \"1s\"\n");
+    let settings = format!("\n[altinn]\nfeed_interval = \"{feed_interval}\"\n");
+    configure(&world, "\n[altinn]\n", &settings);
     configure(&world, &format!("subject = \"{ORG}\"\n"), "start_from = \"oldest\"\n");
     drop_pushes(&world, true).await;
+    world
+}
+
+async fn publish_hidden(world: &World) {
+    let order = json!({ "resource": RESOURCE, "subject": HIDDEN, "count": 900 });
+    world.tell_altinn("events", &order).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_between_many_that_may_not_be_seen_are_found_from_the_oldest_on() {
+    let world = world_with_hidden_events("1s").await;
     let mut ids = Vec::new();
     for count in [1, 2, 3] {
-        let order = json!({ "resource": RESOURCE, "subject": hidden, "count": 900 });
-        world.tell_altinn("events", &order).await;
+        publish_hidden(&world).await;
         ids.extend(world.publish(count).await);
     }
     let daemon = world.daemon().await;
     delivered_once(&world, &ids).await;
     assert_eq!(world.receiver.received().len(), ids.len());
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_page_that_is_empty_after_failures_is_not_taken_for_the_end() {
+    // Between two readings there is more time than a test has.
+    let world = world_with_hidden_events("2m").await;
+    let daemon = world.daemon().await;
+    world.validated(1).await;
+    eventually("a first reading", || async { subscription_read(&daemon).await.then_some(()) })
+        .await;
+    assert!(daemon.stop().await.success());
+    publish_hidden(&world).await;
+    let ids = world.publish(1).await;
+    world.tell_altinn("faults", &json!({ "push": "drop", "status": { "feed": 500 } })).await;
+    let reads = async || world.altinn("requests").await["feed_reads"].as_u64().unwrap();
+    let before = reads().await;
+    let daemon = world.daemon().await;
+    // After three failures less is asked for at once.
+    eventually("three failures", async || (reads().await >= before + 3).then_some(())).await;
+    drop_pushes(&world, true).await;
+    delivered_once(&world, &ids).await;
     assert!(daemon.stop().await.success());
 }
 

@@ -88,9 +88,18 @@ async fn a_secret_of_the_operators_is_not_rotated_but_followed() {
     let output = daemon.command(&["subscriptions", "rotate", "innboks"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("innboks-secret") && said.contains("SIGHUP"), "{said}");
-    let unknown = daemon.command(&["subscriptions", "rotate", "ukjent"]);
-    assert_eq!(unknown.status.code(), Some(1));
+    for words in ["subscriptions.innboks.secret_file", "innboks-secret", "SIGHUP"] {
+        assert!(said.contains(words), "{said}");
+    }
+    for (arguments, key) in [
+        (["subscriptions", "rotate", "ukjent"], "subscriptions.ukjent is not configured"),
+        (["handlers", "pause", "ukjent"], "handlers.ukjent is not configured"),
+    ] {
+        let unknown = daemon.command(&arguments);
+        assert_eq!(unknown.status.code(), Some(1));
+        let said = String::from_utf8(unknown.stderr).unwrap();
+        assert!(said.contains(key), "{said}");
+    }
     std::fs::write(&file, "second-secret-of-the-operator\nfirst-secret-of-the-operator\n").unwrap();
     daemon.signal(Signal::HUP);
     let left = steps::one_is_left(&world, &old).await;

@@ -224,6 +224,16 @@ async fn a_feed_that_fails_is_told_and_tried_again() {
     rig.run(StartAt::Now, 60 * SECOND).await;
     assert_eq!((rig.trouble(), rig.ids().await), (None, vec!["1".to_owned()]));
 
+    // Who says how long to stay away is not asked before.
+    rig.feed.fail(ApiError::Busy {
+        status: http::StatusCode::TOO_MANY_REQUESTS,
+        words: ErrorText::default(),
+        retry_after: Some(2 * HOUR),
+    });
+    let asked = rig.feed.asked().len();
+    rig.run(StartAt::Now, HOUR).await;
+    assert_eq!(rig.feed.asked().len(), asked + 1);
+
     // What only a person can heal is not asked again and again.
     rig.feed.fail(ApiError::MissingScope);
     let asked = rig.feed.asked().len();
@@ -270,16 +280,21 @@ async fn a_gap_behind_what_may_not_be_seen_is_not_told_as_closed_while_pages_are
 async fn looking_for_the_end_takes_a_slot_for_each_page_as_reading_does() {
     let rig = Rig::new();
     rig.feed.publish("1", "t_1");
-    let (ready, _begun) = mpsc::channel(1);
-    let reader = rig.reader(StartAt::Now, ready);
-    let slots = Arc::clone(&reader.common.pages_at_once);
-    let taken = slots.acquire_owned().await.unwrap();
-    let mut running = Box::pin(reader.run(CancellationToken::new()));
-    assert!(timeout(HOUR, &mut running).await.is_err());
-    assert_eq!(rig.feed.asked(), [""; 0]);
-    drop(taken);
-    assert!(timeout(SECOND, &mut running).await.is_err());
-    assert_eq!(rig.feed.asked(), ["0", "1", "1"]);
+    let mut asked = Vec::new();
+    // The first time it looks for the end, the second time it reads on from its cursor.
+    for pages in [&["0", "1", "1"][..], &["1"]] {
+        let (ready, _begun) = mpsc::channel(1);
+        let reader = rig.reader(StartAt::Now, ready);
+        let slots = Arc::clone(&reader.common.pages_at_once);
+        let taken = slots.acquire_owned().await.unwrap();
+        let mut running = Box::pin(reader.run(CancellationToken::new()));
+        assert!(timeout(SECOND, &mut running).await.is_err());
+        assert_eq!(rig.feed.asked(), asked);
+        drop(taken);
+        assert!(timeout(SECOND, &mut running).await.is_err());
+        asked.extend(pages.iter().copied().map(str::to_owned));
+        assert_eq!(rig.feed.asked(), asked);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +332,10 @@ struct Endless(Arc<AtomicUsize>);
 
 impl Pages for Endless {
     async fn page(&self, _: &Filters, _: Ask<'_>) -> Result<Page<Content>, ApiError> {
-        let id = self.0.fetch_add(1, Ordering::SeqCst).to_string();
+        let id = self.0.fetch_add(1, Ordering::SeqCst);
+        // Without any pause the paused clock would never go on.
+        assert!(id < 10_000, "asked again and again without a pause");
+        let id = id.to_string();
         let json = json!({ "specversion": "1.0", "id": id, "source": "/s", "type": "another" });
         let content = Content::Event(Event::from_json(json.to_string().into()).unwrap());
         Ok(Page::Items(vec![Item { id: Some(id), time: None, content }]))

@@ -322,7 +322,10 @@ async fn an_enterprise_certificate_stands_in_for_a_registered_key() {
     let (status, body) = under(&state, &x5c(&certificate.chain), &claims(&state)).await;
     assert_eq!(status, 200, "{body}");
     let stranger = crate::simulator::ca::enterprise_certificate(&other_key).unwrap();
+    let mut both = x5c(&certificate.chain);
+    both["kid"] = client(&state.options).keys[0].id.clone().into();
     for (header, code) in [
+        (both, "MP-011"),
         (x5c(&stranger.chain), "MP-120"),
         (x5c(&other.chain), "MP-124"),
         (json!({ "alg": "RS256", "x5c": ["?"] }), "MP-123"),

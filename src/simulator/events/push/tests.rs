@@ -68,12 +68,16 @@ async fn a_connection_is_used_again_until_its_peer_closes_it() {
     assert_eq!(subscriber.connections(), 1);
     subscriber.close().await;
     // It is seen as soon as the peer's end has come.
-    while pusher.connections.has_open(&subscriber.url) {
-        tokio::task::yield_now().await;
-    }
+    let seen = async || {
+        while pusher.connections.has_open(&subscriber.url) {
+            tokio::task::yield_now().await;
+        }
+    };
+    seen().await;
     assert_eq!(push().await, Ok(200));
     assert_eq!(subscriber.connections(), 2);
     subscriber.close().await;
+    seen().await;
     // Who does not look sends into the closed one, and fails.
     assert!(pusher.post(&subscriber.url, BODY, true).await.is_err());
     assert_eq!(push().await, Ok(200));

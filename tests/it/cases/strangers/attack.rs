@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
 
+use crate::support::eventually;
+
 /// What they do, once connected.
 #[derive(Clone)]
 pub(super) enum Sort {
@@ -53,6 +55,7 @@ impl fmt::Display for Sort {
 pub(super) struct Attack {
     /// On a thread of its own, beside that of those who mean well.
     runtime: Option<Runtime>,
+    count: usize,
     made: Arc<AtomicUsize>,
 }
 
@@ -102,12 +105,19 @@ impl Attack {
                 }
             });
         }
-        Self { runtime: Some(runtime), made }
+        Self { runtime: Some(runtime), count, made }
     }
 
-    /// How many connections were made at least once.
-    pub(super) fn made(&self) -> usize {
-        self.made.load(Ordering::Relaxed)
+    /// Waits until all connections were made at least once. How long that takes is a matter of the
+    /// machine, but it must go on.
+    pub(super) async fn whole(&self) {
+        let mut made = 0;
+        while made < self.count {
+            made = eventually("more of the attack", || async {
+                Some(self.made.load(Ordering::Relaxed)).filter(|now| *now > made)
+            })
+            .await;
+        }
     }
 }
 
@@ -195,17 +205,25 @@ pub(super) fn client_hello(tls: &Arc<ClientConfig>) -> Vec<u8> {
     hello
 }
 
-/// What comes back to these bytes over TLS, until the connection ends.
-pub(super) async fn answer_to(
+/// A connection under TLS from this address.
+pub(super) async fn connected(
     (from, to): ([u8; 4], SocketAddr),
-    request: String,
     tls: Arc<ClientConfig>,
-) -> String {
+) -> TlsStream<TcpStream> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((from, 0))).expect("a loopback address");
     let stream = socket.connect(to).await.expect("a connection");
     let name = "localhost".try_into().expect("a name");
-    let mut stream = TlsConnector::from(tls).connect(name, stream).await.expect("TLS");
+    TlsConnector::from(tls).connect(name, stream).await.expect("TLS")
+}
+
+/// What comes back to these bytes over TLS, until the connection ends.
+pub(super) async fn answer_to(
+    ends: ([u8; 4], SocketAddr),
+    request: String,
+    tls: Arc<ClientConfig>,
+) -> String {
+    let mut stream = connected(ends, tls).await;
     // The answer can come before all was sent.
     stream.write_all(request.as_bytes()).await.ok();
     let mut answer = Vec::new();

@@ -72,7 +72,7 @@ async fn calm(world: &World) -> Duration {
 async fn answers_in_time(world: &World, sort: &Sort, addresses: (u8, usize)) {
     let calm = calm(world).await;
     let attack = Attack::begin(world.listen, sort, COUNT, addresses, &tls(world));
-    eventually("the whole attack", || async { (attack.made() == COUNT).then_some(()) }).await;
+    attack.whole().await;
     let attack_of = format!("{sort} {addresses:?}");
     // This one waits behind the burst, in the system's queue of connections to accept: how long is a
     // matter of the machine, too.
@@ -120,10 +120,10 @@ pub(super) async fn world_with_signed_hook() -> World {
     world
 }
 
-/// The resident memory of the daemon in MiB.
-pub(super) fn resident(daemon: &Daemon) -> u64 {
+/// Memory of the daemon as `/proc` names it, in MiB.
+pub(super) fn memory(daemon: &Daemon, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
@@ -149,8 +149,8 @@ async fn thousands_of_hostile_connections_do_not_delay_a_good_push() {
         assert!(value.is_some_and(|value| value != "0"), "{reason}: {page}");
     }
     assert!(daemon.log().contains("all slots for connections are taken"));
-    let resident = resident(&daemon);
-    assert!(resident < 300, "{resident} MiB");
+    let peak = memory(&daemon, "VmHWM:");
+    assert!(peak < 300, "{peak} MiB");
     assert!(daemon.stop().await.success());
 }
 
@@ -188,8 +188,7 @@ async fn connections_without_a_proxy_header_hold_nothing() {
             let (answer, calm) = timed(push_behind(&world, &header)).await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             let attack = Attack::begin(world.listen, &sort, COUNT, addresses, &tls(&world));
-            eventually("the whole attack", || async { (attack.made() == COUNT).then_some(()) })
-                .await;
+            attack.whole().await;
             let mut times = Vec::new();
             for _ in 0..PUSHES {
                 let (answer, took) = timed(push_behind(&world, &header)).await;
@@ -224,7 +223,7 @@ async fn an_attack_leaves_descriptors_for_everything_else() {
     let world = World::with(|_| {}, "", more).await;
     let daemon = limited("ulimit -n 1024", &world).await;
     let attack = Attack::begin(world.listen, &Sort::Idle, 3000, (3, 200), &tls(&world));
-    eventually("the whole attack", || async { (attack.made() == 3000).then_some(()) }).await;
+    attack.whole().await;
     let (status, _) = push(&world, "behind all").await;
     assert_eq!(status, 200);
     world.receiver.wait_for(1).await;

@@ -2,7 +2,9 @@
 
 mod attack;
 mod bodies;
+mod bounds;
 mod closing;
+mod descriptors;
 mod headers;
 mod listening;
 mod many;

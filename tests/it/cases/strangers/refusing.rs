@@ -3,14 +3,17 @@
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{TcpSocket, UnixStream},
     task::JoinSet,
     time::{Instant, timeout},
 };
 
-use crate::support::{
-    PATIENCE,
-    world::{World, event},
+use crate::{
+    cases::callers::proxy_header,
+    support::{
+        PATIENCE,
+        world::{World, event},
+    },
 };
 
 async fn raw(world: &World, request: &str) -> String {
@@ -119,4 +122,52 @@ async fn numbers_that_may_be_a_persons_are_masked_in_the_log_of_generic_events()
     let log = std::fs::read_to_string(log).unwrap();
     assert!(!log.contains(PERSON), "{log}");
     assert!(log.matches("id-***********").count() >= 2, "stored and delivered: {log}");
+}
+
+/// What the log says of connections without a PROXY header, by peer.
+fn told_of(log: &str) -> Vec<(String, Value)> {
+    let lines = log.lines().filter(|line| line.contains("without a PROXY header"));
+    let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| (line["peer"].as_str().unwrap().to_owned(), line)).collect()
+}
+
+/// Connects from this address, begins with these bytes, and waits for the end.
+async fn closed(world: &World, last: u8, bytes: &[u8]) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    let mut stream = socket.connect(world.listen).await.unwrap();
+    // The other end may have closed before all of it was sent.
+    stream.write_all(bytes).await.ok();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed").ok();
+    assert_eq!(answer, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_proxied_connection_was_closed_is_told_with_its_cure_once_a_minute_and_peer() {
+    let world = World::new().await;
+    let lines = "[server]\nproxy_protocol = true\ntrusted_proxies = [\"127.0.0.2\", \"127.0.0.3\"]";
+    world.edit("[server]", lines);
+    let daemon = world.daemon().await;
+    let began = Instant::now();
+    for _ in 0..5 {
+        // A header, from no proxy; none; and one of the text form.
+        closed(&world, 9, &proxy_header([51, 13, 20, 208])).await;
+        closed(&world, 2, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        closed(&world, 3, b"PROXY TCP4 51.13.20.208 127.0.0.1 1 2\r\n").await;
+    }
+    let page = daemon.metrics().await;
+    assert!(page.contains("turned_away_total{reason=\"no_proxy_header\"} 15"), "{page}");
+    let told = told_of(&daemon.log());
+    let minutes = usize::try_from(began.elapsed().as_secs() / 60 + 1).unwrap();
+    for (peer, cure) in [
+        ("127.0.0.9", "add its address to server.trusted_proxies"),
+        ("127.0.0.2", "send-proxy-v2; AWS NLB"),
+        ("127.0.0.3", "only version 2 is read"),
+    ] {
+        let lines: Vec<_> = told.iter().filter(|(told, _)| told == peer).collect();
+        assert!((1..=minutes).contains(&lines.len()), "{told:?}");
+        assert!(lines[0].1["cure"].as_str().unwrap().contains(cure), "{lines:?}");
+    }
+    assert!(daemon.stop().await.success());
 }

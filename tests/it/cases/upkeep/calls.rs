@@ -63,7 +63,7 @@ async fn retry_after_is_obeyed_by_all_that_ask() {
     world.altinn_settings("reconcile_interval = \"1s\"\nfeed_interval = \"1s\"\n");
     let daemon = world.daemon().await;
     world.validated(1).await;
-    let fault = json!({ "status": { "list": 503, "feed": 429, "token": 503 }, "retry_after": 600 });
+    let fault = json!({ "status": { "list": 503, "feed": 429 }, "retry_after": 600 });
     world.tell_altinn("faults", &fault).await;
     eventually("both have been told", async || {
         let status = daemon.get("/v1/status").await.to_string();
@@ -73,9 +73,29 @@ async fn retry_after_is_obeyed_by_all_that_ask() {
     let before = world.altinn("requests").await;
     lists_within(&world, Duration::from_secs(4)).await;
     let after = world.altinn("requests").await;
-    for call in ["subscription_lists", "feed_reads", "token_requests"] {
+    for call in ["subscription_lists", "feed_reads"] {
         assert_eq!(after[call], before[call], "{call}");
     }
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_is_put_off_is_not_tried_again_before_its_time() {
+    // A token lives this long, and is renewed after half of it.
+    const LIFE: u64 = 12;
+    let world = World::with(|options| options.lifetimes.altinn = LIFE, QUICK_RETRY, "").await;
+    world.altinn_settings("reconcile_interval = \"1s\"\nfeed_interval = \"1s\"\n");
+    let daemon = world.daemon().await;
+    world.validated(1).await;
+    let asked = async || world.altinn("requests").await["token_requests"].as_u64().unwrap();
+    let fault = json!({ "status": { "token": 503 }, "retry_after": 600 });
+    world.tell_altinn("faults", &fault).await;
+    let before = asked().await;
+    eventually("a renewal", async || (asked().await > before).then_some(())).await;
+    // While the token still holds, and after that.
+    let listed = lists_within(&world, Duration::from_secs(LIFE)).await;
+    assert!(listed > 0, "it goes on with the token that it has");
+    assert_eq!(asked().await, before + 1);
     assert!(daemon.stop().await.success());
 }
 

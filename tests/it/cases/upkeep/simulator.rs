@@ -109,11 +109,16 @@ async fn it_refuses_a_folder_that_is_not_its_own() {
         let path = dir.join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
+        let told = dir.join("told");
         let mut command = Command::new(BINARY);
         command.args(["simulator", "--listen", "127.0.0.1:0", "--dir"]).arg(dir);
-        let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{file}");
-        let why = String::from_utf8(output.stderr).unwrap();
+        command.stdout(Stdio::null()).stderr(fs::File::create(&told).unwrap());
+        // One that does not refuse runs until it is told to end.
+        let mut running = Running(command.spawn().unwrap());
+        let status =
+            eventually("its end", || std::future::ready(running.0.try_wait().unwrap())).await;
+        assert_eq!(status.code(), Some(1), "{file}");
+        let why = fs::read_to_string(&told).unwrap();
         assert!(why.contains("choose another folder"), "{why}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         fs::remove_file(&path).unwrap();

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    daemon::{BINARY, Daemon},
+    daemon::{BINARY, Daemon, command},
     eventually,
     world::{QUICK_RETRY, RESOURCE, World},
 };
@@ -17,24 +17,35 @@ use crate::support::{
 /// Clears the screen, turns text red, hides the direction of what follows, breaks a line.
 const ODD: &str = "\u{9b}2J\u{7f}\u{9b}31m\u{202e}gpj\u{2028}\u{2066}\u{2069}\u{200e}\u{200f}\u{feff}\u{61c}\u{200b}";
 
+/// An event of a type that begins so.
+fn of_odd_type(ty: &str) -> String {
+    format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{ty}{ODD}\",\"source\":\"/a\",\"type\":\"{ty}{ODD}\",\
+         \"resource\":\"{RESOURCE}\",\r\n\t\"data\":\"{ODD}\"}}"
+    )
+}
+
 fn is_obeyed(c: char) -> bool {
     c != '\n' && (c.is_control() || ODD.contains(c) && !c.is_ascii())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
-    let world = World::with(|_| {}, QUICK_RETRY, "[queue]\nretain = \"1h\"\n").await;
+    let more = "[queue]\nretain = \"1h\"\n[handlers.skript]\nkind = \"exec\"\n\
+                match = { type = [\"t*\"] }\n\
+                command = [\"/bin/sh\", \"-c\", \"cat; exit 65\"]\n";
+    let handler = format!("{QUICK_RETRY}\nmatch = {{ type = [\"t*\"] }}");
+    let world = World::with(|_| {}, &handler, more).await;
     let daemon = world.daemon().await;
-    let body = format!(
-        "{{\"specversion\":\"1.0\",\"id\":\"odd\",\"source\":\"/a\",\"type\":\"t\",\
-         \"resource\":\"{RESOURCE}\",\r\n\t\"data\":\"{ODD}\"}}"
-    );
     let push = |body: String| async {
         assert_eq!(world.push("innboks", body).send().await.unwrap().status(), 200);
     };
+    let body = of_odd_type("t");
     push(body.clone()).await;
+    push(of_odd_type("unmatched")).await;
     push(format!("no json {ODD}\u{1b}[2J")).await;
     world.receiver.wait_for(1).await;
+    world.settled().await;
     let run = |arguments: &[&str]| {
         let output = daemon.command(arguments);
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
@@ -42,13 +53,19 @@ async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
     let events: Value = serde_json::from_str(&run(&["events", "list", "--json"])).unwrap();
     let seq = events[0]["seq"].as_str().unwrap();
     let letters: Value = serde_json::from_str(&run(&["dead-letters", "list", "--json"])).unwrap();
-    let letter = letters[0]["id"].as_str().unwrap();
+    let of = |raw: bool| {
+        let mut ids =
+            letters.as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap());
+        ids.find(|id| id.starts_with("raw:") == raw).unwrap()
+    };
+    let (letter, buried) = (of(true), of(false));
     let id = format!("raw:{ODD}");
     for arguments in [
         &["events", "show", seq][..],
         &["events", "list"],
         &["dead-letters", "list"],
         &["dead-letters", "show", letter],
+        &["dead-letters", "show", buried],
         &["dead-letters", "show", &id],
         &["dead-letters", "retry", &id],
         &["dead-letters", "list", "--handler", &id],
@@ -58,12 +75,18 @@ async fn nothing_in_an_event_is_obeyed_by_a_terminal_and_json_is_exact() {
         let shown = run(arguments);
         assert!(!shown.contains(is_obeyed), "{arguments:?}: {shown:?}");
     }
+    assert!(run(&["status"]).contains("the last of type unmatched"));
     let shown: Value = serde_json::from_str(&run(&["events", "show", seq])).unwrap();
     assert_eq!(shown, serde_json::from_str::<Value>(&body).unwrap());
     let exact = run(&["events", "show", seq, "--json"]);
     assert!(exact.contains(ODD), "{exact:?}");
     assert_eq!(serde_json::from_str::<Value>(&exact).unwrap()["event"], shown);
-    assert!(run(&["dead-letters", "show", letter, "--json"]).contains(ODD));
+    let raw: Value =
+        serde_json::from_str(&run(&["dead-letters", "show", letter, "--json"])).unwrap();
+    assert!(raw["raw"]["body"].as_str().unwrap().contains(ODD), "{raw}");
+    let refused = run(&["dead-letters", "show", buried, "--json"]);
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert!(refused["last_answer"].as_str().unwrap().contains(ODD), "{refused}");
     assert!(daemon.stop().await.success());
 }
 
@@ -130,6 +153,25 @@ async fn the_log_as_text_shows_what_is_odd_and_hides_nothing() {
         assert!(log.contains(escape), "{escape} in {log}");
     }
     assert!(daemon.stop().await.success());
+}
+
+#[test]
+fn nothing_in_a_configuration_or_its_name_is_obeyed_by_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join(format!("{ODD}.toml"));
+    // DEL may stand in no TOML.
+    let key = ODD.replace('\u{7f}', "");
+    for text in [None, Some(format!("'{key}' = 1\n")), Some(format!("[handlers.'{key}']\n"))] {
+        if let Some(text) = text {
+            fs::write(&config, text).unwrap();
+        }
+        for name in ["check", "run", "status", "doctor"] {
+            let output = command(&config, &[name]);
+            assert_eq!(output.status.code(), Some(78), "{name}");
+            let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(told.contains("gpj") && !told.contains(is_obeyed), "{name}: {told:?}");
+        }
+    }
 }
 
 /// Ended when it is dropped.
