@@ -298,6 +298,8 @@ async fn answer_one<S: Service>(
     let last = is_last(request.headers(), version);
     let (mut request, rest) = body::lent(request);
     let answer = if let Some(fault) = host::fault(&request) {
+        // With it goes the body, to be read on or not.
+        drop(request);
         answer::text(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", fault)
     } else {
         request.extensions_mut().insert(conduct.proof());

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     cases::callers::proxy_header,
     support::{
-        PATIENCE,
+        PATIENCE, eventually,
         world::{World, event},
     },
 };
@@ -156,8 +156,12 @@ async fn why_a_proxied_connection_was_closed_is_told_with_its_cure_once_a_minute
         closed(&world, 2, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
         closed(&world, 3, b"PROXY TCP4 51.13.20.208 127.0.0.1 1 2\r\n").await;
     }
-    let page = daemon.metrics().await;
-    assert!(page.contains("turned_away_total{reason=\"no_proxy_header\"} 15"), "{page}");
+    // A connection's end is seen here a moment before it is counted.
+    eventually("all that were turned away", || async {
+        let page = daemon.metrics().await;
+        page.contains("turned_away_total{reason=\"no_proxy_header\"} 15").then_some(())
+    })
+    .await;
     let told = told_of(&daemon.log());
     let minutes = usize::try_from(began.elapsed().as_secs() / 60 + 1).unwrap();
     for (peer, cure) in [
