@@ -125,9 +125,10 @@ impl Proof {
         }
     }
 
-    /// Whether it has, in this request or in one before.
+    /// Whether it has, in this request or in one before. A connection of a proxy that has nothing to prove
+    /// is not its senders', who share it.
     pub fn is_given(&self) -> bool {
-        self.0.proven.load(Ordering::Relaxed)
+        self.0.unproven.is_some() && self.0.proven.load(Ordering::Relaxed)
     }
 }
 

@@ -55,9 +55,13 @@ impl Drop for Logging {
     }
 }
 
+/// What a stranger can have the HTTP/2 library say as often as it likes. Whoever wants to see it names it
+/// in `log.level`, which comes after this.
+const QUIET: &str = "h2=error";
+
 /// Starts logging for the process; once.
 pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
-    let filter = EnvFilter::try_new(&log.level)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level))?;
     let wants_journal = log.format == LogFormat::Auto && env::var_os("JOURNAL_STREAM").is_some();
     let journal = wants_journal.then(journald::Journal::connect);
     let (layer, lines): (Box<dyn Layer<Registry> + Send + Sync>, Lines) = match (

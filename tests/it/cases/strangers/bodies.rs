@@ -7,6 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::StatusCode;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
@@ -121,6 +122,47 @@ async fn a_known_senders_room_is_not_taken_back_however_slow_it_is() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     drop(slow);
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_behind_a_proxy_take_nothing_from_a_known_sender_behind_it() {
+    let world = world_with_signed_hook().await;
+    let plain = "[server]\nmax_body_total = \"256KiB\"\ntrusted_proxies = [\"127.0.0.1\"]";
+    world.edit("[server]", plain);
+    let tls = "tls = { certificate_file = \"tls/fullchain.pem\", key_file = \"tls/privkey.pem\" }";
+    world.edit(tls, "tls = \"off\"");
+    let daemon = world.daemon().await;
+    let through_the_proxy = async |head: String, from: String, begun: String| {
+        let mut stream = TcpStream::connect(world.listen).await.unwrap();
+        let line = format!(" HTTP/1.1\r\nx-forwarded-for: {from}\r\n");
+        let head = head.replacen(" HTTP/1.1\r\n", &line, 1);
+        stream.write_all((head + &begun).as_bytes()).await.unwrap();
+        stream
+    };
+    let body = event("slow") + &" ".repeat(59_000);
+    let head = format!(
+        "POST /hooks/innboks?code={} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        world.current_secret("innboks"),
+        body.len()
+    );
+    let (begun, rest) = body.split_at(1000);
+    let mut known = through_the_proxy(head, "10.0.0.9".into(), begun.into()).await;
+    let mut strangers = Vec::new();
+    for last in 1..=12 {
+        let from = format!("10.0.1.{last}");
+        strangers.push(through_the_proxy(slow_body(), from, String::new()).await);
+    }
+    eventually("one that makes room", || async {
+        daemon.log().contains("its body was too slow while others waited").then_some(())
+    })
+    .await;
+    known.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, known.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(strangers);
     assert!(daemon.stop().await.success());
 }
 
