@@ -5,10 +5,14 @@
 
 mod outputs;
 mod places;
+mod programs;
 
 use std::path::Path;
 
-use self::places::{Fault, data_dir, output, program, socket};
+use self::{
+    places::{Fault, data_dir, output, socket},
+    programs::program,
+};
 use crate::{
     altinn::{CALL_TIMEOUT, auth::maskinporten::identity::Identity, http::client::read_key},
     clock::Clock,

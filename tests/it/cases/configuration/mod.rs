@@ -7,5 +7,6 @@ mod ownership;
 mod passed;
 mod reading;
 mod reload;
+mod silent;
 mod strange;
 mod token_endpoint;
