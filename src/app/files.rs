@@ -3,6 +3,8 @@
 //! Owns that `check` and `run` see the same and say it in the same words: both take the configuration from here. What a
 //! file must be is for the constructors that the daemon is made with.
 
+mod limits;
+mod matches;
 mod outputs;
 mod places;
 mod programs;
@@ -56,6 +58,10 @@ pub fn configuration(
     };
     found.try_all(files, clock);
     found.faults.extend(outputs::faults(path, files));
+    if let Ok(config) = &loaded {
+        found.warnings.extend(matches::warnings(config));
+        found.limits(config);
+    }
     problems.append(&mut found.faults);
     if is_needed {
         problems.append(&mut found.unseen);
@@ -108,6 +114,14 @@ impl Findings {
                 }
             }
         }
+    }
+
+    fn limits(&mut self, config: &Config) {
+        self.warnings.extend(limits::warnings(config));
+        let told = limits::disk(config);
+        // What is there is what it will be; a disk that is mounted later may be another.
+        let list = if config.data_dir.is_dir() { &mut self.faults } else { &mut self.warnings };
+        list.extend(told);
     }
 
     fn place(&mut self, key: &str, fault: Option<Fault>) {

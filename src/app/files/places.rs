@@ -127,7 +127,7 @@ fn is_of_the_kernel(folder: &Path) -> bool {
 }
 
 /// The path, or what is there of it.
-fn nearest(path: &Path) -> &Path {
+pub(super) fn nearest(path: &Path) -> &Path {
     let mut places = path.ancestors();
     places.find(|place| place.symlink_metadata().is_ok()).unwrap_or(Path::new("/"))
 }

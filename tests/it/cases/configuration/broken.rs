@@ -6,6 +6,7 @@ use brevdue::simulator::ca;
 
 use super::{
     desk::{Desk, block, jwk, short_key, utf16, version_1},
+    limits::LIMITS,
     silent::SILENT,
     strange::STRANGE,
 };
@@ -201,7 +202,8 @@ fn each_broken_configuration_is_told_with_its_key_its_file_and_its_cure() {
         .chain(&PLACES)
         .chain(&TEXTS)
         .chain(&STRANGE)
-        .chain(&SILENT);
+        .chain(&SILENT)
+        .chain(&LIMITS);
     for (what, break_it, key, file, cure) in all {
         let desk = Desk::new();
         break_it(&desk);
