@@ -54,6 +54,11 @@ impl Backoff {
         self.delay(attempt, fastrand::f64())
     }
 
+    /// The first delay.
+    pub fn initial(&self) -> Duration {
+        self.initial
+    }
+
     /// The longest delay.
     pub fn max(&self) -> Duration {
         self.max

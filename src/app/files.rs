@@ -3,12 +3,18 @@
 //! Owns that `check` and `run` see the same and say it in the same words: both take the configuration from here. What a
 //! file must be is for the constructors that the daemon is made with.
 
+mod limits;
+mod matches;
 mod outputs;
 mod places;
+mod programs;
 
 use std::path::Path;
 
-use self::places::{Fault, data_dir, output, program, socket};
+use self::{
+    places::{Fault, data_dir, output, socket},
+    programs::program,
+};
 use crate::{
     altinn::{CALL_TIMEOUT, auth::maskinporten::identity::Identity, http::client::read_key},
     clock::Clock,
@@ -52,6 +58,10 @@ pub fn configuration(
     };
     found.try_all(files, clock);
     found.faults.extend(outputs::faults(path, files));
+    if let Ok(config) = &loaded {
+        found.warnings.extend(matches::warnings(config));
+        found.limits(config);
+    }
     problems.append(&mut found.faults);
     if is_needed {
         problems.append(&mut found.unseen);
@@ -104,6 +114,14 @@ impl Findings {
                 }
             }
         }
+    }
+
+    fn limits(&mut self, config: &Config) {
+        self.warnings.extend(limits::warnings(config));
+        let told = limits::disk(config);
+        // What is there is what it will be; a disk that is mounted later may be another.
+        let list = if config.data_dir.is_dir() { &mut self.faults } else { &mut self.warnings };
+        list.extend(told);
     }
 
     fn place(&mut self, key: &str, fault: Option<Fault>) {

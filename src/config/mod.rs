@@ -17,6 +17,7 @@ pub use self::files::{KeyName, Tls};
 pub(crate) use self::tables::address::encrypted_or_local;
 pub use self::tables::{
     altinn::{Altinn, Maskinporten, SystemUser},
+    brought::{resource_cure, subject_cure},
     handler::{
         ContentMode, ExecHandler, FileHandler, Handler, HandlerKind, HttpHandler, HttpTarget,
         Match, Retry,

@@ -55,6 +55,7 @@ impl Handler for FileHandler {
         let (path, reopen) = (self.path.clone(), self.reopen.clone());
         // Goes with the write: one that is dropped at its time-out still ends before the next.
         let mut file = self.file.clone().lock_owned().await;
+        let place = path.clone();
         let written = tokio::task::spawn_blocking(move || {
             if reopen.swap(false, Ordering::SeqCst) {
                 *file = None;
@@ -63,7 +64,7 @@ impl Handler for FileHandler {
         });
         match written.await {
             Ok(Ok(())) => Outcome::Delivered,
-            Ok(Err(error)) => Outcome::retry(format!("cannot write the file: {error}")),
+            Ok(Err(error)) => Outcome::retry(cannot_write(&place, &error)),
             Err(_) => Outcome::retry("the write was broken off"),
         }
     }
@@ -76,6 +77,19 @@ impl Handler for FileHandler {
             *file = None;
         }
     }
+}
+
+/// The file, what the system said of it, and what to do about that.
+fn cannot_write(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(Path::new("/")).display();
+    let cure = if error.kind() == io::ErrorKind::NotFound {
+        format!(": make the folder {folder} for the user who runs brevdue, or correct path")
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        format!(": give the file and the folder {folder} to the user who runs brevdue")
+    } else {
+        String::new()
+    };
+    format!("cannot write the file {}: {error}{cure}", path.display())
 }
 
 /// The event as one line. In JSON a raw newline stands only between tokens, where a space says

@@ -1,13 +1,11 @@
-//! Places that the daemon writes to and programs that it runs: are they what they must be.
+//! Places that the daemon writes to: are they what they must be.
 //!
 //! Owns the look from outside. Nothing is made or changed by it.
 
 use std::{
-    env,
-    fs::{self, File},
-    io::{self, Read},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
+    env, fs, io,
+    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+    path::Path,
 };
 
 use rustix::fs::{Access, AtFlags, CWD, accessat, statfs};
@@ -27,8 +25,9 @@ pub(super) enum Fault {
 
 /// Made secrets that are looked at.
 const MOST_SECRETS: usize = 1000;
-/// Linux looks at so much of a script for its interpreter.
-const FIRST_LINE: u64 = 255;
+/// A longer name, or a longer path, is taken by no file system of Linux (limits.h).
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
 
 /// The directory of the store, which may still have to be made.
 pub(super) fn data_dir(path: &Path) -> Option<Fault> {
@@ -61,24 +60,42 @@ pub(super) fn socket(path: &Path) -> Option<Fault> {
 
 /// A folder that is there for us to write into, or can be made.
 fn folder(path: &Path) -> Option<Fault> {
-    is_folder(path).or_else(|| {
-        let place = nearest(path);
-        let rights = Access::WRITE_OK | Access::EXEC_OK;
-        let error = io::Error::from(accessat(CWD, place, rights, AtFlags::EACCESS).err()?);
-        let told = format!("cannot write into {}: {error}", place.display());
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            Some(Fault::Denied(format!("{told}: give it to the user who runs brevdue")))
-        } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-            Some(Fault::Wrong(format!("{told}: name another path, or mount it for writing")))
-        } else {
-            // Not every system can say; writing will show.
-            None
-        }
-    })
+    is_folder(path).or_else(|| may(nearest(path), Access::WRITE_OK | Access::EXEC_OK, "write into"))
+}
+
+/// What keeps this user from doing so.
+fn may(place: &Path, rights: Access, what: &str) -> Option<Fault> {
+    let error = io::Error::from(accessat(CWD, place, rights, AtFlags::EACCESS).err()?);
+    let told = format!("cannot {what} {}: {error}", place.display());
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        Some(Fault::Denied(format!("{told}: give it to the user who runs brevdue")))
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        Some(Fault::Wrong(format!("{told}: name another path, or mount it for writing")))
+    } else {
+        // Not every system can say; writing will show.
+        None
+    }
+}
+
+/// What keeps any file from having this path.
+fn too_long(path: &Path) -> Option<Fault> {
+    let names = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    let longest = names.map(<[u8]>::len).max().unwrap_or_default();
+    let fault = if longest > LONGEST_NAME {
+        format!("has a name of {longest} bytes: take one of at most {LONGEST_NAME}")
+    } else if path.as_os_str().len() > LONGEST_PATH {
+        format!("is longer than {LONGEST_PATH} bytes: name a shorter path")
+    } else {
+        return None;
+    };
+    Some(Fault::Wrong(fault))
 }
 
 /// What keeps this path from being a folder.
 fn is_folder(path: &Path) -> Option<Fault> {
+    if let Some(fault) = too_long(path) {
+        return Some(fault);
+    }
     let place = nearest(path);
     let shown = place.display();
     Some(Fault::Wrong(match place.metadata() {
@@ -110,67 +127,76 @@ fn is_of_the_kernel(folder: &Path) -> bool {
 }
 
 /// The path, or what is there of it.
-fn nearest(path: &Path) -> &Path {
+pub(super) fn nearest(path: &Path) -> &Path {
     let mut places = path.ancestors();
     places.find(|place| place.symlink_metadata().is_ok()).unwrap_or(Path::new("/"))
 }
 
-/// A file that is appended to; its folder may come later.
+/// A file that is appended to. Its folder may come later, but is missed until then.
 pub(super) fn output(path: &Path) -> Option<Fault> {
-    let Ok(found) = path.metadata() else {
-        return is_folder(path.parent().unwrap_or(Path::new("/")));
-    };
+    if let Some(fault) = too_long(path) {
+        return Some(fault);
+    }
     let shown = path.display();
+    let found = match path.metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return new_output(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let cure = "give the folders above it to the user who runs brevdue";
+            return Some(Fault::Denied(format!("cannot look at {shown}: {error}: {cure}")));
+        }
+        Err(error) => {
+            let told = format!("cannot write {shown}: {error}{}", cure(&error));
+            return is_folder(above(path)).or(Some(Fault::Wrong(told)));
+        }
+    };
     if found.is_dir() {
         Some(Fault::Wrong(format!("{shown}: is a folder: name a file in it")))
     } else if found.is_file() && !is_of_the_kernel(path) {
-        None
+        may(path, Access::READ_OK | Access::WRITE_OK, "read and write").or_else(|| {
+            // It is synced together with its name.
+            may(above(path), Access::READ_OK | Access::EXEC_OK, "read the folder")
+        })
     } else {
         let why = "is no regular file, so that nothing in it is durable: name a file";
         Some(Fault::Wrong(format!("{shown}: {why}")))
     }
 }
 
-/// A program that can be run.
-pub(super) fn program(path: &Path) -> Option<Fault> {
+/// One that has still to be made.
+fn new_output(path: &Path) -> Option<Fault> {
     let shown = path.display();
-    let fault = match path.metadata() {
-        Err(error) => format!("{error}{}", cure(&error)),
-        Ok(found) if !found.is_file() => "is no file: name the program itself".to_owned(),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-            "cannot be run: chmod 755".to_owned()
-        }
-        Ok(_) => interpreter(path)?,
-    };
-    Some(Fault::Wrong(format!("{shown}: {fault}")))
+    let last = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/').next();
+    if matches!(last, None | Some(b"" | b"." | b"..")) {
+        let told = format!("{shown}: has no file's name at its end: name a file in it");
+        return Some(Fault::Wrong(told));
+    }
+    let folder = above(path);
+    // A link to nowhere is followed when the file is made. A circle of them has another error.
+    if let Ok(target) = fs::read_link(path) {
+        return output(&folder.join(target));
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if folder.is_dir() {
+        let rights = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        return is_folder(folder).or_else(|| may(folder, rights, "write into"));
+    }
+    is_folder(folder).or_else(|| {
+        let (folder, cure) = (folder.display(), "make it for the user who runs brevdue, or correct the path");
+        Some(Fault::Odd(vec![format!(
+            "{shown}: the folder {folder} is missing, and no event can be written before it is there: {cure}"
+        )]))
+    })
 }
 
-/// What is wrong with what a script begins with.
-fn interpreter(path: &Path) -> Option<String> {
-    let mut first = Vec::new();
-    // A program that may be run but not read is none of ours to judge.
-    File::open(path).ok()?.take(FIRST_LINE).read_to_end(&mut first).ok()?;
-    if first.starts_with(b"\xef\xbb\xbf#!") {
-        let words = "begins with a byte-order mark, so that its #! is not seen: save it without";
-        return Some(words.to_owned());
-    }
-    let line = first.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = str::from_utf8(line).ok()?;
-    if line.ends_with('\r') {
-        let words = "has the line ends of Windows, so that its interpreter is not found: save it with \
-                     those of Unix (dos2unix)";
-        return Some(words.to_owned());
-    }
-    let named = PathBuf::from(line.split_whitespace().next()?);
-    let error = named.metadata().err()?;
-    Some(format!(
-        "its interpreter {} is missing ({error}): install it, or correct #!",
-        named.display()
-    ))
+fn above(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn wrong(fault: Option<Fault>, words: &str) {
@@ -224,27 +250,37 @@ mod tests {
         wrong(output(Path::new("/dev/null/x")), "is no folder");
         wrong(output(Path::new("/proc/version")), "no regular file");
         wrong(output(Path::new("/proc/later/events")), "is the kernel's");
-        assert_eq!(output(&folder.path().join("later/events")), None);
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(output(&at("events")), None);
+        let told = output(&at("later/events"));
+        assert!(matches!(&told, Some(Fault::Odd(told)) if told[0].contains("/later is missing")));
     }
 
     #[test]
-    fn a_program_can_be_run_and_its_interpreter_is_there() {
+    fn a_name_that_no_file_can_have_is_a_fault() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        wrong(program(&path), "No such file");
-        wrong(program(folder.path()), "is no file");
-        for (text, words) in [
-            ("#!/bin/sh\r\nexit 0\r\n", "line ends of Windows"),
-            ("\u{feff}#!/bin/sh\n", "byte-order mark"),
-            ("#!/no/such/interpreter -x\n", "/no/such/interpreter is missing"),
-        ] {
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            wrong(program(&path), words);
+        let at = |name: &str| folder.path().join(name);
+        for path in ["events/", "later/", "later/.", "later/.."] {
+            wrong(output(&at(path)), "name a file in it");
         }
-        fs::write(&path, "#!/bin/sh\n").unwrap();
-        assert_eq!(program(&path), None);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        wrong(program(&path), "cannot be run");
+        assert_eq!(output(&at(&"e".repeat(255))), None);
+        for long in [at(&"e".repeat(256)), at("later").join("e".repeat(300)).join("f")] {
+            wrong(output(&long), "at most 255");
+            wrong(data_dir(&long), "at most 255");
+        }
+        wrong(output(&at(&"e/".repeat(2100)).join("f")), "shorter path");
+    }
+
+    #[test]
+    fn a_link_is_judged_by_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, target) in [("good", "events"), ("far", "later/events"), ("round", "round")] {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+        }
+        assert_eq!(output(&at("good")), None);
+        let told = output(&at("far"));
+        assert!(matches!(&told, Some(Fault::Odd(told)) if told[0].contains("/later is missing")));
+        wrong(output(&at("round")), "cannot write");
     }
 }

@@ -23,6 +23,20 @@ pub(super) fn above_zero(longest: Duration) -> impl Fn(Duration) -> Result<Durat
     }
 }
 
+pub(super) fn between(
+    shortest: Duration,
+    longest: Duration,
+) -> impl Fn(Duration) -> Result<Duration, String> {
+    move |duration| {
+        if (shortest..=longest).contains(&duration) {
+            Ok(duration)
+        } else {
+            let (least, most) = (shortest.as_millis(), longest.as_secs());
+            Err(format!("must be at least {least}ms and at most {most}s"))
+        }
+    }
+}
+
 /// For what must not become a busy loop.
 pub(super) fn interval(duration: Duration) -> Result<Duration, String> {
     let shortest = Duration::from_millis(100);

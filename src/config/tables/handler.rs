@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{
     address,
-    bounds::above_zero,
+    bounds::between,
     pattern::{InvalidPattern, Pattern},
     server, subscription,
 };
@@ -133,6 +133,8 @@ pub struct FileHandler {
 
 /// One handler must not take all there is.
 const MOST_AT_ONCE: usize = 1024;
+/// In less nothing can be done with an event.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
 /// A longer attempt is no attempt.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -164,7 +166,7 @@ pub(in crate::config) fn handler(
         section.names(key, role);
     }
     let matches = section.section_or_empty("match").and_then(|table| match_table(table, hooks));
-    let timeout = section.optional_as("timeout", above_zero(LONGEST_ATTEMPT));
+    let timeout = section.optional_as("timeout", between(SHORTEST_ATTEMPT, LONGEST_ATTEMPT));
     let concurrency = section.optional_as("concurrency", server::within(MOST_AT_ONCE));
     let order = only(&mut section, "order_by", "none");
     let on_dead = only(&mut section, "on_dead", "skip");
@@ -317,12 +319,12 @@ fn only(section: &mut Section<'_>, key: &'static str, right: &str) -> Result<(),
 
 fn match_table(mut section: Section<'_>, hooks: &BTreeSet<HookName>) -> Result<Match, Reported> {
     let from = section.optional_as("from", |names: Vec<String>| {
-        names.iter().map(|name| hook(name, hooks)).collect::<Result<Vec<_>, _>>()
+        not_empty(names)?.iter().map(|name| hook(name, hooks)).collect::<Result<Vec<_>, _>>()
     });
-    let ty = section.optional("type");
-    let source = section.optional("source");
-    let subject = section.optional("subject");
-    let resource = section.optional("resource");
+    let ty = section.optional_as("type", not_empty);
+    let source = section.optional_as("source", not_empty);
+    let subject = section.optional_as("subject", not_empty);
+    let resource = section.optional_as("resource", not_empty);
     section.finish();
     Ok(Match {
         from: from?.unwrap_or_default(),
@@ -331,6 +333,15 @@ fn match_table(mut section: Section<'_>, hooks: &BTreeSet<HookName>) -> Result<M
         subject: subject?.unwrap_or_default(),
         resource: resource?.unwrap_or_default(),
     })
+}
+
+/// In an empty list nothing matches, and the handler would get nothing.
+fn not_empty<T>(list: Vec<T>) -> Result<Vec<T>, String> {
+    if list.is_empty() {
+        Err("is empty, and would match nothing: leave it out to match everything".to_owned())
+    } else {
+        Ok(list)
+    }
 }
 
 fn hook(name: &str, hooks: &BTreeSet<HookName>) -> Result<HookName, String> {

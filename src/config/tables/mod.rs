@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod altinn;
 mod altinn_networks;
 mod bounds;
+pub(crate) mod brought;
 pub(crate) mod handler;
 mod listen;
 pub(crate) mod pattern;

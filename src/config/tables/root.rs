@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     altinn::{self, Altinn},
-    bounds::{LONGEST_REQUEST, ZERO, at_most},
+    bounds::{LONGEST_REQUEST, at_most},
     handler::{self, Handler},
     listen,
     server::{self, Admin, AllowFromMode, Server},
@@ -29,6 +29,9 @@ use crate::{
     queue,
     store::MIN_FREE_DISK,
 };
+
+/// Shorter than that nothing is worth keeping.
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -210,7 +213,8 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
         }
     });
     let dedup_window = section.need_as("dedup_window", |window: Duration| {
-        if window.is_zero() { Err(ZERO.to_owned()) } else { Ok(window) }
+        let again = "senders send an event again for hours, and it would be stored twice";
+        if window < HOUR { Err(format!("must be at least 1h: {again}")) } else { Ok(window) }
     });
     let dedup_max = section.need_as("dedup_max", |most: u64| {
         let range = 1_000..=100_000_000;
@@ -226,13 +230,20 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
             .filter(|most| (1..=10_000_000).contains(most))
             .ok_or_else(|| "must be from 1 to 10000000".to_owned())
     });
-    let dead_letters_bytes = section.need("dead_letters_bytes");
+    let dead_letters_bytes = section.need_as("dead_letters_bytes", |Size(bytes)| {
+        let smallest = 2 << 20;
+        if bytes < smallest {
+            Err("must be at least 2MiB: one dead letter can be larger than 1MiB".to_owned())
+        } else {
+            Ok(bytes)
+        }
+    });
     let dead_letters_age = section.need_as("dead_letters_age", |age: Duration| {
-        if age.is_zero() { Err(ZERO.to_owned()) } else { Ok(age) }
+        let time = "someone must have the time to see it";
+        if age < HOUR { Err(format!("must be at least 1h: {time}")) } else { Ok(age) }
     });
     section.finish();
     store?;
-    let Size(dead_letters_bytes) = dead_letters_bytes?;
     Ok(Queue {
         max_bytes: max_bytes?,
         min_free_disk: min_free_disk?,
@@ -240,7 +251,7 @@ fn queue_table(mut section: Section<'_>) -> Result<Queue, Reported> {
         dedup_max: dedup_max?,
         retain: retain?,
         dead_letters_max: dead_letters_max?,
-        dead_letters_bytes,
+        dead_letters_bytes: dead_letters_bytes?,
         dead_letters_age: dead_letters_age?,
     })
 }

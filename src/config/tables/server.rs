@@ -85,6 +85,8 @@ pub struct Admin {
 const MOST_CONNECTIONS: usize = 100_000;
 /// A larger one is a mistake.
 const LARGEST_TOTAL: usize = 64 * 1024 * 1024 * 1024;
+/// An event of Altinn's without data is nearly as large.
+const SMALLEST_BODY: usize = 1000;
 /// What is sure to fit into the store, however it is encoded.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// `sun_path` has 108 bytes, the last of them NUL.
@@ -251,8 +253,11 @@ fn public_url(url: Url) -> Result<Url, String> {
 }
 
 fn max_body(Size(bytes): Size) -> Result<usize, String> {
-    let bytes = usize::try_from(bytes).ok().filter(|bytes| (1..=LARGEST_BODY).contains(bytes));
-    bytes.ok_or_else(|| "must be from 1 to 1MiB".to_owned())
+    let bytes =
+        usize::try_from(bytes).ok().filter(|bytes| (SMALLEST_BODY..=LARGEST_BODY).contains(bytes));
+    bytes.ok_or_else(|| {
+        "must be from 1kB to 1MiB: no event of Altinn's is sure to fit into less".to_owned()
+    })
 }
 
 fn tls(section: &mut Section<'_>, host: Option<String>) -> Result<Option<Tls>, Reported> {

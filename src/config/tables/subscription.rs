@@ -35,10 +35,10 @@ pub struct Subscription {
 }
 
 const RESOURCE: &str = "urn:altinn:resource:";
-const ORGANISATION: &str = "urn:altinn:organization:identifier-no:";
+pub(super) const ORGANISATION: &str = "urn:altinn:organization:identifier-no:";
 const PERSON: &str = "urn:altinn:person:identifier-no:";
 /// Forms that Altinn knows beside URNs; `/organisation/…` is one too, but no event bears it.
-const PATHS: [&str; 4] = ["/party/", "/user/", "/org/", "/systemuser/"];
+pub(super) const PATHS: [&str; 4] = ["/party/", "/user/", "/org/", "/systemuser/"];
 
 const SOURCE: &str = "Altinn answers 400 to a source filter: it goes by resource; leave it out";
 const ALTERNATIVE: &str =
@@ -89,7 +89,7 @@ pub(in crate::config) fn start(
     section.choice(key, &choices).map(Option::unwrap_or_default)
 }
 
-fn resource(text: String) -> Result<String, String> {
+pub(super) fn resource(text: String) -> Result<String, String> {
     if text.contains(char::is_uppercase) {
         return Err("must be lower case: Altinn compares it so".to_owned());
     }
@@ -118,7 +118,7 @@ fn is_urn(text: &str) -> bool {
     scheme && space && (1..=10).contains(&parts.len()) && parts.iter().all(legal)
 }
 
-fn subject(text: String) -> Result<String, String> {
+pub(super) fn subject(text: String) -> Result<String, String> {
     if is_number(&text, 9) {
         return Ok(format!("{ORGANISATION}{text}"));
     }

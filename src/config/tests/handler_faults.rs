@@ -44,7 +44,8 @@ fn faults_of_handlers_are_told() {
 #[test]
 fn faults_of_what_all_handlers_have_are_told() {
     for (line, key, words) in [
-        ("timeout = \"0s\"", "timeout", "longer than zero"),
+        ("timeout = \"0s\"", "timeout", "at least 100ms"),
+        ("timeout = \"99ms\"", "timeout", "at least 100ms"),
         ("timeout = \"2d\"", "timeout", "at most 86400s"),
         ("concurrency = 0", "concurrency", "from 1 to 1024"),
         ("concurrency = 1025", "concurrency", "from 1 to 1024"),
@@ -60,6 +61,11 @@ fn faults_of_what_all_handlers_have_are_told() {
         ("retry = { factor = \"2\" }", "retry.factor", "without quotes"),
         ("retry = { give_up = \"1d\" }", "retry.give_up", "is not known"),
         ("retry = { maks = \"1d\" }", "retry.maks", "did you mean max?"),
+        ("match = { from = [] }", "match.from", "leave it out"),
+        ("match = { type = [] }", "match.type", "leave it out"),
+        ("match = { source = [] }", "match.source", "leave it out"),
+        ("match = { subject = [] }", "match.subject", "leave it out"),
+        ("match = { resource = [] }", "match.resource", "leave it out"),
         ("match = []", "match", "must be a table"),
         ("match = { type = [\"a*b\"] }", "match.type", "item 1 has a '*'"),
         ("match = { subject = [\"a\", \"\"] }", "match.subject", "item 2 is empty"),

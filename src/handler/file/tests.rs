@@ -123,11 +123,15 @@ async fn what_cannot_be_written_durably_is_a_retry_until_it_can() {
     else {
         panic!("no folder")
     };
-    assert!(reason.starts_with("cannot write the file: No such file"), "{reason}");
+    let (start, end) = (
+        format!("cannot write the file {}: No such file", path.display()),
+        format!(": make the folder {}", folder.path().join("later").display()),
+    );
+    assert!(reason.starts_with(&start) && reason.contains(&end), "{reason}");
     std::fs::create_dir(folder.path().join("later")).unwrap();
     delivered(&handler, ONE).await;
     let outcome = deliver(&self::handler(Path::new("/dev/null")), ONE).await;
-    let reason = "cannot write the file: not a regular file, so nothing in it is durable";
+    let reason = "cannot write the file /dev/null: not a regular file, so nothing in it is durable";
     assert_eq!(outcome, Outcome::retry(reason));
 }
 

@@ -3,9 +3,11 @@
 mod broken;
 mod desk;
 mod hangups;
+mod limits;
 mod ownership;
 mod passed;
 mod reading;
 mod reload;
+mod silent;
 mod strange;
 mod token_endpoint;
