@@ -5,3 +5,4 @@ pub(super) mod section;
 pub(super) mod setting;
 pub(super) mod toml_text;
 mod variable;
+mod written_secret;

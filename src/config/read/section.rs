@@ -13,7 +13,10 @@ use std::{
 
 use ::config::{Value, ValueKind};
 
-use super::{setting::Setting, variable};
+use super::{
+    setting::{Raw, Setting, one_line},
+    variable, written_secret,
+};
 use crate::{
     config::{
         error::Problem,
@@ -33,6 +36,9 @@ pub(in crate::config) struct Reading<'a> {
 /// What to say of a key that is near to none.
 pub(in crate::config) const NOT_KNOWN: &str =
     "is not known here: take it out, or put it into the table that it belongs to";
+
+/// The end of the keys that name files which others write.
+const NAMES_A_FILE: &str = "_file";
 
 /// Proof that the problem was noted.
 #[derive(Debug, Clone, Copy)]
@@ -197,7 +203,7 @@ impl<'a> Section<'a> {
         key: &'static str,
     ) -> Result<Option<PathBuf>, Reported> {
         let base = self.reading.base;
-        self.optional_as(key, |text: String| Ok(base.join(text)))
+        self.written_path(key, |text| Ok(base.join(text)))
     }
 
     /// A file with a secret in it.
@@ -206,8 +212,23 @@ impl<'a> Section<'a> {
         key: &'static str,
     ) -> Result<Option<SecretFile>, Reported> {
         let base = self.reading.base;
-        self.optional_as(key, |text: String| {
+        self.written_path(key, |text| {
             SecretFile::resolve(&text, base).map_err(|fault| fault.to_string())
+        })
+    }
+
+    /// What stands in place of a path may be the file's content, which is not for others to see.
+    fn written_path<T>(
+        &mut self,
+        key: &'static str,
+        resolve: impl FnOnce(String) -> Result<T, String>,
+    ) -> Result<Option<T>, Reported> {
+        let base = self.reading.base;
+        self.optional_as(key, |Raw(text)| {
+            if key.ends_with(NAMES_A_FILE) && written_secret::is_likely(&text, base) {
+                return Err(written_secret::FAULT.to_owned());
+            }
+            resolve(one_line(text)?)
         })
     }
 

@@ -3,6 +3,7 @@
 mod broken;
 mod desk;
 mod hangups;
+mod misplaced;
 mod ownership;
 mod passed;
 mod reading;
