@@ -66,10 +66,13 @@ impl Setting for String {
     }
 }
 
+/// What to say of a setting that is empty and may be left out.
+pub(in crate::config) const EMPTY: &str = "is empty; leave it out instead";
+
 /// A text as most settings want it.
 pub(in crate::config) fn one_line(text: String) -> Result<String, String> {
     let fault = if text.is_empty() {
-        "is empty; leave it out instead"
+        EMPTY
     } else if text.trim() != text {
         "begins or ends with white space: take it away"
     } else if text.contains(char::is_control) {

@@ -8,7 +8,7 @@ const WRITTEN: &str = "put it into a file and name the file";
 const FILE: &str = "brevdue.toml";
 
 #[rustfmt::skip]
-pub(super) const MISPLACED: [Broken; 14] = [
+pub(super) const MISPLACED: [Broken; 25] = [
     ("a JWK in place of its file", |desk| desk.edit(CLIENT, r#"'{"kty":"RSA","n":"AQAB","d":"hunter2"}'"#),
         CLIENT_KEY, FILE, WRITTEN),
     ("a JWK of several lines", |desk| desk.edit(CLIENT, "'''\n{\n  \"d\": \"hunter2\"\n}'''"),
@@ -37,4 +37,29 @@ pub(super) const MISPLACED: [Broken; 14] = [
         "admin.token_file", FILE, WRITTEN),
     ("a secret that is longer than a name", |desk| desk.edit("\"admin-token\"", &format!("\"hunter2{}\"", "a".repeat(300))),
         "admin.token_file", FILE, WRITTEN),
+    ("a credential in place of an authority", |desk| desk.edit("\"ca.pem\"", "\"credential:ca\""),
+        "altinn.ca_file", FILE, "name the file by its path"),
+    ("a credential in place of a chain", |desk| desk.edit("\"tls/fullchain.pem\"", "\"credential:chain\""),
+        "server.tls.certificate_file", FILE, "name the file by its path"),
+    ("no client", |desk| desk.edit("3fa85f64-5717-4562-b3fc-2c963f66afa6", ""),
+        "altinn.maskinporten.client_id", FILE, "is empty: it must be set"),
+    ("no resource", |desk| desk.edit("nabovarsel", ""),
+        "subscriptions.innboks.resource", FILE, "is empty: it must be set"),
+    ("no environment", |desk| desk.edit("custom", ""),
+        "altinn.environment", FILE, "must be \"prod\" or"),
+    ("no key", |desk| desk.edit("maskinporten.pem", ""),
+        CLIENT_KEY, FILE, "is empty: name the file"),
+    ("no address of a handler", |desk| desk.edit("kind = \"file\"\npath = \"events.jsonl\"", "kind = \"http\"\nurl = \"\""),
+        "handlers.logg.url", FILE, "is empty: it must be set"),
+    ("a path with a space after it", |desk| desk.edit("ca.pem", "ca.pem "),
+        "altinn.ca_file", FILE, "white space: take it away"),
+    ("a path with a tab in it", |desk| desk.edit("events.jsonl", "events\\t.jsonl"),
+        "handlers.logg.path", FILE, "a line break: take it away"),
+    ("no configuration", |desk| desk.remove(FILE),
+        "there is no configuration file", FILE, "--config (a relative path begins at the working directory)"),
+    ("a pipe as configuration", |desk| {
+        desk.remove(FILE);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, desk.path(FILE), kind, 0o600.into(), 0).unwrap();
+    }, "no regular file", FILE, "name the file itself"),
 ];
