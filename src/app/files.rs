@@ -19,7 +19,7 @@ use crate::{
     altinn::{CALL_TIMEOUT, auth::maskinporten::identity::Identity, http::client::read_key},
     clock::Clock,
     config::{
-        Config, KeyName, Tls,
+        Config, KeyName, Origins, Tls,
         error::{ConfigError, Problem},
         files::{NamedFile, Role},
     },
@@ -51,10 +51,14 @@ pub fn configuration(
 ) -> (Result<Config, ConfigError>, Findings) {
     let loaded = Config::load(path);
     let mut found = Findings::default();
-    let (files, mut problems) = match &loaded {
-        Ok(config) => (config.files.as_slice(), Vec::new()),
-        Err(ConfigError::Invalid { files, problems, .. }) => (files.as_slice(), problems.clone()),
-        Err(ConfigError::Read(_) | ConfigError::Syntax { .. }) => return (loaded, found),
+    let (files, origins, mut problems) = match &loaded {
+        Ok(config) => (config.files.as_slice(), &config.origins, Vec::new()),
+        Err(ConfigError::Invalid { files, origins, problems, .. }) => {
+            (files.as_slice(), origins, problems.clone())
+        }
+        Err(ConfigError::Missing(_) | ConfigError::Read(_) | ConfigError::Syntax { .. }) => {
+            return (loaded, found);
+        }
     };
     found.try_all(files, clock);
     found.faults.extend(outputs::faults(path, files));
@@ -62,6 +66,7 @@ pub fn configuration(
         found.warnings.extend(matches::warnings(config));
         found.limits(config);
     }
+    found.name_variables(origins);
     problems.append(&mut found.faults);
     if is_needed {
         problems.append(&mut found.unseen);
@@ -70,7 +75,8 @@ pub fn configuration(
         return (loaded, found);
     }
     let path = path.to_owned();
-    (Err(ConfigError::Invalid { path, problems, files: Vec::new() }), found)
+    let told = ConfigError::Invalid { path, problems, files: Vec::new(), origins: <_>::default() };
+    (Err(told), found)
 }
 
 /// Who is to trust our certificate: whoever trusts the system's authorities, and ours.
@@ -122,6 +128,15 @@ impl Findings {
         // What is there is what it will be; a disk that is mounted later may be another.
         let list = if config.data_dir.is_dir() { &mut self.faults } else { &mut self.warnings };
         list.extend(told);
+    }
+
+    /// Says of each which variable named the file.
+    fn name_variables(&mut self, origins: &Origins) {
+        for list in [&mut self.faults, &mut self.unseen, &mut self.warnings] {
+            for Problem { key, message } in list {
+                *message = origins.with_variable(key, std::mem::take(message));
+            }
+        }
     }
 
     fn place(&mut self, key: &str, fault: Option<Fault>) {

@@ -55,6 +55,8 @@ pub(super) fn parts(
     if let Some(token) = token {
         add("the token of the admin API", "admin.token_file", token);
     }
+    // A sender without a secret, a gateway without a key.
+    parts.retain(|part| !part.files.is_empty());
     parts
 }
 

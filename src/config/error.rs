@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::files::NamedFile;
+use super::{files::NamedFile, origins::Origins};
 use crate::{files::operator_file::OperatorFileError, log_lines::printable::printable};
 
 /// One thing that is wrong.
@@ -23,6 +23,13 @@ impl fmt::Display for Problem {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// There is no such file.
+    #[error(
+        "there is no configuration file {}: put it there, or name another with --config (a relative path begins at the \
+         working directory)",
+        shown(.0)
+    )]
+    Missing(PathBuf),
     /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] OperatorFileError),
@@ -43,6 +50,8 @@ pub enum ConfigError {
         problems: Vec<Problem>,
         /// The files that could be made out all the same, to be tried, too.
         files: Vec<NamedFile>,
+        /// What the environment set.
+        origins: Origins,
     },
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Owns the layers; what the keys mean is in `tables`.
 
-use std::{collections::BTreeMap, env, path::Path};
+use std::{collections::BTreeMap, env, io::ErrorKind, path::Path, time::Duration};
 
 use ::config::{Map, Source, Value, ValueKind};
 
 use super::{
     Config,
     error::ConfigError,
+    origins::Origins,
     read::{
         environment,
         section::{NOT_KNOWN, Reading},
@@ -20,6 +21,8 @@ use crate::files::operator_file::{self, FileFault, OperatorFileError};
 
 /// A larger file is a mistake.
 const MAX_FILE: u64 = 1024 * 1024;
+/// For whoever writes the configuration into a pipe.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The first layer. Defaults below names that the operator gives are where those are read.
 const DEFAULTS: &str = r#"
@@ -58,7 +61,7 @@ dead_letters_age = "365d"
 impl Config {
     /// Reads the file, and over it the process's environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = operator_file::read_stream(path, MAX_FILE)?;
+        let text = operator_file::read_stream(path, MAX_FILE, LONGEST_WAIT).map_err(unread)?;
         let absolute = std::path::absolute(path).map_err(|error| OperatorFileError {
             path: path.to_owned(),
             fault: FileFault::Io(error),
@@ -81,6 +84,13 @@ impl Config {
     }
 }
 
+/// Its path is no setting's, so what is said of those does not hold of it.
+fn unread(error: OperatorFileError) -> ConfigError {
+    let is_missing =
+        matches!(&error.fault, FileFault::Io(fault) if fault.kind() == ErrorKind::NotFound);
+    if is_missing { ConfigError::Missing(error.path) } else { ConfigError::Read(error) }
+}
+
 /// The configuration of a text; `path` is for messages.
 pub(super) fn build(
     text: &str,
@@ -90,11 +100,11 @@ pub(super) fn build(
 ) -> Result<Config, ConfigError> {
     let tree = merged(text, path, variables, reading)?;
     let config = tables::root::config(reading.root(tree));
-    let files = reading.files();
+    let (files, origins) = (reading.files(), reading.origins());
     match (config, reading.problems()) {
-        (Ok(config), problems) if problems.is_empty() => Ok(Config { files, ..config }),
+        (Ok(config), problems) if problems.is_empty() => Ok(Config { files, origins, ..config }),
         (Ok(_) | Err(_), problems) => {
-            Err(ConfigError::Invalid { path: path.to_owned(), problems, files })
+            Err(ConfigError::Invalid { path: path.to_owned(), problems, files, origins })
         }
     }
 }
@@ -107,8 +117,10 @@ fn merged(
 ) -> Result<Map<String, Value>, ConfigError> {
     let syntax = |message| ConfigError::Syntax { path: path.to_owned(), message };
     let file = toml_text::tables(text).map_err(syntax)?;
+    let defaults = toml_text::tables(DEFAULTS).map_err(syntax)?;
+    reading.know(Origins::new(variables, &[&defaults, &file]));
     let merged = ::config::Config::builder()
-        .add_source(Layer(toml_text::tables(DEFAULTS).map_err(syntax)?))
+        .add_source(Layer(defaults))
         .add_source(Layer(plain(file, reading)))
         .add_source(Layer(environment::layer(variables, reading)))
         .build();

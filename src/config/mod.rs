@@ -8,12 +8,12 @@
 pub mod error;
 pub mod files;
 pub mod load;
+mod origins;
 mod read;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use self::files::{KeyName, Tls};
 pub(crate) use self::tables::address::encrypted_or_local;
 pub use self::tables::{
     altinn::{Altinn, Maskinporten, SystemUser},
@@ -27,4 +27,8 @@ pub use self::tables::{
     server::{Admin, AllowFrom, AllowFromMode, Server},
     source::{Source, SourceAuth},
     subscription::Subscription,
+};
+pub use self::{
+    files::{KeyName, Tls},
+    origins::Origins,
 };

@@ -11,6 +11,9 @@ use std::{
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use rustix::io::Errno;
@@ -37,6 +40,8 @@ pub enum FileFault {
     Io(io::Error),
     /// A pipe or a device: it could be waited for without end, and cannot be read again.
     NotRegular,
+    /// A pipe or a device that nothing came from in this time.
+    Silent(Duration),
     /// More bytes than this.
     TooLarge(u64),
     /// Another format.
@@ -50,6 +55,10 @@ fn told(path: &Path, fault: &FileFault) -> String {
         FileFault::NotRegular => {
             format!("cannot read {path}: it is no regular file: name the file itself")
         }
+        FileFault::Silent(waited) => format!(
+            "cannot read {path}: it is no regular file, and did not come to its end in {} s: name the file itself",
+            waited.as_secs()
+        ),
         FileFault::TooLarge(most) => {
             format!("{path}: is larger than {} KiB: see that it is the right file", most / 1024)
         }
@@ -98,10 +107,20 @@ pub fn read(path: &Path, most: u64) -> Result<String, OperatorFileError> {
     text().map_err(|fault| OperatorFileError { path: path.to_owned(), fault })
 }
 
-/// The same of whatever can be read, a pipe too.
-pub fn read_stream(path: &Path, most: u64) -> Result<String, OperatorFileError> {
-    let opened = File::open(path).map_err(FileFault::Io);
-    let text = opened.and_then(|file| text_of(file, most));
+/// The same of whatever can be read, a pipe too, if all of it comes within `longest`.
+pub fn read_stream(path: &Path, most: u64, longest: Duration) -> Result<String, OperatorFileError> {
+    if path.metadata().is_ok_and(|found| found.is_file()) {
+        return read(path, most);
+    }
+    let (done, reading) = mpsc::sync_channel(1);
+    let owned = path.to_owned();
+    // Opening waits, too: a thread that is left waiting ends with the process.
+    thread::spawn(move || {
+        let opened = File::open(owned).map_err(FileFault::Io);
+        // Nobody is there who wants it after the time.
+        drop(done.send(opened.and_then(|file| text_of(file, most))));
+    });
+    let text = reading.recv_timeout(longest).unwrap_or(Err(FileFault::Silent(longest)));
     text.map_err(|fault| OperatorFileError { path: path.to_owned(), fault })
 }
 

@@ -4,4 +4,5 @@ pub(super) mod environment;
 pub(super) mod section;
 pub(super) mod setting;
 pub(super) mod toml_text;
-mod variable;
+pub(super) mod variable;
+mod written_secret;

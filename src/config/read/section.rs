@@ -13,11 +13,15 @@ use std::{
 
 use ::config::{Value, ValueKind};
 
-use super::{setting::Setting, variable};
+use super::{
+    setting::{EMPTY, Raw, Setting, one_line},
+    written_secret,
+};
 use crate::{
     config::{
         error::Problem,
         files::{NamedFile, Role},
+        origins::Origins,
     },
     secret::SecretFile,
 };
@@ -28,11 +32,16 @@ pub(in crate::config) struct Reading<'a> {
     problems: RefCell<Vec<Problem>>,
     files: RefCell<Vec<NamedFile>>,
     asked: RefCell<BTreeSet<String>>,
+    origins: RefCell<Origins>,
 }
 
 /// What to say of a key that is near to none.
 pub(in crate::config) const NOT_KNOWN: &str =
     "is not known here: take it out, or put it into the table that it belongs to";
+
+/// The end of the keys that name files which others write.
+const NAMES_A_FILE: &str = "_file";
+const EMPTY_NEEDED: &str = "is empty: name the file, it is needed";
 
 /// Proof that the problem was noted.
 #[derive(Debug, Clone, Copy)]
@@ -45,20 +54,30 @@ pub(in crate::config) struct Section<'a> {
     shape: String,
     values: BTreeMap<String, Value>,
     known: BTreeSet<&'static str>,
-    from_environment: BTreeSet<&'static str>,
     reading: &'a Reading<'a>,
 }
 
 impl<'a> Reading<'a> {
     /// Relative paths are relative to `base`.
     pub(in crate::config) fn new(base: &'a Path) -> Self {
-        let (problems, files, asked) = <_>::default();
-        Self { base, problems, files, asked }
+        let (problems, files, asked, origins) = <_>::default();
+        Self { base, problems, files, asked, origins }
+    }
+
+    /// Problems that are noted from now on name the variable that they come from.
+    pub(in crate::config) fn know(&self, origins: Origins) {
+        self.origins.replace(origins);
+    }
+
+    /// What the environment set.
+    pub(in crate::config) fn origins(&self) -> Origins {
+        self.origins.take()
     }
 
     /// Notes a problem.
     pub(in crate::config) fn note(&self, key: &str, message: impl Into<String>) -> Reported {
-        self.problems.borrow_mut().push(Problem { key: key.to_owned(), message: message.into() });
+        let message = self.origins.borrow().with_variable(key, message.into());
+        self.problems.borrow_mut().push(Problem { key: key.to_owned(), message });
         Reported(())
     }
 
@@ -93,21 +112,14 @@ impl<'a> Reading<'a> {
         values: impl IntoIterator<Item = (String, Value)>,
     ) -> Section<'a> {
         let values = values.into_iter().collect();
-        let (known, from_environment) = (BTreeSet::new(), BTreeSet::new());
-        Section { path, shape, values, known, from_environment, reading: self }
+        Section { path, shape, values, known: BTreeSet::new(), reading: self }
     }
 }
 
 impl<'a> Section<'a> {
     /// Notes a problem with one of its keys.
     pub(in crate::config) fn fault(&self, key: &str, message: impl Into<String>) -> Reported {
-        let (path, message) = (join(&self.path, key), message.into());
-        if self.from_environment.contains(key) {
-            let variable = variable::variable(&path);
-            self.reading.note(&path, format!("{message} (set by {variable})"))
-        } else {
-            self.reading.note(&path, message)
-        }
+        self.reading.note(&join(&self.path, key), message)
     }
 
     /// Notes a problem with the table itself.
@@ -128,11 +140,7 @@ impl<'a> Section<'a> {
     pub(in crate::config) fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.insert(key);
         self.reading.asked.borrow_mut().insert(join(&self.shape, key));
-        let value = self.values.remove(key)?;
-        if value.origin() == Some(variable::ORIGIN) {
-            self.from_environment.insert(key);
-        }
-        Some(value)
+        self.values.remove(key)
     }
 
     /// A key that may be left out.
@@ -149,8 +157,19 @@ impl<'a> Section<'a> {
         key: &'static str,
         check: impl FnOnce(L) -> Result<T, String>,
     ) -> Result<Option<T>, Reported> {
+        self.read_as(key, EMPTY, check)
+    }
+
+    /// The same, with what to say of a text that is empty.
+    fn read_as<L: Setting, T>(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+        check: impl FnOnce(L) -> Result<T, String>,
+    ) -> Result<Option<T>, Reported> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        L::read(value).and_then(check).map(Some).map_err(|fault| self.fault(key, fault))
+        let read = L::read(value).and_then(check).map(Some);
+        read.map_err(|fault| self.fault(key, if fault == EMPTY { empty } else { &fault }))
     }
 
     /// A key that must be there.
@@ -164,7 +183,20 @@ impl<'a> Section<'a> {
         key: &'static str,
         check: impl FnOnce(L) -> Result<T, String>,
     ) -> Result<T, Reported> {
-        self.optional_as(key, check)?.ok_or_else(|| self.fault(key, "is missing: it must be set"))
+        self.read_as(key, "is empty: it must be set", check)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A key that the defaults have, so that it may be left out.
+    pub(in crate::config) fn defaulted_as<L: Setting, T>(
+        &mut self,
+        key: &'static str,
+        check: impl FnOnce(L) -> Result<T, String>,
+    ) -> Result<T, Reported> {
+        self.optional_as(key, check)?.ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &str) -> Reported {
+        self.fault(key, "is missing: it must be set")
     }
 
     /// A key with a default.
@@ -182,7 +214,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         choices: &[(&str, T)],
     ) -> Result<Option<T>, Reported> {
-        self.optional_as(key, |word: String| {
+        self.optional_as(key, |Raw(word)| {
             let chosen = choices.iter().find(|(name, _)| *name == word);
             chosen.map(|(_, choice)| *choice).ok_or_else(|| {
                 let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
@@ -197,7 +229,18 @@ impl<'a> Section<'a> {
         key: &'static str,
     ) -> Result<Option<PathBuf>, Reported> {
         let base = self.reading.base;
-        self.optional_as(key, |text: String| Ok(base.join(text)))
+        self.written_path(key, EMPTY, |text| plain_path(key, &text, base))
+    }
+
+    /// A path that must be there; `missing` is what to say if it is not.
+    pub(in crate::config) fn need_path(
+        &mut self,
+        key: &'static str,
+        missing: &str,
+    ) -> Result<PathBuf, Reported> {
+        let base = self.reading.base;
+        let read = self.written_path(key, EMPTY_NEEDED, |text| plain_path(key, &text, base));
+        read?.ok_or_else(|| self.fault(key, missing))
     }
 
     /// A file with a secret in it.
@@ -206,8 +249,33 @@ impl<'a> Section<'a> {
         key: &'static str,
     ) -> Result<Option<SecretFile>, Reported> {
         let base = self.reading.base;
-        self.optional_as(key, |text: String| {
-            SecretFile::resolve(&text, base).map_err(|fault| fault.to_string())
+        self.written_path(key, EMPTY, |text| secret_file(&text, base))
+    }
+
+    /// A file with a secret in it that must be there; `missing` is what to say if it is not.
+    pub(in crate::config) fn need_secret(
+        &mut self,
+        key: &'static str,
+        missing: &str,
+    ) -> Result<SecretFile, Reported> {
+        let base = self.reading.base;
+        let read = self.written_path(key, EMPTY_NEEDED, |text| secret_file(&text, base));
+        read?.ok_or_else(|| self.fault(key, missing))
+    }
+
+    /// What stands in place of a path may be the file's content, which is not for others to see.
+    fn written_path<T>(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+        resolve: impl FnOnce(String) -> Result<T, String>,
+    ) -> Result<Option<T>, Reported> {
+        let base = self.reading.base;
+        self.read_as(key, empty, |Raw(text)| {
+            if key.ends_with(NAMES_A_FILE) && written_secret::is_likely(&text, base) {
+                return Err(written_secret::FAULT.to_owned());
+            }
+            resolve(one_line(text)?)
         })
     }
 
@@ -321,6 +389,20 @@ impl<'a> Section<'a> {
     }
 }
 
+/// systemd's credentials are taken where secrets are.
+fn plain_path(key: &str, text: &str, base: &Path) -> Result<PathBuf, String> {
+    if key.ends_with(NAMES_A_FILE) && text.starts_with("credential:") {
+        return Err(
+            "takes no credential, for it is no secret: name the file by its path".to_owned()
+        );
+    }
+    Ok(base.join(text))
+}
+
+fn secret_file(text: &str, base: &Path) -> Result<SecretFile, String> {
+    SecretFile::resolve(text, base).map_err(|fault| fault.to_string())
+}
+
 /// What to say of a key that seems to hold a secret itself.
 pub(in crate::config) fn secret_message(key: &str) -> Option<String> {
     const WHOLE: [&str; 9] = [
@@ -376,7 +458,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A key's path, as TOML would write it.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(in crate::config) fn join(path: &str, key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
     let key = if !key.is_empty() && key.chars().all(bare) {
         key.to_owned()

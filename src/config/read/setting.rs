@@ -51,24 +51,36 @@ fn parsed<T: std::str::FromStr>(value: Value, right: &str) -> Result<T, String> 
 impl Setting for Raw {
     fn read(value: Value) -> Result<Self, String> {
         let text = text(value).ok_or("must be a text in quotes")?;
-        if text.contains('\0') { Err("contains a NUL".to_owned()) } else { Ok(Self(text)) }
+        if text.contains('\0') {
+            Err("contains a NUL: take it away".to_owned())
+        } else {
+            Ok(Self(text))
+        }
     }
 }
 
 impl Setting for String {
     fn read(value: Value) -> Result<Self, String> {
         let Raw(text) = Raw::read(value)?;
-        let fault = if text.is_empty() {
-            "is empty; leave it out instead"
-        } else if text.trim() != text {
-            "begins or ends with white space"
-        } else if text.contains(char::is_control) {
-            "contains a control character"
-        } else {
-            return Ok(text);
-        };
-        Err(fault.to_owned())
+        one_line(text)
     }
+}
+
+/// What to say of a setting that is empty and may be left out.
+pub(in crate::config) const EMPTY: &str = "is empty; leave it out instead";
+
+/// A text as most settings want it.
+pub(in crate::config) fn one_line(text: String) -> Result<String, String> {
+    let fault = if text.is_empty() {
+        EMPTY
+    } else if text.trim() != text {
+        "begins or ends with white space: take it away"
+    } else if text.contains(char::is_control) {
+        "contains a control character, such as a tab or a line break: take it away"
+    } else {
+        return Ok(text);
+    };
+    Err(fault.to_owned())
 }
 
 impl Setting for bool {

@@ -10,16 +10,6 @@ pub(in crate::config) const SEPARATOR: &str = "__";
 /// Tables whose keys the operator chooses, as their first and their third part.
 const FREE: [(&str, &str); 1] = [("handlers", "env")];
 
-/// The variable that sets the key.
-pub(in crate::config) fn variable(key: &str) -> String {
-    let free = match key.splitn(4, '.').collect::<Vec<_>>().as_slice() {
-        [top, _, table, free] if FREE.contains(&(top, table)) => free.len(),
-        _ => 0,
-    };
-    let (settings, free) = key.split_at_checked(key.len() - free).unwrap_or((key, ""));
-    format!("{PREFIX}{}{free}", settings.replace('.', SEPARATOR).to_ascii_uppercase())
-}
-
 /// A list: a JSON array of texts, or items with commas between.
 pub(in crate::config) fn items(text: &str) -> Vec<Value> {
     let texts = serde_json::from_str::<Vec<String>>(text).unwrap_or_else(|_| {
@@ -70,9 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_its_variable() {
-        assert_eq!(variable("server.max_body"), "BREVDUE__SERVER__MAX_BODY");
-        assert_eq!(variable("handlers.x.env.Api.Url"), "BREVDUE__HANDLERS__X__ENV__Api.Url");
+    fn a_variable_names_its_key() {
         assert_eq!(path("BREVDUE__SERVER__MAX_BODY").unwrap(), ["server", "max_body"]);
         assert_eq!(path("brevdue__Log__Level").unwrap(), ["log", "level"]);
         assert_eq!(path("BREVDUE_CONFIG"), None);

@@ -184,9 +184,7 @@ fn issuer(text: String) -> Result<String, String> {
 
 fn maskinporten(mut section: Section<'_>) -> Result<Maskinporten, Reported> {
     let client_id = section.need("client_id");
-    let key_file = section.secret("key_file");
-    let key_file =
-        key_file.and_then(|file| file.ok_or_else(|| section.fault("key_file", KEY_MISSING)));
+    let key_file = section.need_secret("key_file", KEY_MISSING);
     let key_name = key_name(&mut section);
     if let (Ok(file), Ok(name)) = (&key_file, &key_name) {
         section.names_here(Role::Client(file.clone(), name.clone()));

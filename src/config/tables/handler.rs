@@ -160,7 +160,7 @@ pub(in crate::config) fn handler(
     mut section: Section<'_>,
     hooks: &BTreeSet<HookName>,
 ) -> Result<Handler, Reported> {
-    let kind = section.need_as("kind", |word: String| kind(&word));
+    let kind = section.need_as("kind", |Raw(word)| kind(&word));
     let kind = specific(&mut section, kind);
     if let Some((key, role)) = kind.as_ref().ok().and_then(needs) {
         section.names(key, role);
@@ -304,9 +304,7 @@ fn env(mut section: Section<'_>) -> Result<BTreeMap<String, String>, Reported> {
 }
 
 fn file(section: &mut Section<'_>) -> Result<FileHandler, Reported> {
-    let path =
-        section.path("path")?.ok_or_else(|| section.fault("path", "is missing: name the file"))?;
-    Ok(FileHandler { path })
+    Ok(FileHandler { path: section.need_path("path", "is missing: name the file")? })
 }
 
 /// A key that will have more values one day.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::{
         files::{NamedFile, Role},
+        origins::Origins,
         read::{
             section::{Reported, Section},
             setting::Size,
@@ -58,6 +59,8 @@ pub struct Config {
     pub handlers: BTreeMap<HandlerName, Handler>,
     /// Every file that it names, to be tried before the start.
     pub files: Vec<NamedFile>,
+    /// What the environment set.
+    pub origins: Origins,
 }
 
 /// `[log]`.
@@ -153,6 +156,7 @@ pub(in crate::config) fn config(mut root: Section<'_>) -> Result<Config, Reporte
         sources: sources?,
         handlers: handlers?,
         files: Vec::new(),
+        origins: Origins::default(),
     })
 }
 
@@ -174,7 +178,7 @@ fn all<'a, N: Ord, T>(
 fn log_table(mut section: Section<'_>) -> Result<Log, Reported> {
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = section.choice("format", &formats);
-    let level = section.need_as("level", level);
+    let level = section.defaulted_as("level", level);
     section.finish();
     Ok(Log { format: format?.unwrap_or(LogFormat::Auto), level: level? })
 }

@@ -139,7 +139,7 @@ pub(in crate::config) fn server(mut section: Section<'_>) -> Result<Server, Repo
 
 pub(in crate::config) fn admin(mut section: Section<'_>) -> Result<Admin, Reported> {
     let base = section.base();
-    let socket = section.need_as("socket", |path: String| socket(base.join(path)));
+    let socket = section.defaulted_as("socket", |path: String| socket(base.join(path)));
     let listen = section.optional("listen");
     let token_file = section.secret("token_file");
     if let Ok(socket) = &socket {
@@ -273,14 +273,8 @@ fn tls(section: &mut Section<'_>, host: Option<String>) -> Result<Option<Tls>, R
         return Err(section.fault("tls", RIGHT));
     }
     let mut tls = section.below("tls", "tls", value)?;
-    let certificate_file = tls.path("certificate_file");
-    let key_file = tls.secret("key_file");
-    let certificate_file = certificate_file.and_then(|file| {
-        file.ok_or_else(|| tls.fault("certificate_file", "is missing: name the chain's file"))
-    });
-    let key_file = key_file.and_then(|file| {
-        file.ok_or_else(|| tls.fault("key_file", "is missing: name the key's file"))
-    });
+    let certificate_file = tls.need_path("certificate_file", "is missing: name the chain's file");
+    let key_file = tls.need_secret("key_file", "is missing: name the key's file");
     let both = certificate_file.and_then(|certificate_file| {
         let found = Tls { certificate_file, key_file: key_file? };
         tls.names_here(Role::Certificate { tls: found.clone(), host });

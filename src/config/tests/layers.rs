@@ -122,6 +122,26 @@ fn a_fault_from_the_environment_names_the_variable() {
 }
 
 #[test]
+fn a_fault_of_what_only_the_environment_has_names_a_variable_and_one_of_the_file_does_not() {
+    let variables =
+        [("BREVDUE__HANDLERS__NY__URL", "http://127.0.0.1/"), ("BREVDUE__SERVER__LISTN", "x")];
+    let text = MINIMAL.replace("[altinn]", "[altinn]\nenvironmen = \"x\"");
+    let found = problems(over(&text, &variables));
+    for (key, variable) in [
+        ("handlers.ny.kind", Some(variables[0].0)),
+        ("server.listn", Some(variables[1].0)),
+        ("altinn.environmen", None),
+    ] {
+        let problem = found.iter().find(|problem| problem.key == key);
+        let message = &problem.unwrap_or_else(|| panic!("{key}: {found:?}")).message;
+        match variable {
+            Some(variable) => assert!(message.contains(variable), "{message}"),
+            None => assert!(!message.contains("BREVDUE"), "{message}"),
+        }
+    }
+}
+
+#[test]
 fn a_credential_that_systemd_passes_to_the_daemon_only_is_no_fault_of_the_configuration() {
     let text = MINIMAL.replace("\"maskinporten.pem\"", "\"credential:no-such-credential\"");
     let config = from(&text).unwrap();

@@ -329,7 +329,7 @@ proptest! {
         match Config::from_toml(&text, Path::new(BASE), &environment) {
             Err(ConfigError::Invalid { problems, .. }) => prop_assert!(!problems.is_empty()),
             Err(ConfigError::Syntax { message, .. }) => prop_assert!(!message.is_empty()),
-            Err(ConfigError::Read { .. }) => prop_assert!(false),
+            Err(ConfigError::Missing(_) | ConfigError::Read(_)) => prop_assert!(false),
             Ok(_) => prop_assert!(false, "nothing random has a public_url"),
         }
     }

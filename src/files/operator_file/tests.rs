@@ -63,8 +63,11 @@ fn what_is_no_file_is_neither_waited_for_nor_read_without_end() {
     let told = read(&folder.path().join("none"), 1024).unwrap_err().to_string();
     assert!(told.contains("No such file") && told.contains("put it there"), "{told}");
     assert!(matches!(of(&[b'a'; 1025]).unwrap_err().fault, FileFault::TooLarge(1024)));
-    let stream = read_stream(Path::new("/dev/zero"), 9).unwrap_err();
+    let longest = Duration::from_secs(60);
+    let stream = read_stream(Path::new("/dev/zero"), 9, longest).unwrap_err();
     assert!(matches!(stream.fault, FileFault::TooLarge(9)));
+    let told = read_stream(&pipe, 9, Duration::from_millis(10)).unwrap_err().to_string();
+    assert!(told.contains("name the file itself"), "{told}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod broken;
 mod desk;
 mod hangups;
 mod limits;
+mod misplaced;
 mod ownership;
 mod passed;
 mod reading;

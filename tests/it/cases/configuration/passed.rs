@@ -77,6 +77,39 @@ fn an_address_from_the_environment_is_held_to_the_same() {
 }
 
 #[test]
+fn what_a_variable_did_is_told_with_the_variable() {
+    for (name, value, words) in [
+        ("BREVDUE__SERVER__LISTN", "x", "server.listn: is not known"),
+        ("BREVDUE__LOG__LEVEL__X", "debug", "log.level: "),
+        ("BREVDUE__HANDLERS__NY__URL", "http://127.0.0.1:9/", "handlers.ny.kind: is missing"),
+        ("BREVDUE__ALTINN__MASKINPORTEN__KEY_FILE", "none.pem", "none.pem: No such file"),
+        ("BREVDUE__SERVER__TLS__KEY_FILE", "none.pem", "none.pem: No such file"),
+        ("BREVDUE__ADMIN__SOCKET", "tls", "admin.socket: "),
+        (
+            "BREVDUE__ALTINN__MASKINPORTEN__KEY_FILE",
+            r#"{"kty":"RSA","d":"hunter2"}"#,
+            "put it into a file and name the file",
+        ),
+    ] {
+        let desk = Desk::new();
+        for command in ["check", "run", "doctor"] {
+            let mut brevdue = Command::new(BINARY);
+            brevdue.arg("--config").arg(desk.path("brevdue.toml")).arg(command);
+            // What stands in files is told by doctor in its own way.
+            if command == "doctor" && (words.contains("No such file") || name.contains("SOCKET")) {
+                continue;
+            }
+            let output = brevdue.env(name, value).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{command}: {told}");
+            let line = told.lines().find(|line| line.contains(words)).unwrap_or_default();
+            assert!(line.contains(&format!(" by {name})")), "{command} {words}: {told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+}
+
+#[test]
 fn an_address_that_another_program_has_is_told_by_run_alone() {
     let desk = Desk::new();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();

@@ -105,6 +105,8 @@ async fn the_token_of_the_admin_api_is_read_again() {
         line.contains("the token of the admin API") && line.contains("shorter than 16"),
         "{line}"
     );
+    // There is no key of the gateway's.
+    assert!(!daemon.log().contains("gateway"), "{}", daemon.log());
     assert_eq!((status("the-second-token-1").await, status("kort").await), (200, 401));
     assert!(daemon.stop().await.success());
 }
