@@ -100,7 +100,13 @@ fn what_is_commented_out_as_a_default_is_the_default() {
             .collect::<Vec<_>>()
             .join("\n"),
     );
-    assert_eq!(format!("{:?}", good(from(&text))), format!("{:?}", good(from(FULL))));
+    let meant = |text| {
+        let mut config = good(from(text));
+        // Which tables are written is another matter.
+        config.origins = <_>::default();
+        format!("{config:?}")
+    };
+    assert_eq!(meant(&text), meant(FULL));
 }
 
 #[test]
@@ -265,7 +271,7 @@ fn a_missing_or_unreadable_file_is_told_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.toml");
     let error = Config::load(&path).unwrap_err();
-    assert!(matches!(error, ConfigError::Read { .. }) && error.to_string().contains("none.toml"));
+    assert!(matches!(error, ConfigError::Missing(_)) && error.to_string().contains("none.toml"));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(matches!(Config::load(&path).unwrap_err(), ConfigError::Read { .. }));
     std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();
