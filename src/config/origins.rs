@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ::config::{Map, Value, ValueKind};
 
-use super::read::{section::join, variable};
+use super::read::{key_path::join, variable};
 
 /// The variables by the keys that they set, and the tables that are there without them.
 #[derive(Debug, Clone, Default)]

@@ -14,6 +14,7 @@ use std::{
 use ::config::{Value, ValueKind};
 
 use super::{
+    key_path::join,
     setting::{EMPTY, Raw, Setting, one_line},
     written_secret,
 };
@@ -455,17 +456,6 @@ fn distance(one: &str, other: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or_default()
-}
-
-/// A key's path, as TOML would write it.
-pub(in crate::config) fn join(path: &str, key: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
-    let key = if !key.is_empty() && key.chars().all(bare) {
-        key.to_owned()
-    } else {
-        format!("{:?}", key.chars().take(80).collect::<String>())
-    };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 #[cfg(test)]

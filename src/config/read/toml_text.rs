@@ -11,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue, Error},
 };
 
-use super::section::join;
+use super::key_path::join;
 
 /// The tables of a text.
 pub(in crate::config) fn tables(text: &str) -> Result<Map<String, Value>, String> {
