@@ -24,8 +24,9 @@ pub(crate) struct Retry {
 pub(crate) struct Retries {
     /// All of them, by the number of their event.
     by_seq: BTreeMap<u64, Retry>,
-    /// Those that are not in flight: when they are ready, number.
-    by_ready: BTreeSet<(Duration, u64)>,
+    /// Those that are not in flight: when they are ready; where a start found several overdue, when they
+    /// were due by the wall clock; number.
+    by_ready: BTreeSet<(Duration, u64, u64)>,
     bytes: u64,
 }
 
@@ -35,13 +36,13 @@ impl Retries {
         self.remove(seq);
         self.bytes += retry.bytes;
         self.by_seq.insert(seq, retry);
-        self.by_ready.insert((retry.ready, seq));
+        self.by_ready.insert((retry.ready, retry.due, seq));
     }
 
     /// It neither waits nor is in flight any more.
     pub(crate) fn remove(&mut self, seq: u64) -> Option<Retry> {
         let retry = self.by_seq.remove(&seq)?;
-        self.by_ready.remove(&(retry.ready, seq));
+        self.by_ready.remove(&(retry.ready, retry.due, seq));
         self.bytes -= retry.bytes;
         Some(retry)
     }
@@ -49,20 +50,20 @@ impl Retries {
     /// It is in flight: not to be given out again.
     pub(crate) fn lease(&mut self, seq: u64) {
         if let Some(retry) = self.by_seq.get(&seq) {
-            self.by_ready.remove(&(retry.ready, seq));
+            self.by_ready.remove(&(retry.ready, retry.due, seq));
         }
     }
 
     /// It came back unsettled. False if there is no such retry.
     pub(crate) fn give_back(&mut self, seq: u64) -> bool {
         let Some(retry) = self.by_seq.get(&seq) else { return false };
-        self.by_ready.insert((retry.ready, seq));
+        self.by_ready.insert((retry.ready, retry.due, seq));
         true
     }
 
     /// The next one that waits, and its number.
     pub(crate) fn next(&self) -> Option<(u64, Retry)> {
-        let (_, seq) = *self.by_ready.first()?;
+        let (.., seq) = *self.by_ready.first()?;
         Some((seq, *self.by_seq.get(&seq)?))
     }
 
