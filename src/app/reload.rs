@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use self::settling::{BETWEEN, Look, Verdict, verdict};
@@ -26,6 +26,9 @@ use crate::{
     error_chain::in_one_line,
     source::secrets::HookSecrets,
 };
+
+/// A round of looks that takes longer than this is told.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// What can be read anew while the daemon runs.
 pub struct Reload {
@@ -84,8 +87,17 @@ impl Reload {
         loop {
             let (before, waited) = (waiting.len(), began.elapsed());
             let reload = Arc::clone(&self);
+            let mut round = spawn_blocking(move || reload.round(waiting, waited));
             // A disk can hang.
-            waiting = match spawn_blocking(move || reload.round(waiting, waited)).await {
+            let ended = if let Ok(ended) = timeout(SLOW, &mut round).await {
+                ended
+            } else {
+                tracing::warn!(
+                    "the disk does not answer while files are read anew: until it does, SIGHUP does nothing"
+                );
+                round.await
+            };
+            waiting = match ended {
                 Ok(left) => left,
                 Err(error) => {
                     tracing::error!(%error, "what was not read anew is kept as it was");

@@ -9,7 +9,7 @@ mod foreign;
 use std::{
     fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -95,14 +95,22 @@ const CURES: [(io::ErrorKind, &str); 4] = [
 /// The text of a regular file of at most `most` bytes, without a byte-order mark.
 pub fn read(path: &Path, most: u64) -> Result<String, OperatorFileError> {
     let text = || {
-        let found = path.metadata().map_err(FileFault::Io)?;
+        // The opening waits for no pipe, and the look is at what was opened: another file can take the
+        // place of one that was looked at before.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = opened.map_err(|error| match error.raw_os_error() {
+            // A socket.
+            Some(libc::ENXIO) => FileFault::NotRegular,
+            Some(_) | None => FileFault::Io(error),
+        })?;
+        let found = file.metadata().map_err(FileFault::Io)?;
         if found.is_dir() {
             return Err(FileFault::Io(io::ErrorKind::IsADirectory.into()));
         }
         if !found.is_file() {
             return Err(FileFault::NotRegular);
         }
-        text_of(File::open(path).map_err(FileFault::Io)?, most)
+        text_of(file, most)
     };
     text().map_err(|fault| OperatorFileError { path: path.to_owned(), fault })
 }
