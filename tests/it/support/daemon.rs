@@ -129,6 +129,14 @@ impl Daemon {
         self.child.wait().expect("it is reaped");
     }
 
+    /// Stops it, and gives its whole log: a thread of its own writes that, so while the daemon runs
+    /// a line may come after what it tells of.
+    pub(crate) async fn stopped(self) -> String {
+        let log = self.log.clone();
+        assert!(self.stop().await.success());
+        fs::read_to_string(log).expect("a log")
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) async fn stop(self) -> ExitStatus {
         self.signal(Signal::TERM);
