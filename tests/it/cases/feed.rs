@@ -188,7 +188,7 @@ async fn when_altinn_forgets_the_cursor_nothing_is_lost_and_nothing_old_comes() 
     let skipped = "brevdue_feed_items_skipped_total{hook=\"innboks\",reason=\"old\"} 3";
     assert!(metrics.contains(skipped), "{metrics}");
     let log = daemon.stopped().await;
-    assert_eq!(log.matches("does not know the feed's cursor").count(), 1);
+    assert_eq!(log.matches("does not know the feed's cursor").count(), 1, "{log}");
 }
 
 const HIDDEN: &str = "urn:altinn:organization:identifier-no:999888777";

@@ -150,7 +150,8 @@ async fn thousands_of_hostile_connections_do_not_delay_a_good_push() {
     }
     let peak = memory(&daemon, "VmHWM:");
     assert!(peak < 300, "{peak} MiB");
-    assert!(daemon.stopped().await.contains("all slots for connections are taken"));
+    let log = daemon.stopped().await;
+    assert!(log.contains("all slots for connections are taken"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +198,7 @@ async fn connections_without_a_proxy_header_hold_nothing() {
         }
     }
     let log = daemon.stopped().await;
-    assert!(log.contains("send-proxy-v2"), "the cure is told");
+    assert!(log.contains("send-proxy-v2"), "the cure is told: {log}");
     let told = log.lines().filter(|line| line.contains("without a PROXY header")).count();
     let minutes = usize::try_from(began.elapsed().as_secs() / 60 + 1).unwrap();
     assert!(told <= minutes * 201, "{told} lines: one a minute and peer");
@@ -251,5 +252,6 @@ async fn a_soft_limit_that_is_too_low_is_raised() {
     let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(soft > 1024 + 128, "{line}");
     assert!(TcpStream::connect(world.listen).await.is_ok());
-    assert!(!daemon.stopped().await.contains("allows fewer connections"));
+    let log = daemon.stopped().await;
+    assert!(!log.contains("allows fewer connections"), "{log}");
 }
