@@ -175,10 +175,12 @@ impl Files {
         let database = self.database();
         disk.call(Class::Open, || self.prepare(&database))?;
         let trees = open_sled(&database, layout, disk)?;
-        self.sync_files(disk)?;
-        match blob(&database)? {
-            None => Ok(trees),
-            Some(blob) => Err(Error::Damaged(format!("{} is not empty", blob.display()))),
+        match self.sync_files(disk).and_then(|()| has_no_blob(&database)) {
+            Ok(()) => Ok(trees),
+            Err(error) => {
+                trees.let_go();
+                Err(error)
+            }
         }
     }
 
@@ -204,6 +206,13 @@ impl Files {
         disk.call(Class::Write, || {
             files.iter().map(PathBuf::as_path).chain(directories).try_for_each(sync)
         })
+    }
+}
+
+fn has_no_blob(database: &Path) -> Result<(), Error> {
+    match blob(database)? {
+        None => Ok(()),
+        Some(blob) => Err(Error::Damaged(format!("{} is not empty", blob.display()))),
     }
 }
 

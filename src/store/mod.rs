@@ -78,19 +78,32 @@ impl Store {
         new: Option<StoreId>,
     ) -> Result<Self, Error> {
         let trees = files.open(layout, disk)?;
-        let id = trees.store_id()?.map_or_else(|| begin(files, &trees, new), Ok)?;
-        let mut checkpoint = trees.checkpoint()?;
-        let (wal, commits) = Wal::open(&files.wal(), id, checkpoint, disk)?;
-        if checkpoint == Position::default() {
-            // Before anything is committed: a log that is missing from now on is a loss.
-            checkpoint = Position { segment: 1, commits: 0 };
-            trees.set_checkpoint(checkpoint)?;
+        match with_log(files, &trees, disk, new) {
+            Ok(log) => Self::begun(files, trees, log),
+            Err(error) => {
+                trees.let_go();
+                Err(error)
+            }
         }
+    }
+
+    fn begun(files: &Files, trees: Trees, log: Log) -> Result<Self, Error> {
+        let Log { id, checkpoint, wal, commits } = log;
         files.trust_cache();
         let view = View::over(trees, commits);
         let checkpointer = Checkpointer::new(view.clone(), checkpoint);
-        let any_parts = view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose()?.is_some();
-        Ok(Self { view, wal, checkpointer, id, any_parts, failed: false })
+        let mut store = Self { view, wal, checkpointer, id, any_parts: false, failed: false };
+        match store.view.range(vec![PARTS]..vec![PARTS + 1]).next().transpose() {
+            Ok(part) => {
+                store.any_parts = part.is_some();
+                Ok(store)
+            }
+            Err(error) => {
+                // The first error is the one to tell.
+                drop(store.close());
+                Err(error)
+            }
+        }
     }
 
     /// What is in it, for readers.
@@ -179,6 +192,26 @@ impl Store {
             ended
         })
     }
+}
+
+/// What a store begins with, beside its trees.
+struct Log {
+    id: StoreId,
+    checkpoint: Position,
+    wal: Wal,
+    commits: Vec<Batch>,
+}
+
+fn with_log(files: &Files, trees: &Trees, disk: &Disk, new: Option<StoreId>) -> Result<Log, Error> {
+    let id = trees.store_id()?.map_or_else(|| begin(files, trees, new), Ok)?;
+    let mut checkpoint = trees.checkpoint()?;
+    let (wal, commits) = Wal::open(&files.wal(), id, checkpoint, disk)?;
+    if checkpoint == Position::default() {
+        // Before anything is committed: a log that is missing from now on is a loss.
+        checkpoint = Position { segment: 1, commits: 0 };
+        trees.set_checkpoint(checkpoint)?;
+    }
+    Ok(Log { id, checkpoint, wal, commits })
 }
 
 /// Gives a new store its id. Where there was a store before, sled has lost that.

@@ -110,6 +110,19 @@ impl Trees {
         })
     }
 
+    /// Closes sled, watched as every call is. What it says comes too late for anyone: sled's own drop syncs once
+    /// more, unwraps the error of that, and can wait for a write that ended without a word.
+    pub(super) fn let_go(self) {
+        let disk = self.disk.clone();
+        let closed = disk.call(Class::Drop, move || {
+            drop(self);
+            Ok::<_, Error>(())
+        });
+        if let Err(error) = closed {
+            tracing::debug!(%error, "sled could not be closed in order");
+        }
+    }
+
     fn all(&self) -> [&Tree; 3] {
         [&self.sled, &self.ids, &self.state]
     }

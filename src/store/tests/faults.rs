@@ -236,3 +236,27 @@ fn a_store_that_is_killed_again_and_again_has_two_segments_in_memory_at_most() {
     }
     check(&bench.open(), 500);
 }
+
+#[test]
+fn what_was_opened_before_a_fault_is_closed_under_the_eyes_of_the_watchdog() {
+    let mut met = 0;
+    for (class, fault) in
+        [Class::Write, Class::Read].into_iter().flat_map(|class| FAULTS.map(|fault| (class, fault)))
+    {
+        for after in 0..4 {
+            let bench = Bench::new();
+            let mut store = bench.open();
+            store.commit(numbered(0)).unwrap();
+            store.close().unwrap();
+            bench.disk.put_in_the_way_after(class, fault, after);
+            bench.disk.put_in_the_way(Class::Drop, Fault::Panics, 1);
+            let opened = bench.try_open();
+            let Err(error) = opened else { continue };
+            is_told(&error, fault);
+            assert_eq!(bench.disk.unmet(), 0, "{class:?} {after}");
+            met += 1;
+            check(&bench.open(), 1);
+        }
+    }
+    assert!(met >= 8, "{met} faults were met");
+}
